@@ -1,0 +1,43 @@
+{
+  "variables": { "uffd_test%": 0 },
+  "target_defaults": {
+    "sources": [
+      "native/addon.cc",
+      "native/convert.cc",
+      "native/dirty_tracker_wrap.cc",
+      "native/event_channel.cc",
+      "native/memory_wrap.cc",
+      "native/snapshot_wrap.cc",
+      "native/testing_wrap.cc",
+      "native/userfaultfd_wrap.cc",
+      "native/core/fault.cc",
+      "native/core/fault_loop.cc",
+      "native/core/fault_queue.cc",
+      "native/core/mapping.cc",
+      "native/core/native_thread.cc",
+      "native/core/pagemap.cc",
+      "native/core/probe.cc",
+      "native/core/range.cc",
+      "native/core/registration_table.cc",
+      "native/core/registry.cc",
+      "native/core/session.cc",
+      "native/core/snapshot.cc",
+      "native/core/test_barrier.cc",
+      "native/core/userfaultfd.cc",
+      "native/core/wp_async_domain.cc",
+      "native/core/wp_async_tracker.cc"
+    ],
+    "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
+    "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS"],
+    "cflags": ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fvisibility=hidden"],
+    "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
+    "cflags_cc": ["-std=gnu++20", "-fexceptions"]
+  },
+  "targets": [{ "target_name": "userfaultfd" }],
+  "conditions": [
+    [
+      "uffd_test==1",
+      { "targets": [{ "target_name": "userfaultfd_test", "defines": ["UFFD_TEST_BARRIERS"] }] }
+    ]
+  ]
+}

@@ -1,0 +1,59 @@
+#include <dlfcn.h>
+#include <napi.h>
+
+#include "convert.h"
+#include "core/pagemap.h"
+#include "core/probe.h"
+#include "core/registry.h"
+#include "core/test_barrier.h"
+#include "dirty_tracker_wrap.h"
+#include "memory_wrap.h"
+#include "snapshot_wrap.h"
+#include "testing_wrap.h"
+#include "userfaultfd_wrap.h"
+
+namespace uffd {
+namespace {
+
+// A Worker that loaded the addon may end first; Node then unloads it while native threads run in it.
+void PinInMemory() {
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void*>(&PinInMemory), &self) == 0) return;
+  dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+}
+
+Napi::Value ProbeFacts(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Probe probe = ProbeKernel();
+  Napi::Object facts = Napi::Object::New(env);
+  facts.Set("pageSize", Napi::Number::New(env, static_cast<double>(probe.page_size)));
+  facts.Set("attempts", AttemptsArray(env, probe.attempts));
+  facts.Set("features", Napi::BigInt::New(env, probe.features));
+  facts.Set("ioctls", Napi::BigInt::New(env, probe.ioctls));
+  facts.Set("pagemapOpenErrno", Napi::Number::New(env, -probe.pagemap_open_error));
+  facts.Set("pagemapScanErrno", Napi::Number::New(env, -probe.pagemap_scan_error));
+  facts.Set("wpAsyncErrno", Napi::Number::New(env, -probe.wp_async_error));
+  return facts;
+}
+
+void ReleaseAll(const Napi::CallbackInfo& /*info*/) {
+  if (UFFD_NET_ENABLED("exit")) Registry::Get().ReleaseAll();
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  PinInMemory();
+  static_cast<void>(Pagemap::Descriptor().Ok());
+  DefineMemory(env, exports);
+  exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));
+  exports.Set("releaseAll", Napi::Function::New<ReleaseAll>(env, "releaseAll"));
+  exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
+  exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));
+  exports.Set("Snapshot", SnapshotWrap::Define(env));
+  DefineTesting(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, Init)
+
+}  // namespace
+}  // namespace uffd

@@ -1,0 +1,78 @@
+#include "convert.h"
+
+namespace uffd {
+
+Napi::Object FailureObject(Napi::Env env, const Failure& failure) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("errno", Napi::Number::New(env, -failure.error));
+  object.Set("syscall", Napi::String::New(env, failure.call));
+  return object;
+}
+
+Napi::Value StatusValue(Napi::Env env, const Status& status) {
+  if (status) return env.Undefined();
+  return FailureObject(env, status.Error());
+}
+
+Napi::Array AttemptsArray(Napi::Env env, const std::vector<Attempt>& attempts) {
+  Napi::Array array = Napi::Array::New(env, attempts.size());
+  for (uint32_t i = 0; i < attempts.size(); i++) {
+    Napi::Object attempt = Napi::Object::New(env);
+    attempt.Set("access", Napi::Number::New(env, static_cast<int>(attempts[i].access)));
+    attempt.Set("errno", Napi::Number::New(env, -attempts[i].error));
+    array.Set(i, attempt);
+  }
+  return array;
+}
+
+Napi::Object PartialObject(Napi::Env env, const Partial& partial) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("bytes", Napi::Number::New(env, static_cast<double>(partial.bytes)));
+  object.Set("errno", Napi::Number::New(env, -partial.error));
+  return object;
+}
+
+Range ViewRange(const Napi::Value& view) {
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type{};
+  const napi_status status =
+      napi_get_typedarray_info(view.Env(), view, &type, &length, &data, nullptr, nullptr);
+  if (status != napi_ok || type != napi_uint8_array) {
+    throw Napi::TypeError::New(view.Env(), "a Uint8Array is expected");
+  }
+  const auto start = reinterpret_cast<uint64_t>(data);
+  return {start, start + length};
+}
+
+std::vector<Range> ViewRanges(const Napi::Value& views) {
+  const auto array = views.As<Napi::Array>();
+  std::vector<Range> ranges;
+  for (uint32_t i = 0; i < array.Length(); i++) ranges.push_back(ViewRange(array.Get(i)));
+  return ranges;
+}
+
+std::optional<Range> PartOfView(const Napi::Value& view, const Napi::Value& offset,
+                                const Napi::Value& length) {
+  const Range whole = ViewRange(view);
+  const auto from = static_cast<uint64_t>(offset.As<Napi::Number>().Int64Value());
+  const auto bytes = static_cast<uint64_t>(length.As<Napi::Number>().Int64Value());
+  if (from > whole.Length() || bytes > whole.Length() - from) return std::nullopt;
+  return Range{whole.start + from, whole.start + from + bytes};
+}
+
+Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory) {
+  const std::vector<Range>& ranges = pages->Ranges();
+  Napi::Float64Array offsets = Napi::Float64Array::New(env, ranges.size() * 2);
+  size_t used = 0;
+  for (const Range& range : ranges) {
+    const Range inside = range.Intersect(memory);
+    if (inside.Empty()) continue;
+    offsets[used++] = static_cast<double>(inside.start - memory.start);
+    offsets[used++] = static_cast<double>(inside.Length());
+  }
+  if (used == ranges.size() * 2) return offsets;
+  return Napi::Float64Array::New(env, used, offsets.ArrayBuffer(), 0);
+}
+
+}  // namespace uffd

@@ -1,0 +1,42 @@
+// The bounded hand-over from one fault loop to one reader: a single-producer single-consumer ring.
+// Lock-free on purpose: a reader that held a lock and then faulted would stop the loop that serves it.
+#ifndef UFFD_CORE_FAULT_QUEUE_H_
+#define UFFD_CORE_FAULT_QUEUE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/fault.h"
+#include "core/mapping.h"
+#include "core/result.h"
+
+namespace uffd {
+
+class FaultQueue {
+ public:
+  static constexpr size_t kCapacity = size_t{1} << 17;
+
+  static Result<std::unique_ptr<FaultQueue>> Create() noexcept;
+
+  // Loop thread only. A record that does not fit is counted, not stored: nobody waits for it, its
+  // fault was resolved before.
+  void Push(const Event& event) noexcept;
+  // Reader thread only.
+  bool Pop(Event* event) noexcept;
+  uint64_t Missed() const noexcept { return missed_.load(std::memory_order_relaxed); }
+
+ private:
+  explicit FaultQueue(std::shared_ptr<Mapping> memory) noexcept;
+
+  std::shared_ptr<Mapping> memory_;  // untouched pages of the ring cost nothing
+  Event* const ring_;
+  alignas(64) std::atomic<uint64_t> head_{0};
+  alignas(64) std::atomic<uint64_t> tail_{0};
+  std::atomic<uint64_t> missed_{0};
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_FAULT_QUEUE_H_

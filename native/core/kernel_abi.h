@@ -1,0 +1,84 @@
+// The kernel's ABI, stated once. The installed headers may be older than the running kernel, so
+// everything after Linux 5.7 is defined here when they lack it. Values never change once released.
+// Source: the kernel's include/uapi/linux/userfaultfd.h and include/uapi/linux/fs.h.
+#ifndef UFFD_CORE_KERNEL_ABI_H_
+#define UFFD_CORE_KERNEL_ABI_H_
+
+#include <linux/ioctl.h>
+#include <linux/userfaultfd.h>
+
+#include <cstdint>
+
+#ifndef UFFD_USER_MODE_ONLY  // Linux 5.11
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef USERFAULTFD_IOC_NEW  // Linux 6.1, ioctl on /dev/userfaultfd
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+#ifndef UFFD_FEATURE_EXACT_ADDRESS  // Linux 5.18
+#define UFFD_FEATURE_EXACT_ADDRESS (1 << 11)
+#endif
+#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM  // Linux 5.19
+#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
+#endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED  // Linux 6.4
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_POISON  // Linux 6.6
+#define UFFD_FEATURE_POISON (1 << 14)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC  // Linux 6.7
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+#ifndef UFFD_FEATURE_MOVE  // Linux 6.8
+#define UFFD_FEATURE_MOVE (1 << 16)
+#endif
+
+#ifndef PAGEMAP_SCAN  // Linux 6.7, ioctl on /proc/PID/pagemap
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#define PM_SCAN_WP_MATCHING (1 << 0)
+#define PM_SCAN_CHECK_WPASYNC (1 << 1)
+#define PAGE_IS_WPALLOWED (1 << 0)
+#define PAGE_IS_WRITTEN (1 << 1)
+#define PAGE_IS_FILE (1 << 2)
+#define PAGE_IS_PRESENT (1 << 3)
+#define PAGE_IS_SWAPPED (1 << 4)
+#define PAGE_IS_PFNZERO (1 << 5)
+#define PAGE_IS_HUGE (1 << 6)
+struct page_region {
+  uint64_t start;
+  uint64_t end;
+  uint64_t categories;
+};
+struct pm_scan_arg {
+  uint64_t size;
+  uint64_t flags;
+  uint64_t start;
+  uint64_t end;
+  uint64_t walk_end;
+  uint64_t vec;
+  uint64_t vec_len;
+  uint64_t max_pages;
+  uint64_t category_inverted;
+  uint64_t category_mask;
+  uint64_t category_anyof_mask;
+  uint64_t return_mask;
+};
+#endif
+
+#ifndef MADV_POPULATE_READ  // Linux 5.14
+#define MADV_POPULATE_READ 22
+#endif
+
+static_assert(sizeof(struct uffd_msg) == 32);
+static_assert(sizeof(struct uffdio_api) == 24);
+static_assert(sizeof(struct uffdio_range) == 16);
+static_assert(sizeof(struct uffdio_register) == 32);
+static_assert(sizeof(struct uffdio_copy) == 40);
+static_assert(sizeof(struct uffdio_zeropage) == 32);
+static_assert(sizeof(struct uffdio_writeprotect) == 24);
+static_assert(sizeof(struct page_region) == 24);
+static_assert(sizeof(struct pm_scan_arg) == 96);
+
+#endif  // UFFD_CORE_KERNEL_ABI_H_

@@ -1,0 +1,42 @@
+// Memory this package owns: page-aligned, zero-filled, released with its last owner.
+#ifndef UFFD_CORE_MAPPING_H_
+#define UFFD_CORE_MAPPING_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "core/range.h"
+#include "core/result.h"
+
+namespace uffd {
+
+uint64_t PageSize() noexcept;
+
+class Mapping {
+ public:
+  // Anonymous and private. A forked child does not get it (it could sleep in a fault nobody serves)
+  // and KSM does not merge it (merging drops write protection).
+  static Result<std::shared_ptr<Mapping>> Anonymous(uint64_t bytes) noexcept;
+
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping();
+
+  uint8_t* Data() const noexcept { return data_; }
+  uint64_t Bytes() const noexcept { return bytes_; }
+  Range AddressRange() const noexcept;
+
+ private:
+  Mapping(uint8_t* data, uint64_t bytes) noexcept : data_(data), bytes_(bytes) {}
+
+  uint8_t* data_;
+  uint64_t bytes_;
+};
+
+// Gives whole pages back to the kernel; anonymous memory then reads as zero (madvise(2),
+// MADV_DONTNEED).
+Status Discard(Range range) noexcept;
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_MAPPING_H_

@@ -1,0 +1,48 @@
+// PAGEMAP_SCAN (Linux 6.7): which pages of a range were written, read and re-armed in one step.
+// Documentation/admin-guide/mm/pagemap.rst in the kernel tree.
+#ifndef UFFD_CORE_PAGEMAP_H_
+#define UFFD_CORE_PAGEMAP_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "core/file_descriptor.h"
+#include "core/kernel_abi.h"
+#include "core/range.h"
+#include "core/result.h"
+
+namespace uffd {
+
+class Pagemap {
+ public:
+  // Opened once per process, at load: after setuid() it may no longer be possible.
+  static Result<int> Descriptor() noexcept;
+  static Result<Pagemap> Create() noexcept;
+
+  enum class Rearm { kNo, kYes };
+  // Adds the pages of `range` written since they were last armed to `written`, page-aligned. Fails
+  // with EPERM when a part of the range is not tracked asynchronously (it was remapped since).
+  // After any failure the range's state is unknown: some pages may be re-armed already.
+  Status Written(Range range, Rearm rearm, RangeSet* written) noexcept;
+  // Adds the pages that carry write protection, also those that do not exist yet.
+  Status Armed(Range range, RangeSet* armed) noexcept;
+
+ private:
+  struct Query {
+    uint64_t flags;
+    uint64_t inverted;
+    uint64_t all_of;
+    uint64_t any_of;
+    uint64_t returned;
+  };
+  explicit Pagemap(int fd) noexcept : fd_(fd) {}
+  Status Scan(Range range, const Query& query, RangeSet* found) noexcept;
+
+  int fd_;
+  // Our own, never tracked: a scan that cannot store its result has re-armed the pages all the same.
+  std::unique_ptr<page_region[]> regions_;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_PAGEMAP_H_

@@ -1,0 +1,81 @@
+#include "core/range.h"
+
+#include <algorithm>
+
+namespace uffd {
+
+void RangeSet::Add(Range range) {
+  if (range.Empty()) return;
+  if (!ranges_.empty()) {
+    Range& last = ranges_.back();
+    if (range.start < last.start) {
+      normal_ = false;
+    } else if (range.start <= last.end) {
+      last.end = std::max(last.end, range.end);
+      return;
+    }
+  }
+  ranges_.push_back(range);
+}
+
+void RangeSet::AddAll(const RangeSet& other) {
+  for (const Range& range : other.ranges_) Add(range);
+}
+
+void RangeSet::Remove(Range range) {
+  if (range.Empty()) return;
+  Normalize();
+  std::vector<Range> kept;
+  kept.reserve(ranges_.size() + 1);
+  for (const Range& each : ranges_) {
+    if (!each.Overlaps(range)) {
+      kept.push_back(each);
+      continue;
+    }
+    if (each.start < range.start) kept.push_back({each.start, range.start});
+    if (range.end < each.end) kept.push_back({range.end, each.end});
+  }
+  ranges_ = std::move(kept);
+}
+
+void RangeSet::Clear() noexcept {
+  ranges_.clear();
+  normal_ = true;
+}
+
+const std::vector<Range>& RangeSet::Ranges() {
+  Normalize();
+  return ranges_;
+}
+
+RangeSet RangeSet::Within(Range bounds) {
+  Normalize();
+  RangeSet clipped;
+  for (const Range& range : ranges_) clipped.Add(range.Intersect(bounds));
+  return clipped;
+}
+
+uint64_t RangeSet::Bytes() {
+  Normalize();
+  uint64_t bytes = 0;
+  for (const Range& range : ranges_) bytes += range.Length();
+  return bytes;
+}
+
+void RangeSet::Normalize() {
+  if (normal_) return;
+  normal_ = true;
+  std::sort(ranges_.begin(), ranges_.end(),
+            [](const Range& a, const Range& b) { return a.start < b.start; });
+  size_t out = 0;
+  for (size_t i = 1; i < ranges_.size(); i++) {
+    if (ranges_[i].start <= ranges_[out].end) {
+      ranges_[out].end = std::max(ranges_[out].end, ranges_[i].end);
+    } else {
+      ranges_[++out] = ranges_[i];
+    }
+  }
+  ranges_.resize(out + 1);
+}
+
+}  // namespace uffd

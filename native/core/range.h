@@ -1,0 +1,52 @@
+// Half-open byte ranges of the address space, and sorted sets of them.
+#ifndef UFFD_CORE_RANGE_H_
+#define UFFD_CORE_RANGE_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace uffd {
+
+struct Range {
+  uint64_t start = 0;
+  uint64_t end = 0;
+
+  uint64_t Length() const noexcept { return end - start; }
+  bool Empty() const noexcept { return end <= start; }
+  bool Contains(const Range& other) const noexcept {
+    return start <= other.start && other.end <= end;
+  }
+  bool Overlaps(const Range& other) const noexcept { return start < other.end && other.start < end; }
+  Range Intersect(const Range& other) const noexcept {
+    Range both{start > other.start ? start : other.start, end < other.end ? end : other.end};
+    return both.Empty() ? Range{} : both;
+  }
+  // The smallest range of whole pages that covers this one.
+  Range RoundOutward(uint64_t page_size) const noexcept {
+    return {start & ~(page_size - 1), (end + page_size - 1) & ~(page_size - 1)};
+  }
+};
+
+// Sorted, disjoint and merged. Adding in address order costs O(1); anything else is put in order by
+// the next read.
+class RangeSet {
+ public:
+  void Add(Range range);
+  void AddAll(const RangeSet& other);
+  void Remove(Range range);
+  void Clear() noexcept;
+  const std::vector<Range>& Ranges();
+  RangeSet Within(Range bounds);
+  bool Empty() const noexcept { return ranges_.empty(); }
+  uint64_t Bytes();
+
+ private:
+  void Normalize();
+
+  std::vector<Range> ranges_;
+  bool normal_ = true;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_RANGE_H_

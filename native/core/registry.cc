@@ -1,0 +1,77 @@
+#include "core/registry.h"
+
+#include <chrono>
+
+#include "core/native_thread.h"
+#include "core/session.h"
+#include "core/test_barrier.h"
+
+namespace uffd {
+namespace {
+
+// Four silent ticks and a session is released: within the two seconds a process may take to end.
+constexpr std::chrono::milliseconds kWatchdogTick(250);
+
+}  // namespace
+
+Registry& Registry::Get() noexcept {
+  static auto* registry = new Registry();
+  return *registry;
+}
+
+Status Registry::Add(const std::shared_ptr<Session>& session) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!watching_) {
+    const Result<pthread_t> thread =
+        StartNativeThread("uffd-watchdog", &Registry::WatchdogMain, this);
+    if (!thread) return thread.Error();
+    pthread_detach(thread.Value());
+    watching_ = true;
+  }
+  sessions_.push_back({session.get(), session});
+  changed_.notify_all();
+  return Done{};
+}
+
+void Registry::Remove(Session* session) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(sessions_, [session](const Entry& entry) { return entry.key == session; });
+}
+
+std::vector<std::shared_ptr<Session>> Registry::Live() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<std::shared_ptr<Session>> live;
+  for (const Entry& entry : sessions_) {
+    if (std::shared_ptr<Session> session = entry.session.lock()) live.push_back(std::move(session));
+  }
+  return live;
+}
+
+void Registry::ReleaseAll() noexcept {
+  const std::vector<std::shared_ptr<Session>> live = Live();
+  // Sleepers of all sessions first: a call into one may sleep in a fault of another.
+  for (const std::shared_ptr<Session>& session : live) session->FreeSleepers();
+  for (const std::shared_ptr<Session>& session : live) session->Release();
+}
+
+void* Registry::WatchdogMain(void* self) noexcept {
+  static_cast<Registry*>(self)->Watch();
+  return nullptr;
+}
+
+void Registry::Watch() noexcept {
+  for (;;) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, [this] { return !sessions_.empty(); });
+      // Nothing to watch is nothing to wake up for; with a session, one look per tick.
+      changed_.wait_for(lock, kWatchdogTick, [this] { return sessions_.empty(); });
+    }
+    if (!UFFD_NET_ENABLED("watchdog")) continue;
+    for (const std::shared_ptr<Session>& session : Live()) {
+      if (session->NeedsRescue()) session->Release();
+    }
+  }
+}
+
+}  // namespace uffd

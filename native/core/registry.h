@@ -1,0 +1,49 @@
+// Every session of the process, whichever environment (main thread, Worker) opened it, and the
+// watchdog over them.
+//
+// Lock order: Session::release_, then Registry::mutex_, then RegistrationTable's two. The fault loop
+// takes only the last of these.
+#ifndef UFFD_CORE_REGISTRY_H_
+#define UFFD_CORE_REGISTRY_H_
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/result.h"
+
+namespace uffd {
+
+class Session;
+
+class Registry {
+ public:
+  static Registry& Get() noexcept;  // never destroyed: threads outlive static destructors
+
+  // Starts the watchdog with the first session.
+  Status Add(const std::shared_ptr<Session>& session) noexcept;
+  void Remove(Session* session) noexcept;
+  // For the end of the process: after this nobody sleeps in a fault of any session.
+  void ReleaseAll() noexcept;
+
+ private:
+  Registry() = default;
+  static void* WatchdogMain(void* self) noexcept;
+  void Watch() noexcept;
+  std::vector<std::shared_ptr<Session>> Live() noexcept;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // The plain pointer tells entries apart; a session is only ever used through the weak one.
+  struct Entry {
+    Session* key;
+    std::weak_ptr<Session> session;
+  };
+  std::vector<Entry> sessions_;
+  bool watching_ = false;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_REGISTRY_H_

@@ -1,0 +1,106 @@
+// One open userfaultfd at work: its descriptor, its registrations, its loop and its queue, and the
+// one routine that takes all of it down without leaving a thread asleep.
+#ifndef UFFD_CORE_SESSION_H_
+#define UFFD_CORE_SESSION_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/fault_loop.h"
+#include "core/fault_queue.h"
+#include "core/registration_table.h"
+#include "core/userfaultfd.h"
+
+namespace uffd {
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  struct Opened;
+  struct Registered {
+    uint32_t id;
+    uint64_t ioctls;
+  };
+
+  // `notifier` must live until Release() has returned.
+  static Opened Open(const OpenRequest& request, Notifier* notifier) noexcept;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();
+
+  // Every method below may be called from any thread and fails with ESHUTDOWN once released.
+  Result<Registered> Register(Range range, uint64_t mode, std::shared_ptr<Mapping> memory) noexcept;
+  Status Unregister(uint32_t id) noexcept;
+  // Arms or disarms. When arming fails half way the part that was armed is disarmed again.
+  Status WriteProtect(Range range, uint64_t mode) noexcept;
+  Status Wake(Range range) noexcept;
+  Partial Copy(Range destination, const void* source, uint64_t mode) noexcept;
+  Partial Zeropage(Range range, uint64_t mode) noexcept;
+  Result<uint64_t> ArmedBytes(Range range) noexcept;
+
+  // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up, the
+  // watchdog), when it returns no thread sleeps in a fault of this userfaultfd and none will.
+  void Release() noexcept;
+  // Its first half, which never waits: no new calls, every sleeper woken.
+  void FreeSleepers() noexcept;
+  bool Released() const noexcept { return closed_.load(); }
+  // After Release: something would not end and still uses the notifier.
+  bool Leaked() const noexcept { return leaked_.load(); }
+
+  bool Pop(Event* event) noexcept { return queue_->Pop(event); }
+  uint64_t Missed() const noexcept { return queue_->Missed(); }
+  const RegistrationTable& Table() const noexcept { return table_; }
+  uint64_t Features() const noexcept { return uffd_.Features(); }
+  Access OpenedBy() const noexcept { return uffd_.OpenedBy(); }
+
+  // The watchdog's question, asked at every tick: must this session be released? `kStuckErrno` or
+  // the loop's fatal errno is then what FailedWith() reports.
+  bool NeedsRescue() noexcept;
+  int FailedWith() const noexcept { return failed_with_.load(); }
+  // A loop that stood still while a fault waited.
+  static constexpr int kStuckErrno = 110;  // ETIMEDOUT
+
+ private:
+  class InFlight;
+
+  Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* notifier) noexcept;
+  // Frees every sleeper of the registered ranges. UNREGISTER first, WAKE after: the other order
+  // leaves those asleep who fault in between, and UNREGISTER alone does not wake (test 13, A3).
+  void UnregisterAndWakeAll() noexcept;
+  bool CallsEnded() const noexcept;
+  bool Owns(Range range) const noexcept;
+  // Repeats `step` on what is left of the range while the mapping is changing.
+  template <typename Step>
+  Partial Fill(Range range, Step step) noexcept;
+
+  Userfaultfd uffd_;
+  std::unique_ptr<FaultQueue> queue_;
+  RegistrationTable table_;
+  Notifier* const notifier_;
+  std::unique_ptr<FaultLoop> loop_;
+
+  std::atomic<bool> closed_{false};
+  std::atomic<uint32_t> in_flight_{0};
+  std::atomic<int> failed_with_{0};
+  std::atomic<bool> leaked_{false};
+  std::mutex release_;  // one release at a time; taken first, before any other lock
+  bool released_ = false;
+
+  // Watchdog thread only.
+  uint64_t seen_progress_ = 0;
+  int stuck_ticks_ = 0;
+};
+
+struct Session::Opened {
+  std::shared_ptr<Session> session;  // null: see `failure`
+  std::vector<Attempt> attempts;
+  uint64_t missing_features = 0;
+  Failure failure;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_SESSION_H_

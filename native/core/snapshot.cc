@@ -1,0 +1,169 @@
+#include "core/snapshot.h"
+
+#include <cerrno>
+#include <cstring>
+
+namespace uffd {
+namespace {
+
+// Enough for writers that pause at all; those that do not need mode copy-on-write.
+constexpr int kPasses = 32;
+
+uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(address); }
+
+bool IsZero(const uint8_t* bytes, uint64_t length) noexcept {
+  return length == 0 || (bytes[0] == 0 && std::memcmp(bytes, bytes + 1, length - 1) == 0);
+}
+
+template <typename Visit>
+void ForEachPage(RangeSet* pages, Visit visit) {
+  for (const Range& range : pages->Ranges()) {
+    for (uint64_t page = range.start; page < range.end; page += PageSize()) {
+      visit(Range{page, page + PageSize()});
+    }
+  }
+}
+
+}  // namespace
+
+uint8_t* Snapshot::Memory::CopyAt(uint64_t offset) const noexcept {
+  return copy->Data() + taken.start % PageSize() + offset;
+}
+
+Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memories,
+                                                 TrackerFactory track) noexcept {
+  std::unique_ptr<Snapshot> snapshot(new Snapshot());
+  for (const Range& bytes : memories) {
+    const Range pages = bytes.RoundOutward(PageSize());
+    Result<std::shared_ptr<Mapping>> copy = Mapping::Anonymous(pages.Length());
+    if (!copy) return copy.Error();
+    Result<std::unique_ptr<DirtyTracker>> tracker = track(pages);
+    if (!tracker) return tracker.Error();
+    snapshot->memories_.push_back({bytes, std::move(tracker.Value()), std::move(copy.Value())});
+  }
+  // All are tracked before the first byte is copied: what is written from here on is seen.
+  for (const Memory& memory : snapshot->memories_) {
+    RangeSet all;
+    all.Add(memory.taken.RoundOutward(PageSize()));
+    ForEachPage(&all, [&](Range page) {
+      const Range part = page.Intersect(memory.taken);
+      // A page of zeros costs the copy nothing: its own page is never touched.
+      if (IsZero(Pointer(part.start), part.Length())) return;
+      std::memcpy(memory.CopyAt(part.start - memory.taken.start), Pointer(part.start),
+                  part.Length());
+    });
+  }
+  const Status quiet = snapshot->CopyUntilQuiet();
+  if (!quiet) return quiet.Error();
+  return snapshot;
+}
+
+// When a pass over all memories finds nothing written since the pass before, then at the instant
+// between the two every page equalled its copy.
+Status Snapshot::CopyUntilQuiet() noexcept {
+  for (int pass = 0; pass < kPasses; pass++) {
+    bool written = false;
+    for (const Memory& memory : memories_) {
+      RangeSet dirty;
+      const Status collected = memory.tracker->Collect(&dirty);
+      if (!collected) return collected;
+      written = written || !dirty.Empty();
+      ForEachPage(&dirty, [&](Range page) {
+        const Range part = page.Intersect(memory.taken);
+        std::memcpy(memory.CopyAt(part.start - memory.taken.start), Pointer(part.start),
+                    part.Length());
+      });
+    }
+    if (!written) return Done{};
+  }
+  return Failure{EAGAIN, "snapshot"};
+}
+
+Status Snapshot::Follow(const std::vector<Range>& live) noexcept {
+  for (size_t i = 0; i < memories_.size(); i++) {
+    if (live[i].Length() < memories_[i].taken.Length()) return Failure{ERANGE, "snapshot"};
+  }
+  for (size_t i = 0; i < memories_.size(); i++) {
+    const Status followed = memories_[i].tracker->Follow(live[i].RoundOutward(PageSize()));
+    if (!followed) return followed;
+  }
+  return Done{};
+}
+
+Result<Snapshot::Restored> Snapshot::Restore(const std::vector<Range>& live) noexcept {
+  const Status followed = Follow(live);
+  if (!followed) return followed.Error();
+  Restored total;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    const Memory& memory = memories_[i];
+    RangeSet written;
+    const Status peeked = memory.tracker->Peek(&written);
+    if (!peeked) return peeked.Error();
+    ForEachPage(&written, [&](Range page) {
+      const uint64_t bytes = PutBack(memory, live[i], page);
+      total.pages += bytes > 0 ? 1 : 0;
+      total.bytes += bytes;
+    });
+    // Peek left the pages unarmed, so putting them back cost no faults. Re-arm first, compare after:
+    // whoever writes from here on is seen, whoever wrote before differs.
+    RangeSet rearmed;
+    const Status collected = memory.tracker->Collect(&rearmed);
+    if (!collected) return collected.Error();
+    ForEachPage(&rearmed, [&](Range page) {
+      if (!Differs(memory, live[i], page)) return;
+      total.different++;
+      memory.tracker->MarkDirty(page);
+    });
+  }
+  return total;
+}
+
+Result<std::vector<RangeSet>> Snapshot::Diff(const std::vector<Range>& live) noexcept {
+  const Status followed = Follow(live);
+  if (!followed) return followed.Error();
+  std::vector<RangeSet> different(memories_.size());
+  for (size_t i = 0; i < memories_.size(); i++) {
+    RangeSet written;
+    const Status peeked = memories_[i].tracker->Peek(&written);
+    if (!peeked) return peeked.Error();
+    ForEachPage(&written, [&](Range page) {
+      if (Differs(memories_[i], live[i], page)) different[i].Add(page);
+    });
+  }
+  return different;
+}
+
+// A page has up to two parts: one inside the snapshot, and one that came with growth and was zero.
+bool Snapshot::Differs(const Memory& memory, Range live, Range page) noexcept {
+  const uint64_t held = live.start + memory.taken.Length();
+  const Range old = page.Intersect({live.start, held});
+  const Range grown = page.Intersect({held, live.end});
+  if (!old.Empty() && std::memcmp(Pointer(old.start), memory.CopyAt(old.start - live.start),
+                                  old.Length()) != 0) {
+    return true;
+  }
+  return !grown.Empty() && !IsZero(Pointer(grown.start), grown.Length());
+}
+
+uint64_t Snapshot::PutBack(const Memory& memory, Range live, Range page) noexcept {
+  const uint64_t held = live.start + memory.taken.Length();
+  const Range old = page.Intersect({live.start, held});
+  const Range grown = page.Intersect({held, live.end});
+  uint64_t written = 0;
+  if (!old.Empty()) {
+    std::memcpy(Pointer(old.start), memory.CopyAt(old.start - live.start), old.Length());
+    written += old.Length();
+  }
+  // Memory that came with growth is mostly untouched: writing zeros would make it resident.
+  if (!grown.Empty() && !IsZero(Pointer(grown.start), grown.Length())) {
+    std::memset(Pointer(grown.start), 0, grown.Length());
+    written += grown.Length();
+  }
+  return written;
+}
+
+void Snapshot::Read(size_t memory, uint64_t offset, uint64_t length, uint8_t* to) const noexcept {
+  std::memcpy(to, memories_[memory].CopyAt(offset), length);
+}
+
+}  // namespace uffd

@@ -1,0 +1,83 @@
+#include "core/test_barrier.h"
+
+#ifdef UFFD_TEST_BARRIERS
+
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+
+namespace uffd::testing {
+namespace {
+
+struct Barrier {
+  bool closed = false;
+  uint32_t waiting = 0;
+};
+
+std::mutex g_mutex;
+std::condition_variable g_changed;
+std::map<std::string, Barrier>& Barriers() {
+  static auto* barriers = new std::map<std::string, Barrier>();
+  return *barriers;
+}
+std::set<std::string>& DisabledNets() {
+  static auto* nets = new std::set<std::string>();
+  return *nets;
+}
+std::atomic<int> g_injected{0};
+// Read before the lock: a loop that passes open barriers must not slow down or allocate.
+std::atomic<int> g_closed{0};
+
+}  // namespace
+
+void CloseBarrier(const char* name) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  Barrier& barrier = Barriers()[name];
+  if (!barrier.closed) g_closed++;
+  barrier.closed = true;
+}
+
+void OpenBarrier(const char* name) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  Barrier& barrier = Barriers()[name];
+  if (barrier.closed) g_closed--;
+  barrier.closed = false;
+  g_changed.notify_all();
+}
+
+uint32_t WaitingAt(const char* name) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  return Barriers()[name].waiting;
+}
+
+void PassBarrier(const char* name, const std::atomic<bool>* give_up) {
+  if (g_closed.load() == 0) return;
+  std::unique_lock<std::mutex> lock(g_mutex);
+  const auto found = Barriers().find(name);
+  if (found == Barriers().end()) return;
+  found->second.waiting++;
+  while (found->second.closed && (give_up == nullptr || !give_up->load())) {
+    g_changed.wait_for(lock, std::chrono::milliseconds(2));
+  }
+  found->second.waiting--;
+}
+
+void DisableNet(const char* name) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  DisabledNets().insert(name);
+}
+
+bool NetEnabled(const char* name) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  return DisabledNets().count(name) == 0;
+}
+
+void InjectResolveError(int error) { g_injected = error; }
+int TakeInjectedResolveError() { return g_injected.exchange(0); }
+
+}  // namespace uffd::testing
+
+#endif  // UFFD_TEST_BARRIERS

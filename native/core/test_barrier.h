@@ -1,0 +1,40 @@
+// Named points where a test can hold a native thread. They exist only in the test build
+// (UFFD_TEST_BARRIERS); the shipped addon has none.
+#ifndef UFFD_CORE_TEST_BARRIER_H_
+#define UFFD_CORE_TEST_BARRIER_H_
+
+#ifdef UFFD_TEST_BARRIERS
+
+#include <atomic>
+#include <cstdint>
+
+namespace uffd::testing {
+
+void CloseBarrier(const char* name);
+void OpenBarrier(const char* name);
+// How many threads wait there now.
+uint32_t WaitingAt(const char* name);
+// Returns when the barrier is open or `give_up` is set.
+void PassBarrier(const char* name, const std::atomic<bool>* give_up);
+// Which of the release routine's callers a test has switched off: "exit", "cleanup", "watchdog".
+void DisableNet(const char* name);
+bool NetEnabled(const char* name);
+// Makes the loop see this errno from its next resolving ioctl; 0 for none.
+void InjectResolveError(int error);
+int TakeInjectedResolveError();
+
+}  // namespace uffd::testing
+
+#define UFFD_BARRIER(name, give_up) ::uffd::testing::PassBarrier(name, give_up)
+#define UFFD_NET_ENABLED(name) ::uffd::testing::NetEnabled(name)
+#define UFFD_INJECTED_ERROR() ::uffd::testing::TakeInjectedResolveError()
+
+#else
+
+#define UFFD_BARRIER(name, give_up) static_cast<void>(0)
+#define UFFD_NET_ENABLED(name) true
+#define UFFD_INJECTED_ERROR() 0
+
+#endif  // UFFD_TEST_BARRIERS
+
+#endif  // UFFD_CORE_TEST_BARRIER_H_

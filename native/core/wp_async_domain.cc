@@ -1,0 +1,200 @@
+#include "core/wp_async_domain.h"
+
+#include <cerrno>
+
+namespace uffd {
+
+WpAsyncDomain& WpAsyncDomain::Get() noexcept {
+  static auto* domain = new WpAsyncDomain();
+  return *domain;
+}
+
+WpAsyncDomain::WpAsyncDomain() noexcept {
+  OpenRequest request;
+  request.required_features =
+      UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
+  request.optional_features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+  // No fault ever reaches user space, so the least privileged descriptor does.
+  request.user_mode = UserMode::kOnly;
+  Userfaultfd::Opened opened = Userfaultfd::Open(request);
+  unavailable_ = {opened.failure, std::move(opened.attempts), opened.missing_features};
+  if (opened.failure.error != 0) return;
+  Result<Pagemap> pagemap = Pagemap::Create();
+  if (!pagemap) {
+    unavailable_.failure = pagemap.Error();
+    return;
+  }
+  uffd_ = std::move(opened.uffd);
+  pagemap_ = std::move(pagemap.Value());
+}
+
+const WpAsyncTracker::Unavailable* WpAsyncDomain::WhyUnavailable() noexcept {
+  return unavailable_.failure.error == 0 ? nullptr : &unavailable_;
+}
+
+Status WpAsyncDomain::Attach(WpAsyncTracker* tracker) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (const auto* why = WhyUnavailable()) return why->failure;
+  const Status covered = Cover(tracker->pages_);
+  if (!covered) return covered;
+  trackers_.push_back(tracker);
+  ConnectPeers(tracker);
+  return Done{};
+}
+
+void WpAsyncDomain::Detach(WpAsyncTracker* tracker) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  DisconnectPeers(tracker);
+  std::erase(trackers_, tracker);
+  RangeSet pages;
+  pages.Add(tracker->pages_);
+  Uncover(pages);
+}
+
+Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
+                           RangeSet* dirty) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RangeSet written;
+  const Status scanned = pagemap_->Written(tracker->pages_, rearm, &written);
+  if (!scanned) {
+    // EPERM: a part of the range is not ours any more (mapped anew). Whatever the error, the state is
+    // unknown and some pages may be re-armed already: everything counts as written.
+    written.Clear();
+    written.Add(tracker->pages_);
+  }
+  if (rearm == Pagemap::Rearm::kNo) {
+    dirty->AddAll(written);
+    dirty->AddAll(tracker->pending_);
+    return Done{};
+  }
+  PassOn(&written, tracker->peers_);
+  written.AddAll(tracker->pending_);
+  if (!scanned) {
+    RangeSet pages;
+    pages.Add(tracker->pages_);
+    const Status again = RegisterAndArm(&pages);
+    if (!again) {
+      tracker->pending_ = std::move(written);
+      return again;
+    }
+  }
+  tracker->pending_.Clear();
+  dirty->AddAll(written);
+  return Done{};
+}
+
+void WpAsyncDomain::MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  tracker->pending_.Add(pages.Intersect(tracker->pages_));
+}
+
+Status WpAsyncDomain::Follow(WpAsyncTracker* tracker, Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Range before = tracker->pages_;
+  RangeSet added;
+  added.Add(pages);
+  RangeSet gone;
+  gone.Add(before);
+  const bool moved = pages.start != before.start;
+  if (!moved) {
+    added.Remove(before);
+    gone.Remove(pages);
+  }
+  for (const Range& part : added.Ranges()) {
+    const Status covered = Cover(part);
+    if (!covered) return covered;
+  }
+  DisconnectPeers(tracker);
+  tracker->pages_ = pages;
+  if (moved) {
+    tracker->pending_.Clear();
+  } else {
+    tracker->pending_ = tracker->pending_.Within(pages);
+  }
+  tracker->pending_.AddAll(added);
+  ConnectPeers(tracker);
+  Uncover(gone);
+  return Done{};
+}
+
+Status WpAsyncDomain::Cover(Range pages) noexcept {
+  RangeSet uncovered;
+  uncovered.Add(pages);
+  const std::vector<WpAsyncTracker*> present = TrackersOn(pages);
+  for (const WpAsyncTracker* other : present) uncovered.Remove(other->pages_);
+
+  RangeSet covered;
+  covered.Add(pages);
+  for (const Range& part : uncovered.Ranges()) covered.Remove(part);
+
+  const Status armed = RegisterAndArm(&uncovered);
+  if (!armed) return armed;
+  for (const Range& part : covered.Ranges()) {
+    RangeSet written;
+    const Status scanned = pagemap_->Written(part, Pagemap::Rearm::kYes, &written);
+    if (!scanned) {
+      // The others must repair it at their next collect; the newcomer cannot trust it either.
+      written.Clear();
+      written.Add(part);
+      RangeSet lost;
+      lost.Add(part);
+      const Status again = RegisterAndArm(&lost);
+      PassOn(&written, present);
+      if (!again) {
+        Uncover(uncovered);
+        return again;
+      }
+      continue;
+    }
+    PassOn(&written, present);
+  }
+  return Done{};
+}
+
+Status WpAsyncDomain::RegisterAndArm(RangeSet* pages) noexcept {
+  for (const Range& part : pages->Ranges()) {
+    const Result<uint64_t> registered = uffd_.Register(part, UFFDIO_REGISTER_MODE_WP);
+    const Status armed = registered ? uffd_.WriteProtect(part, UFFDIO_WRITEPROTECT_MODE_WP)
+                                    : Status(registered.Error());
+    if (armed) continue;
+    for (const Range& undo : pages->Ranges()) {
+      if (undo.start > part.start) break;
+      static_cast<void>(uffd_.Unregister(undo).Ok());
+    }
+    return armed;
+  }
+  return Done{};
+}
+
+void WpAsyncDomain::Uncover(const RangeSet& pages) noexcept {
+  RangeSet unused = pages;
+  for (const WpAsyncTracker* other : trackers_) unused.Remove(other->pages_);
+  for (const Range& part : unused.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
+}
+
+void WpAsyncDomain::PassOn(RangeSet* written, const std::vector<WpAsyncTracker*>& to) noexcept {
+  for (WpAsyncTracker* other : to) other->pending_.AddAll(written->Within(other->pages_));
+}
+
+std::vector<WpAsyncTracker*> WpAsyncDomain::TrackersOn(Range pages) noexcept {
+  std::vector<WpAsyncTracker*> found;
+  for (WpAsyncTracker* tracker : trackers_) {
+    if (tracker->pages_.Overlaps(pages)) found.push_back(tracker);
+  }
+  return found;
+}
+
+void WpAsyncDomain::ConnectPeers(WpAsyncTracker* tracker) noexcept {
+  for (WpAsyncTracker* other : TrackersOn(tracker->pages_)) {
+    if (other == tracker) continue;
+    tracker->peers_.push_back(other);
+    other->peers_.push_back(tracker);
+  }
+}
+
+void WpAsyncDomain::DisconnectPeers(WpAsyncTracker* tracker) noexcept {
+  for (WpAsyncTracker* other : tracker->peers_) std::erase(other->peers_, tracker);
+  tracker->peers_.clear();
+}
+
+}  // namespace uffd

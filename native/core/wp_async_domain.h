@@ -1,0 +1,51 @@
+// The process's one asynchronous userfaultfd, shared by all `wp-async` trackers.
+//
+// The kernel keeps one written-bit per page and a collect consumes it. Where trackers share a page
+// (two over one memory, or two buffers that lie in one page) each collect therefore passes what it
+// took on to the others, and every tracker sees every write once (test 21, B19).
+#ifndef UFFD_CORE_WP_ASYNC_DOMAIN_H_
+#define UFFD_CORE_WP_ASYNC_DOMAIN_H_
+
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "core/pagemap.h"
+#include "core/userfaultfd.h"
+#include "core/wp_async_tracker.h"
+
+namespace uffd {
+
+class WpAsyncDomain {
+ public:
+  static WpAsyncDomain& Get() noexcept;  // never destroyed
+
+  const WpAsyncTracker::Unavailable* WhyUnavailable() noexcept;
+  Status Attach(WpAsyncTracker* tracker) noexcept;
+  void Detach(WpAsyncTracker* tracker) noexcept;
+  Status Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm, RangeSet* dirty) noexcept;
+  void MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept;
+  Status Follow(WpAsyncTracker* tracker, Range pages) noexcept;
+
+ private:
+  WpAsyncDomain() noexcept;
+  // Registers and arms the parts of `pages` that no tracker covers yet, and consumes what was written
+  // in the others, so that a newcomer starts clean. All or nothing.
+  Status Cover(Range pages) noexcept;
+  void Uncover(const RangeSet& pages) noexcept;
+  Status RegisterAndArm(RangeSet* pages) noexcept;
+  void PassOn(RangeSet* written, const std::vector<WpAsyncTracker*>& to) noexcept;
+  std::vector<WpAsyncTracker*> TrackersOn(Range pages) noexcept;
+  void ConnectPeers(WpAsyncTracker* tracker) noexcept;
+  void DisconnectPeers(WpAsyncTracker* tracker) noexcept;
+
+  std::mutex mutex_;
+  Userfaultfd uffd_;
+  std::optional<Pagemap> pagemap_;
+  WpAsyncTracker::Unavailable unavailable_;
+  std::vector<WpAsyncTracker*> trackers_;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_WP_ASYNC_DOMAIN_H_

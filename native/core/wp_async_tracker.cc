@@ -1,0 +1,41 @@
+#include "core/wp_async_tracker.h"
+
+#include "core/wp_async_domain.h"
+
+namespace uffd {
+
+const WpAsyncTracker::Unavailable* WpAsyncTracker::WhyUnavailable() noexcept {
+  return WpAsyncDomain::Get().WhyUnavailable();
+}
+
+Result<std::unique_ptr<WpAsyncTracker>> WpAsyncTracker::Create(Range pages) noexcept {
+  std::unique_ptr<WpAsyncTracker> tracker(new WpAsyncTracker(pages));
+  const Status attached = WpAsyncDomain::Get().Attach(tracker.get());
+  if (!attached) {
+    tracker->pages_ = {};
+    return attached.Error();
+  }
+  return tracker;
+}
+
+WpAsyncTracker::~WpAsyncTracker() {
+  if (!pages_.Empty()) WpAsyncDomain::Get().Detach(this);
+}
+
+Status WpAsyncTracker::Collect(RangeSet* dirty) noexcept {
+  return WpAsyncDomain::Get().Scan(this, Pagemap::Rearm::kYes, dirty);
+}
+
+Status WpAsyncTracker::Peek(RangeSet* dirty) noexcept {
+  return WpAsyncDomain::Get().Scan(this, Pagemap::Rearm::kNo, dirty);
+}
+
+void WpAsyncTracker::MarkDirty(Range pages) noexcept {
+  WpAsyncDomain::Get().MarkDirty(this, pages);
+}
+
+Status WpAsyncTracker::Follow(Range pages) noexcept {
+  return WpAsyncDomain::Get().Follow(this, pages);
+}
+
+}  // namespace uffd

@@ -1,0 +1,48 @@
+// The `wp-async` engine: the kernel itself notes the first write to each armed page
+// (UFFD_FEATURE_WP_ASYNC), PAGEMAP_SCAN reads and re-arms them in one step. No thread, no privilege.
+#ifndef UFFD_CORE_WP_ASYNC_TRACKER_H_
+#define UFFD_CORE_WP_ASYNC_TRACKER_H_
+
+#include <memory>
+#include <vector>
+
+#include "core/dirty_tracker.h"
+#include "core/userfaultfd.h"
+
+namespace uffd {
+
+class WpAsyncTracker final : public DirtyTracker {
+ public:
+  // What stands in the way of this engine on this machine, if anything.
+  struct Unavailable {
+    Failure failure;
+    std::vector<Attempt> attempts;
+    uint64_t missing_features = 0;
+  };
+  // Null when the engine works. Opens the process's descriptor when called first.
+  static const Unavailable* WhyUnavailable() noexcept;
+
+  // `pages`: whole pages. EBUSY: another userfaultfd has a part of them.
+  static Result<std::unique_ptr<WpAsyncTracker>> Create(Range pages) noexcept;
+  ~WpAsyncTracker() override;
+  WpAsyncTracker(const WpAsyncTracker&) = delete;
+  WpAsyncTracker& operator=(const WpAsyncTracker&) = delete;
+
+  Status Collect(RangeSet* dirty) noexcept override;
+  Status Peek(RangeSet* dirty) noexcept override;
+  void MarkDirty(Range pages) noexcept override;
+  Status Follow(Range pages) noexcept override;
+
+ private:
+  friend class WpAsyncDomain;
+  explicit WpAsyncTracker(Range pages) noexcept : pages_(pages) {}
+
+  // All guarded by the domain's lock.
+  Range pages_;
+  RangeSet pending_;  // written, but taken from the kernel by a tracker that shares these pages
+  std::vector<WpAsyncTracker*> peers_;  // trackers that share pages with this one
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_WP_ASYNC_TRACKER_H_

@@ -1,0 +1,50 @@
+// Tells one environment's event loop that events wait. Coalesced and non-blocking: a poke is one
+// uv_async_send, which takes no lock of Node's and allocates nothing.
+#ifndef UFFD_EVENT_CHANNEL_H_
+#define UFFD_EVENT_CHANNEL_H_
+
+#include <napi.h>
+#include <uv.h>
+
+#include <functional>
+#include <mutex>
+
+#include "core/fault_loop.h"
+
+namespace uffd {
+
+class EventChannel final : public Notifier {
+ public:
+  // `at_exit` runs once when the environment ends before Close() was called.
+  static EventChannel* Open(Napi::Env env, Napi::Function on_readable,
+                            std::function<void()> at_exit);
+
+  void Poke() noexcept override;
+  // The object deletes itself when libuv has let go of it; `leak` keeps it for a loop that would not
+  // end.
+  void Close(bool leak) noexcept;
+  // Whether waiting for events keeps the process alive.
+  void SetRef(bool ref) noexcept;
+
+ private:
+  EventChannel(Napi::Env env, Napi::Function on_readable, std::function<void()> at_exit);
+  ~EventChannel() override = default;
+
+  static void OnAsync(uv_async_t* handle);
+  static void OnClosed(uv_handle_t* handle);
+  static void OnExit(napi_async_cleanup_hook_handle hook, void* self);
+
+  Napi::Env env_;
+  Napi::FunctionReference on_readable_;
+  Napi::AsyncContext context_;
+  std::function<void()> at_exit_;
+  napi_async_cleanup_hook_handle hook_ = nullptr;
+  uv_async_t async_{};
+  std::mutex mutex_;  // between a poke and the close; held for no system call that waits
+  bool closed_ = false;
+  bool leak_ = false;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_EVENT_CHANNEL_H_

@@ -1,0 +1,45 @@
+#include "testing_wrap.h"
+
+#include <string>
+
+#include "core/test_barrier.h"
+
+namespace uffd {
+
+#ifdef UFFD_TEST_BARRIERS
+
+namespace {
+
+std::string NameArgument(const Napi::CallbackInfo& info) {
+  return info[0].As<Napi::String>().Utf8Value();
+}
+
+void Close(const Napi::CallbackInfo& info) { testing::CloseBarrier(NameArgument(info).c_str()); }
+void Open(const Napi::CallbackInfo& info) { testing::OpenBarrier(NameArgument(info).c_str()); }
+void Disable(const Napi::CallbackInfo& info) { testing::DisableNet(NameArgument(info).c_str()); }
+void Inject(const Napi::CallbackInfo& info) {
+  testing::InjectResolveError(info[0].As<Napi::Number>().Int32Value());
+}
+Napi::Value Waiting(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
+}
+
+}  // namespace
+
+void DefineTesting(Napi::Env env, Napi::Object exports) {
+  Napi::Object hooks = Napi::Object::New(env);
+  hooks.Set("closeBarrier", Napi::Function::New<Close>(env, "closeBarrier"));
+  hooks.Set("openBarrier", Napi::Function::New<Open>(env, "openBarrier"));
+  hooks.Set("waitingAt", Napi::Function::New<Waiting>(env, "waitingAt"));
+  hooks.Set("disableNet", Napi::Function::New<Disable>(env, "disableNet"));
+  hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));
+  exports.Set("testing", hooks);
+}
+
+#else
+
+void DefineTesting(Napi::Env /*env*/, Napi::Object /*exports*/) {}
+
+#endif  // UFFD_TEST_BARRIERS
+
+}  // namespace uffd

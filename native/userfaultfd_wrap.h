@@ -1,0 +1,49 @@
+#ifndef UFFD_USERFAULTFD_WRAP_H_
+#define UFFD_USERFAULTFD_WRAP_H_
+
+#include <napi.h>
+
+#include <map>
+#include <memory>
+
+#include "core/session.h"
+#include "event_channel.h"
+
+namespace uffd {
+
+// One Session as a JavaScript object. Arguments were checked in TypeScript.
+class UserfaultfdWrap final : public Napi::ObjectWrap<UserfaultfdWrap> {
+ public:
+  static Napi::Function Define(Napi::Env env);
+  explicit UserfaultfdWrap(const Napi::CallbackInfo& info);
+  ~UserfaultfdWrap() override;
+
+ private:
+  Napi::Value Open(const Napi::CallbackInfo& info);
+  Napi::Value Register(const Napi::CallbackInfo& info);
+  Napi::Value Unregister(const Napi::CallbackInfo& info);
+  Napi::Value WriteProtect(const Napi::CallbackInfo& info);
+  Napi::Value Wake(const Napi::CallbackInfo& info);
+  Napi::Value Copy(const Napi::CallbackInfo& info);
+  Napi::Value Zeropage(const Napi::CallbackInfo& info);
+  Napi::Value ArmedBytes(const Napi::CallbackInfo& info);
+  Napi::Value Drain(const Napi::CallbackInfo& info);
+  Napi::Value State(const Napi::CallbackInfo& info);
+  void SetRef(const Napi::CallbackInfo& info);
+  void Close(const Napi::CallbackInfo& info);
+
+  void ReleaseAndClose() noexcept;
+  // Where the event lies: the offset from the start of its registration.
+  double OffsetOf(const Event& event) const;
+
+  std::shared_ptr<Session> session_;
+  EventChannel* channel_ = nullptr;
+  // Foreign memory stays alive while it is registered; declared last, so released first only after
+  // the destructor has released the session.
+  std::map<uint32_t, Napi::ObjectReference> kept_alive_;
+  std::map<uint32_t, uint64_t> starts_;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_USERFAULTFD_WRAP_H_
