@@ -1,0 +1,139 @@
+// The only file that loads the addon. Its native surface, typed.
+
+import { isMainThread } from 'node:worker_threads';
+import loadBindings from 'bindings';
+import { UffdError, type NativeFailure } from './errors.js';
+
+export type { NativeFailure };
+
+export interface NativeAttempt {
+  access: number;
+  errno: number;
+}
+
+export interface NativeOpenFailure extends NativeFailure {
+  attempts: NativeAttempt[];
+  missingFeatures: bigint;
+}
+
+/** Bytes done before `errno` stopped the call; 0 when nothing did. */
+export interface NativePartial {
+  bytes: number;
+  errno: number;
+}
+
+export type NativeToken = object;
+
+export interface NativeUserfaultfd {
+  open(
+    required: bigint,
+    optional: bigint,
+    userMode: number,
+    onReadable: () => void,
+  ): { features: bigint; access: number; attempts: NativeAttempt[] } | NativeOpenFailure;
+  register(
+    view: Uint8Array,
+    mode: number,
+    mapping: NativeToken | undefined,
+    keepAlive: object,
+  ): { id: number; ioctls: bigint } | NativeFailure;
+  unregister(id: number): NativeFailure | undefined;
+  writeProtect(view: Uint8Array, offset: number, length: number, mode: number): NativeFailure | undefined;
+  wake(view: Uint8Array, offset: number, length: number): NativeFailure | undefined;
+  copy(view: Uint8Array, offset: number, source: Uint8Array, mode: number): NativePartial;
+  zeropage(view: Uint8Array, offset: number, length: number, mode: number): NativePartial;
+  armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
+  /** Fills `out` with events, EVENT_FIELDS numbers each, and returns their number. */
+  drain(out: Float64Array): number;
+  state(): { released: boolean; failedWith: number; missed: number };
+  setRef(ref: boolean): void;
+  close(): void;
+}
+
+export interface NativeDirtyTracker {
+  open(view: Uint8Array, keepAlive: object): NativeFailure | undefined;
+  /** `[offset, length, …]` in bytes. */
+  collect(view: Uint8Array): Float64Array | NativeFailure;
+  peek(view: Uint8Array): Float64Array | NativeFailure;
+  close(): void;
+}
+
+export interface NativeSnapshot {
+  take(views: Uint8Array[], keepAlive: object): NativeFailure | undefined;
+  restore(views: Uint8Array[]): { pages: number; bytes: number; different: number } | NativeFailure;
+  diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
+  read(memory: number, offset: number, length: number): Uint8Array;
+  close(): void;
+}
+
+export interface NativeProbe {
+  pageSize: number;
+  attempts: NativeAttempt[];
+  features: bigint;
+  ioctls: bigint;
+  pagemapOpenErrno: number;
+  pagemapScanErrno: number;
+  wpAsyncErrno: number;
+}
+
+/** Present in the test build only (`npm test` builds it). */
+export interface NativeTesting {
+  closeBarrier(name: string): void;
+  openBarrier(name: string): void;
+  waitingAt(name: string): number;
+  disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;
+  injectResolveError(errno: number): void;
+}
+
+export interface NativeBinding {
+  pageSize: number;
+  allocate(bytes: number): { buffer: ArrayBuffer; mapping: NativeToken } | NativeFailure;
+  discard(view: Uint8Array, offset: number, length: number): NativeFailure | undefined;
+  detach(buffer: ArrayBuffer): void;
+  addressInPage(view: Uint8Array): number;
+  probe(): NativeProbe;
+  releaseAll(): void;
+  Userfaultfd: new () => NativeUserfaultfd;
+  DirtyTracker: {
+    new (): NativeDirtyTracker;
+    whyUnavailable(): NativeOpenFailure | undefined;
+  };
+  Snapshot: new () => NativeSnapshot;
+  testing?: NativeTesting;
+}
+
+export function isFailure(result: unknown): result is NativeFailure {
+  return typeof result === 'object' && result !== null && 'errno' in result && 'syscall' in result;
+}
+
+let loaded: NativeBinding | undefined;
+
+/** Loads the addon when it is first needed: importing the package never throws, on any platform. */
+export function binding(): NativeBinding {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): NativeBinding {
+  if (process.platform !== 'linux') {
+    throw new UffdError(`userfaultfd is a Linux system call; this is ${process.platform}`, {
+      code: 'ERR_UFFD_NOT_LINUX',
+      hint: 'Run on Linux; capabilities() tells what a machine offers without throwing.',
+    });
+  }
+  const name = process.env['UFFD_TEST_ADDON'] === '1' ? 'userfaultfd_test' : 'userfaultfd';
+  let native: NativeBinding;
+  try {
+    native = loadBindings(name) as NativeBinding;
+  } catch (cause) {
+    throw new UffdError(
+      `The native addon ${name}.node could not be loaded. Build it with "npm rebuild userfaultfd" (in this package's own checkout: "npm run build"); that needs g++, make and python3`,
+      { code: 'ERR_UFFD_ADDON_MISSING', hint: 'npm rebuild userfaultfd' },
+      { cause },
+    );
+  }
+  // process.exit() in the main thread runs no native clean-up hook, and it waits for Workers that may
+  // sleep in a fault; a listener does run (test 40, A1).
+  if (isMainThread) process.on('exit', () => native.releaseAll());
+  return native;
+}

@@ -1,0 +1,192 @@
+// Which pages of a memory were written since the last look.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { inspect } from 'node:util';
+import { binding, isFailure, type NativeDirtyTracker } from './binding.js';
+import { DirtyPages, type PageSet } from './dirty-pages.js';
+import { abortError, busyError, closedError, invalidValue, outOfRange, rangeHasOwner, systemError, errnoName } from './errors.js';
+import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
+import { openError } from './userfaultfd.js';
+import { checkOneOf, checkOptions, checkSignal } from './validate.js';
+
+/** How writes are noticed. `wp-async`: the kernel marks them (Linux 6.7), no thread, no privilege. */
+export type DirtyEngine = 'wp-async';
+
+export interface DirtyTrackerOptions {
+  /** `'auto'` (default) takes the first that works here. */
+  engine?: 'auto' | DirtyEngine;
+}
+
+export interface WatchOptions {
+  /** Time between two looks, in milliseconds. Default 100. */
+  intervalMs?: number;
+  signal?: AbortSignal;
+}
+
+const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
+
+/** One memory of a tracker: a region and its native half. */
+interface Tracked {
+  region: Region;
+  native: NativeDirtyTracker;
+}
+
+/**
+ * Tells which pages were written, at the price of the pages that changed. Several trackers may share
+ * memory; each sees every write once. Memory that grew is reported from where it grew.
+ *
+ * Documentation/admin-guide/mm/pagemap.rst (PAGEMAP_SCAN), UFFD_FEATURE_WP_ASYNC.
+ */
+export class DirtyTracker implements Disposable {
+  readonly engine: DirtyEngine = 'wp-async';
+  /**
+   * Whether a reported page was surely written. False for buffers that share their first or last page
+   * with other data (plain ArrayBuffers do): a write to a neighbour reports that page too.
+   */
+  readonly exact: boolean;
+  readonly #tracked: Tracked[] = [];
+  readonly #user: RegionUser = { regionClosing: (region) => this.#letGo(region) };
+  #watching = false;
+  #closed = false;
+
+  /**
+   * Starts tracking: everything written from here on is reported.
+   * @throws {UffdError} with `attempts` and `hint` when userfaultfd is not to be had here.
+   */
+  constructor(memory: Trackable | readonly Trackable[], options: DirtyTrackerOptions = {}) {
+    const { engine } = checkOptions('options', options, ['engine']);
+    checkOneOf('options.engine', engine ?? 'auto', ['auto', 'wp-async']);
+    const regions = toRegions(memory);
+    checkAsyncTracking();
+    try {
+      for (const region of regions) this.#tracked.push(this.#track(region));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.exact = regions.every((region) => isPageExact(region));
+  }
+
+  /** Pages written since the last `collect()` (or the start), which are re-armed in the same step. */
+  collect(): DirtyPages {
+    return this.#read((native, view) => native.collect(view));
+  }
+
+  /** The same pages without re-arming: the next `collect()` reports them again. */
+  peek(): DirtyPages {
+    return this.#read((native, view) => native.peek(view));
+  }
+
+  /**
+   * Collects at each interval and yields what is not empty. A slow reader loses nothing: pages are
+   * collected only when it asks. One consumer at a time.
+   * @throws {UffdError} `ERR_UFFD_BUSY`; the iterator rejects with `AbortError`.
+   */
+  watch(options: WatchOptions = {}): AsyncIterableIterator<DirtyPages> {
+    this.#checkOpen();
+    const given = checkOptions('options', options, ['intervalMs', 'signal']);
+    const intervalMs = given['intervalMs'] ?? 100;
+    if (typeof intervalMs !== 'number' || !(intervalMs >= 1 && intervalMs <= LONGEST_INTERVAL_MS)) {
+      throw outOfRange('options.intervalMs', `>= 1 and <= ${LONGEST_INTERVAL_MS}`, intervalMs);
+    }
+    const signal = checkSignal(given['signal']);
+    if (this.#watching) throw busyError('This tracker is being watched already; one consumer at a time');
+    this.#watching = true;
+    return this.#watch(intervalMs, signal);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<DirtyPages> {
+    return this.watch();
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Stops tracking and leaves the memory as it is. Closing twice is fine. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const { region, native } of this.#tracked) {
+      native.close();
+      regionInternals(region).users.delete(this.#user);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [inspect.custom](): string {
+    return this.#closed ? 'DirtyTracker { closed }' : `DirtyTracker { ${this.engine}, ${this.#tracked.length} memories }`;
+  }
+
+  #track(region: Region): Tracked {
+    const { view, keepAlive, users } = regionInternals(region);
+    const native = new (binding().DirtyTracker)();
+    const failure = native.open(view(), keepAlive);
+    if (failure !== undefined) {
+      throw errnoName(failure.errno) === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
+    }
+    users.add(this.#user);
+    return { region, native };
+  }
+
+  #letGo(region: Region): void {
+    for (const tracked of this.#tracked) {
+      if (tracked.region === region) tracked.native.close();
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw closedError('tracker');
+  }
+
+  #read(read: (native: NativeDirtyTracker, view: Uint8Array) => ReturnType<NativeDirtyTracker['collect']>): DirtyPages {
+    this.#checkOpen();
+    // All views first: a memory that is gone must not cost the others what they would report.
+    const views = this.#tracked.map(({ region }) => region.bytes);
+    const sets = this.#tracked.map(({ native }, i): PageSet => {
+      const ranges = read(native, views[i]!);
+      if (isFailure(ranges)) throw systemError(ranges);
+      return { ranges, lead: binding().addressInPage(views[i]!) };
+    });
+    return new DirtyPages(binding().pageSize, sets);
+  }
+
+  async *#watch(intervalMs: number, signal: AbortSignal | undefined): AsyncGenerator<DirtyPages, undefined, undefined> {
+    try {
+      for (;;) {
+        if (signal?.aborted) throw abortError(signal);
+        if (this.#closed) return;
+        const dirty = this.collect();
+        if (!dirty.isEmpty) yield dirty;
+        await delay(intervalMs, undefined, signal === undefined ? {} : { signal }).catch((error: unknown) => {
+          throw signal?.aborted ? abortError(signal) : error;
+        });
+      }
+    } finally {
+      this.#watching = false;
+    }
+  }
+}
+
+/** @internal The regions behind what a tracker or a snapshot was given. */
+export function toRegions(memory: unknown): Region[] {
+  if (!Array.isArray(memory)) return [toRegion('memory', memory)];
+  if (memory.length === 0) throw invalidValue('memory', 'must not be an empty array', memory);
+  return (memory as unknown[]).map((each, i) => toRegion(`memory[${i}]`, each));
+}
+
+/** @internal */
+export function checkAsyncTracking(): void {
+  const why = binding().DirtyTracker.whyUnavailable();
+  if (why !== undefined) throw openError(why);
+}
+
+function isPageExact(region: Region): boolean {
+  const { view } = regionInternals(region);
+  return (
+    binding().addressInPage(view()) === 0 && (region.kind !== 'foreign' || view().byteLength % region.pageSize === 0)
+  );
+}

@@ -1,0 +1,184 @@
+// The only file that turns an errno into an Error, and the place of every error code.
+
+import { getSystemErrorMap } from 'node:util';
+
+/** One way of opening a userfaultfd, and what came of it. */
+export interface Attempt {
+  /** `device` is /dev/userfaultfd, `syscall` userfaultfd(2), `user-mode-only` the latter with UFFD_USER_MODE_ONLY. */
+  access: AccessName;
+  /** The errno's name, or `undefined` when this way worked. */
+  code: string | undefined;
+  /** Negative errno, 0 when this way worked. */
+  errno: number;
+}
+
+export type AccessName = 'device' | 'syscall' | 'user-mode-only';
+
+export interface NativeFailure {
+  errno: number;
+  syscall: string;
+}
+
+interface UffdErrorFields {
+  code: string;
+  errno?: number | undefined;
+  syscall?: string | undefined;
+  hint?: string | undefined;
+  attempts?: Attempt[] | undefined;
+}
+
+/** What the kernel refused, or what the state of an object does not allow. docs/errors.md lists the codes. */
+export class UffdError extends Error {
+  override readonly name = 'UffdError';
+  /** `'EPERM'` and the like for a system call, `'ERR_UFFD_…'` for the wrong moment. */
+  readonly code: string;
+  /** Negative errno when a system call failed. */
+  declare readonly errno?: number;
+  /** For example `'ioctl(UFFDIO_REGISTER)'`. */
+  declare readonly syscall?: string;
+  /** What to do about it. */
+  declare readonly hint?: string;
+  /** For opening: each way tried and its errno. */
+  declare readonly attempts?: readonly Attempt[];
+
+  constructor(message: string, fields: UffdErrorFields, options?: ErrorOptions) {
+    super(message, options);
+    this.code = fields.code;
+    for (const [name, value] of Object.entries(fields)) {
+      if (value !== undefined) Object.assign(this, { [name]: value as unknown });
+    }
+  }
+}
+
+/** The native layer's mark for an object closed while a call was on its way (ESHUTDOWN). */
+const CLOSED_ERRNO = -108;
+/** ETIMEDOUT: the watchdog found a fault loop that stood still. */
+const STUCK_ERRNO = -110;
+
+const HINTS: Record<string, string> = {
+  'ioctl(UFFDIO_REGISTER) EBUSY':
+    'Another userfaultfd has a part of this memory. Close it first: a range has one owner.',
+  'ioctl(UFFDIO_REGISTER) EINVAL':
+    'This memory cannot be registered in this mode; see `userfaultfd doctor` for the features of this kernel.',
+  'ioctl(UFFDIO_WRITEPROTECT) ENOENT':
+    'Write-protect works on memory registered with this userfaultfd in mode "write-protect".',
+  'ioctl(UFFDIO_WAKE) ENOENT': 'Only memory registered with this userfaultfd can be woken.',
+  'ioctl(UFFDIO_COPY) EEXIST': 'The page exists already; copy() fills missing pages only.',
+  'ioctl(UFFDIO_COPY) ENOENT': 'copy() works on memory registered with this userfaultfd.',
+  'ioctl(UFFDIO_COPY) EFAULT': 'The source bytes could not be read without a fault of their own.',
+  'ioctl(UFFDIO_ZEROPAGE) EEXIST': 'The page exists already; zeropage() fills missing pages only.',
+  'ioctl(UFFDIO_ZEROPAGE) ENOENT': 'zeropage() works on memory registered with this userfaultfd.',
+  'open(/proc/self/pagemap) EACCES':
+    'After setuid() the file can no longer be opened: load the package before dropping privileges.',
+  'ioctl(PAGEMAP_SCAN) ENOTTY': 'PAGEMAP_SCAN needs Linux 6.7.',
+  'mmap ENOMEM': 'There is not enough address space or memory for this size.',
+};
+
+/** The name of a negative errno: `-1` is `'EPERM'`. */
+export function errnoName(errno: number): string {
+  return getSystemErrorMap().get(errno)?.[0] ?? `E${-errno}`;
+}
+
+function errnoText(errno: number): string {
+  return getSystemErrorMap().get(errno)?.[1] ?? 'unknown error';
+}
+
+/** @internal */
+export function systemError(failure: NativeFailure, hint?: string, attempts?: Attempt[]): UffdError {
+  if (failure.errno === CLOSED_ERRNO) return closedError('userfaultfd');
+  const code = errnoName(failure.errno);
+  const known = hint ?? HINTS[`${failure.syscall} ${code}`];
+  const message = `${failure.syscall} failed: ${code} (${errnoText(failure.errno)})${known === undefined ? '' : `. ${known}`}`;
+  return new UffdError(message, {
+    code,
+    errno: failure.errno,
+    syscall: failure.syscall,
+    hint: known,
+    attempts,
+  });
+}
+
+/** @internal */
+export function rangeHasOwner(failure: NativeFailure): UffdError {
+  const hint = HINTS['ioctl(UFFDIO_REGISTER) EBUSY'];
+  return new UffdError(`This memory is registered already. ${hint}`, {
+    code: 'ERR_UFFD_BUSY',
+    errno: failure.errno,
+    syscall: failure.syscall,
+    hint,
+  });
+}
+
+/** @internal */
+export function loopFailed(errno: number): UffdError {
+  const why =
+    errno === STUCK_ERRNO
+      ? 'its fault loop stood still while a thread waited'
+      : `its fault loop ended with ${errnoName(errno)}`;
+  return new UffdError(
+    `This userfaultfd was released because ${why}; every waiting thread was woken and the memory is no longer registered.`,
+    { code: 'ERR_UFFD_LOOP_FAILED', errno, hint: 'Open a new one and register again.' },
+  );
+}
+
+/** @internal */
+export function closedError(what: string): UffdError {
+  return new UffdError(`This ${what} is closed`, { code: 'ERR_UFFD_CLOSED' });
+}
+
+/** @internal */
+export function busyError(message: string): UffdError {
+  return new UffdError(message, { code: 'ERR_UFFD_BUSY' });
+}
+
+/** @internal */
+export function detachedError(): UffdError {
+  return new UffdError('The memory was detached (transferred or resized away): it is not this buffer’s any more', {
+    code: 'ERR_UFFD_DETACHED',
+  });
+}
+
+/** @internal */
+export function abortError(signal: AbortSignal): Error {
+  const error = new Error('The operation was aborted', { cause: signal.reason });
+  return Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' });
+}
+
+function coded<E extends Error>(error: E, code: string): E & { code: string } {
+  const named = Object.assign(error, { code });
+  Object.defineProperty(named, 'stack', { value: error.stack?.replace(/^(\w+)/, `$1 [${code}]`), writable: true, configurable: true });
+  return named;
+}
+
+/** @internal A caller's mistake: the wrong type. */
+export function invalidType(name: string, expected: string, actual: unknown): TypeError {
+  return coded(
+    new TypeError(`The "${name}" argument must be ${expected}. Received ${describe(actual)}`),
+    'ERR_INVALID_ARG_TYPE',
+  );
+}
+
+/** @internal A caller's mistake: the right type, a value that cannot be. */
+export function invalidValue(name: string, why: string, actual: unknown): TypeError {
+  return coded(
+    new TypeError(`The "${name}" argument ${why}. Received ${describe(actual)}`),
+    'ERR_INVALID_ARG_VALUE',
+  );
+}
+
+/** @internal A caller's mistake: a number outside its range. */
+export function outOfRange(name: string, range: string, actual: unknown): RangeError {
+  return coded(
+    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${describe(actual)}`),
+    'ERR_OUT_OF_RANGE',
+  );
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') return `'${value}'`;
+  if (typeof value === 'function') return `function ${value.name}`;
+  if (typeof value === 'object' && value !== null) {
+    return `an instance of ${value.constructor?.name ?? 'Object'}`;
+  }
+  return typeof value === 'bigint' ? `${value}n` : String(value);
+}

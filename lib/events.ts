@@ -1,0 +1,201 @@
+// Events of one userfaultfd, decoded from the native queue, and the async iterator over them.
+
+import type { NativeUserfaultfd } from './binding.js';
+import { abortError } from './errors.js';
+import type { Region } from './region.js';
+
+/** A thread touched a page that was missing or write-protected. */
+export interface PageFault {
+  type: 'pagefault';
+  region: Region;
+  /** Bytes from the start of the region; of the exact byte with feature EXACT_ADDRESS, else of its page. */
+  offset: number;
+  reason: 'missing' | 'write-protect' | 'minor';
+  access: 'read' | 'write';
+  /** The kernel's thread id (gettid(2)), with feature THREAD_ID. */
+  threadId: number | undefined;
+  /** The fault was ended before the event was handed over; the thread goes on. */
+  resolved: boolean;
+}
+
+/** The process forked while EVENT_FORK was on; the child's userfaultfd was closed. */
+export interface ForkEvent {
+  type: 'fork';
+}
+
+/** mremap(2) moved registered memory away (EVENT_REMAP). Bytes. */
+export interface RemapEvent {
+  type: 'remap';
+  region: Region | undefined;
+  offset: number;
+  length: number;
+}
+
+/** madvise(2) gave pages back (EVENT_REMOVE). Bytes. */
+export interface RemoveEvent {
+  type: 'remove';
+  region: Region | undefined;
+  offset: number;
+  length: number;
+}
+
+/** munmap(2) took memory away (EVENT_UNMAP). Bytes; the range may reach beyond the region. */
+export interface UnmapEvent {
+  type: 'unmap';
+  region: Region | undefined;
+  offset: number;
+  length: number;
+}
+
+export type UffdEvent = PageFault | ForkEvent | RemapEvent | RemoveEvent | UnmapEvent;
+
+// The order of EventType and FaultReason in native/core/fault.h, and of the fields that
+// native/userfaultfd_wrap.cc writes.
+const TYPES = ['pagefault', 'fork', 'remap', 'remove', 'unmap'] as const;
+const REASONS = ['missing', 'write-protect', 'minor'] as const;
+const FIELDS = 7;
+
+/** Decodes what the native queue holds, a batch at a time. */
+export class EventReader {
+  readonly #native: NativeUserfaultfd;
+  readonly #regionOf: (registration: number) => Region | undefined;
+  readonly #raw: Float64Array;
+
+  constructor(native: NativeUserfaultfd, regionOf: (registration: number) => Region | undefined, batch: number) {
+    this.#native = native;
+    this.#regionOf = regionOf;
+    this.#raw = new Float64Array(batch * FIELDS);
+  }
+
+  /** At most one batch; empty when nothing waits. */
+  read(): UffdEvent[] {
+    const count = this.#native.drain(this.#raw);
+    const events: UffdEvent[] = [];
+    for (let i = 0; i < count; i++) {
+      const event = this.#decode(i * FIELDS);
+      if (event !== undefined) events.push(event);
+    }
+    return events;
+  }
+
+  #decode(at: number): UffdEvent | undefined {
+    const raw = this.#raw;
+    const type = TYPES[raw[at]!];
+    if (type === undefined) return undefined;
+    if (type === 'fork') return { type };
+    const region = this.#regionOf(raw[at + 1]!);
+    const offset = raw[at + 2]!;
+    if (type !== 'pagefault') return { type, region, offset, length: raw[at + 6]! };
+    if (region === undefined) return undefined;
+    return {
+      type,
+      region,
+      offset,
+      reason: REASONS[raw[at + 3]!]!,
+      access: raw[at + 4] === 1 ? 'write' : 'read',
+      threadId: raw[at + 5] === 0 ? undefined : raw[at + 5],
+      resolved: true,
+    };
+  }
+}
+
+/** What an iterator needs from its userfaultfd. */
+export interface EventSource {
+  read(): UffdEvent[];
+  /** Whether events can still come, or the error that ended them. */
+  ended(): boolean | Error;
+  /** Somebody waits for events now, or nobody does. */
+  waiting(someone: boolean): void;
+  /** The iterator is done with; another may be taken. */
+  released(): void;
+}
+
+interface Waiter {
+  resolve(result: IteratorResult<UffdEvent, undefined>): void;
+  reject(error: Error): void;
+}
+
+/**
+ * The iterator behind `for await (const event of uffd)`. Written out and not an async generator: the
+ * `return()` of a generator waits for the `next()` before it, which may never come.
+ */
+export class EventIterator implements AsyncIterableIterator<UffdEvent> {
+  readonly #source: EventSource;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => this.#finish(abortError(this.#signal!));
+  #waiters: Waiter[] = [];
+  #batch: UffdEvent[] = [];
+  #next = 0;
+  #finished = false;
+  #error: Error | undefined;
+
+  constructor(source: EventSource, signal: AbortSignal | undefined) {
+    this.#source = source;
+    this.#signal = signal;
+    if (signal?.aborted) this.#finish(abortError(signal));
+    else signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  next(): Promise<IteratorResult<UffdEvent, undefined>> {
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+      this.advance();
+    });
+  }
+
+  return(): Promise<IteratorResult<UffdEvent, undefined>> {
+    this.#finish(undefined);
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** Hands over what there is to those who wait. Called when the native queue has something. */
+  advance(): void {
+    while (this.#waiters.length > 0 && !this.#finished) {
+      const event = this.#take();
+      if (event !== undefined) {
+        this.#waiters.shift()!.resolve({ done: false, value: event });
+        continue;
+      }
+      const ended = this.#source.ended();
+      if (ended === false) break;
+      this.#finish(ended === true ? undefined : ended);
+    }
+    if (this.#finished) this.#settleWaiters();
+    else this.#source.waiting(this.#waiters.length > 0);
+  }
+
+  #take(): UffdEvent | undefined {
+    if (this.#next === this.#batch.length) {
+      this.#batch = this.#source.read();
+      this.#next = 0;
+    }
+    return this.#batch[this.#next++];
+  }
+
+  #finish(error: Error | undefined): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.#error = error;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#source.waiting(false);
+    this.#source.released();
+    this.#settleWaiters();
+  }
+
+  #settleWaiters(): void {
+    for (const waiter of this.#waiters.splice(0)) {
+      if (this.#error === undefined) {
+        waiter.resolve({ done: true, value: undefined });
+      } else {
+        // Once: like any iterator that threw, it is then just done.
+        const error = this.#error;
+        this.#error = undefined;
+        waiter.reject(error);
+      }
+    }
+  }
+}

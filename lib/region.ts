@@ -1,0 +1,229 @@
+// Memory as the rest of the package sees it: bytes at a place that may grow, shrink or go away.
+
+import { constants } from 'node:buffer';
+import { inspect, types } from 'node:util';
+import { binding, isFailure, type NativeToken } from './binding.js';
+import { closedError, detachedError, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
+import { checkInteger, checkOneOf, checkOptions, checkPageRange } from './validate.js';
+
+/** A `WebAssembly.Memory`, plain or shared; told by its shape so that these types need no DOM library. */
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer | SharedArrayBuffer;
+  grow(delta: number): number;
+}
+/** Memory that exists already and is used in place. */
+export type MemorySource = WasmMemory | ArrayBuffer | SharedArrayBuffer | ArrayBufferView;
+/** What trackers and snapshots take. */
+export type Trackable = Region | MemorySource;
+
+/** Who made the memory: this package (`owned`), WebAssembly (`wasm`), or somebody else (`foreign`). */
+export type RegionKind = 'owned' | 'wasm' | 'foreign';
+
+export interface AllocateOptions {
+  /** Size in bytes, rounded up to whole pages. */
+  bytes: number;
+  /** `anonymous`: private zero-filled memory. */
+  backing?: 'anonymous';
+}
+
+/** @internal Whoever has armed or registered a region and must let go before it closes. */
+export interface RegionUser {
+  regionClosing(region: Region): void;
+}
+
+interface RegionInternals {
+  view(): Uint8Array;
+  readonly mapping: NativeToken | undefined;
+  /** What to hold so that the memory stays. */
+  readonly keepAlive: object;
+  readonly users: Set<RegionUser>;
+}
+
+let internalsOf: (region: Region) => RegionInternals;
+
+/** @internal */
+export function regionInternals(region: Region): RegionInternals {
+  return internalsOf(region);
+}
+
+/** @internal */
+export function toRegion(name: string, memory: unknown): Region {
+  if (Region.isRegion(memory)) return memory;
+  if (!isMemorySource(memory)) {
+    throw invalidType(name, 'a Region, WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or a view of one', memory);
+  }
+  return Region.from(memory);
+}
+
+/**
+ * Page-aligned memory of our own, or existing memory in place.
+ *
+ * `buffer`, `bytes` and `byteLength` are read anew at each access: a WebAssembly.Memory that grew has
+ * a new buffer. Using a detached memory throws `ERR_UFFD_DETACHED`.
+ */
+export class Region implements Disposable {
+  readonly kind: RegionKind;
+  readonly #source: MemorySource;
+  readonly #mapping: NativeToken | undefined;
+  readonly #users = new Set<RegionUser>();
+  #view: Uint8Array | undefined;
+  #closed = false;
+
+  static {
+    internalsOf = (region) => ({
+      view: () => region.#currentView(),
+      mapping: region.#mapping,
+      keepAlive: region.#source,
+      users: region.#users,
+    });
+  }
+
+  private constructor(kind: RegionKind, source: MemorySource, mapping?: NativeToken) {
+    this.kind = kind;
+    this.#source = source;
+    this.#mapping = mapping;
+  }
+
+  /**
+   * New zero-filled memory, page-aligned. A forked child does not get it (MADV_DONTFORK), KSM does not
+   * merge it (MADV_UNMERGEABLE): madvise(2). Released by `close()`, or by the garbage collector.
+   * @throws {RangeError} `ERR_OUT_OF_RANGE` when the size cannot be.
+   * @throws {UffdError} `ENOMEM`.
+   */
+  static allocate(options: AllocateOptions): Region {
+    const { bytes, backing } = checkOptions('options', options, ['bytes', 'backing']);
+    checkInteger('options.bytes', bytes, 1, Number.MAX_SAFE_INTEGER);
+    checkOneOf('options.backing', backing ?? 'anonymous', ['anonymous']);
+    const { pageSize } = binding();
+    const rounded = Math.ceil(bytes / pageSize) * pageSize;
+    if (rounded > constants.MAX_LENGTH) {
+      throw outOfRange('options.bytes', `<= ${constants.MAX_LENGTH}, the longest buffer of this Node.js`, bytes);
+    }
+    const allocated = binding().allocate(rounded);
+    if (isFailure(allocated)) throw systemError(allocated);
+    return new Region('owned', allocated.buffer, allocated.mapping);
+  }
+
+  /**
+   * Existing memory, in place: nothing is copied. A view stands for its own bytes only.
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`, or `ERR_INVALID_ARG_VALUE` for memory without bytes.
+   * @throws {UffdError} `ERR_UFFD_DETACHED`.
+   */
+  static from(memory: MemorySource): Region {
+    if (!isMemorySource(memory)) {
+      throw invalidType('memory', 'a WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or a view of one', memory);
+    }
+    const kind = isWasmMemory(memory) ? 'wasm' : 'foreign';
+    const region = new Region(kind, memory);
+    // A Wasm memory without pages may still grow.
+    if (region.byteLength === 0 && kind === 'foreign') throw invalidValue('memory', 'has no bytes', memory);
+    return region;
+  }
+
+  static isRegion(value: unknown): value is Region {
+    return typeof value === 'object' && value !== null && #source in value;
+  }
+
+  get buffer(): ArrayBuffer | SharedArrayBuffer {
+    return this.#currentView().buffer as ArrayBuffer | SharedArrayBuffer;
+  }
+
+  /** All bytes of the region. After `close()` of an owned region every view of it has length 0. */
+  get bytes(): Uint8Array {
+    return this.#currentView();
+  }
+
+  get byteLength(): number {
+    return this.#closed ? 0 : this.#currentView().byteLength;
+  }
+
+  /** In bytes. */
+  get pageSize(): number {
+    return binding().pageSize;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Gives whole pages back to the kernel (madvise(2), MADV_DONTNEED): they read as zero and count as
+   * written. `offset` and `length` are bytes, multiples of the page size. Owned and Wasm memory only.
+   */
+  discard(offset?: number, length?: number): void {
+    const view = this.#currentView();
+    if (this.kind === 'foreign') {
+      throw invalidValue('region', 'must be allocated by this package or a WebAssembly.Memory to discard pages', this);
+    }
+    const range = checkPageRange(
+      { ...(offset === undefined ? {} : { offset }), ...(length === undefined ? {} : { length }) },
+      view.byteLength,
+      this.pageSize,
+    );
+    const failure = binding().discard(view, range.offset, range.length);
+    if (failure !== undefined) throw systemError(failure);
+  }
+
+  /**
+   * Lets go of the memory: whoever tracks or registered it lets go first, and an owned region's
+   * buffer is detached, so no view can reach freed memory. Closing twice is fine.
+   */
+  close(): void {
+    if (this.#closed) return;
+    for (const user of [...this.#users]) user.regionClosing(this);
+    this.#closed = true;
+    this.#view = undefined;
+    if (this.kind === 'owned') binding().detach(this.#source as ArrayBuffer);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [inspect.custom](): string {
+    return this.#closed ? 'Region { closed }' : `Region { ${this.kind}, ${this.byteLength} bytes }`;
+  }
+
+  #currentView(): Uint8Array {
+    if (this.#closed) throw closedError('region');
+    const [buffer, offset, length] = extentOf(this.#source);
+    if (this.#view?.buffer !== buffer || this.#view.byteOffset !== offset || this.#view.byteLength !== length) {
+      this.#view = new Uint8Array(buffer, offset, length);
+    }
+    return this.#view;
+  }
+}
+
+function isWasmMemory(value: unknown): value is WasmMemory {
+  return value instanceof WebAssembly.Memory;
+}
+
+function isMemorySource(value: unknown): value is MemorySource {
+  return (
+    isWasmMemory(value) || types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value)
+  );
+}
+
+/** Where the bytes are now. */
+function extentOf(source: MemorySource): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
+  if (isWasmMemory(source)) return [source.buffer, 0, source.buffer.byteLength];
+  if (isDetached(source)) throw detachedError();
+  if (ArrayBuffer.isView(source)) {
+    return [source.buffer as ArrayBuffer | SharedArrayBuffer, source.byteOffset, source.byteLength];
+  }
+  return [source, 0, source.byteLength];
+}
+
+function isDetached(source: Exclude<MemorySource, WasmMemory>): boolean {
+  const buffer = ArrayBuffer.isView(source) ? source.buffer : source;
+  if (types.isSharedArrayBuffer(buffer)) return false;
+  const { detached } = buffer as ArrayBuffer & { detached?: boolean };
+  if (detached !== undefined) return detached;
+  // Node 20 has no `detached`; only a detached buffer refuses to be viewed.
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}

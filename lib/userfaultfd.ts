@@ -1,0 +1,484 @@
+// A userfaultfd of the kernel as an object: open, register, arm, resolve, observe, close.
+
+import { inspect } from 'node:util';
+import { binding, isFailure, type NativeAttempt, type NativeFailure, type NativeOpenFailure, type NativePartial, type NativeUserfaultfd } from './binding.js';
+import { busyError, closedError, errnoName, invalidType, invalidValue, loopFailed, rangeHasOwner, systemError, UffdError, type AccessName, type Attempt } from './errors.js';
+import { EventIterator, EventReader, type UffdEvent } from './events.js';
+import { DEFAULT_OPTIONAL_FEATURES, featureBits, featureNames, ioctlNames, knownFeatures, type Feature } from './features.js';
+import { Region, regionInternals, type RegionUser } from './region.js';
+import { checkInteger, checkOneOf, checkOptions, checkPageRange, checkSignal, checkWholePages, type ByteRange } from './validate.js';
+
+const ACCESS: readonly AccessName[] = ['device', 'syscall', 'user-mode-only'];
+/** In the order of native/core/userfaultfd.h's UserMode. */
+const USER_MODES: readonly (boolean | 'auto')[] = ['auto', true, false];
+
+/** UFFDIO_REGISTER_MODE_*. */
+const MODES = { missing: 1, 'write-protect': 2 } as const;
+const WRITEPROTECT_WP = 1;
+const WRITEPROTECT_DONTWAKE = 2;
+const COPY_DONTWAKE = 1;
+const COPY_WP = 2;
+const ZEROPAGE_DONTWAKE = 1;
+
+const DEFAULT_BATCH = 1024;
+const LARGEST_BATCH = 65_536;
+
+/** Those somebody waits on: a pending `next()` is reason enough not to be collected. */
+const waitedFor = new Set<Userfaultfd>();
+
+export type RegisterMode = keyof typeof MODES;
+
+export interface OpenOptions {
+  /** Must be there, or `open` throws. Default: none. */
+  features?: readonly Feature[];
+  /** Used when the kernel has them. Default: WP_UNPOPULATED, THREAD_ID, EXACT_ADDRESS and the kinds of memory. */
+  optionalFeatures?: readonly Feature[];
+  /**
+   * `true`: faults raised inside system calls fail with EFAULT, no privilege needed. `false`: such
+   * faults must be served, or `open` throws. `'auto'` (default): served where this user may.
+   */
+  userModeOnly?: boolean | 'auto';
+}
+
+export interface RegisterOptions {
+  /** `'native'`: the loop thread ends every fault itself; the iterator observes. */
+  resolve?: 'native';
+}
+
+export interface CopyOptions {
+  /** Arm the pages in the same step (UFFDIO_COPY_MODE_WP). */
+  writeProtect?: boolean;
+  /** Wake the threads that wait for them. Default true. */
+  wake?: boolean;
+}
+
+export interface WakeOption {
+  /** Default true. */
+  wake?: boolean;
+}
+
+export interface EventsOptions {
+  signal?: AbortSignal;
+  /** Events taken from the native queue at a time, 1 to 65,536. Default 1,024. */
+  batch?: number;
+}
+
+/** Memory registered with one userfaultfd. `close()` is `uffd.unregister(region)`. */
+export class Registration implements Disposable {
+  readonly region: Region;
+  readonly modes: ReadonlySet<RegisterMode>;
+  /** The ioctls this memory allows, for example `'WRITEPROTECT'`. */
+  readonly ioctls: ReadonlySet<string>;
+  /** The part that is registered, in bytes: memory that grows later is not in it. */
+  readonly byteLength: number;
+  readonly #owner: Userfaultfd;
+
+  /** @internal */
+  constructor(owner: Userfaultfd, region: Region, modes: ReadonlySet<RegisterMode>, ioctls: ReadonlySet<string>) {
+    this.#owner = owner;
+    this.region = region;
+    this.modes = modes;
+    this.ioctls = ioctls;
+    this.byteLength = region.byteLength;
+  }
+
+  close(): void {
+    this.#owner.closeRegistration(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/**
+ * An open userfaultfd with its native fault loop. Every fault in memory registered with it is ended
+ * by that loop, so no thread waits for JavaScript; what happened is read as events:
+ * `for await (const event of uffd)`.
+ *
+ * man 2 userfaultfd, man 2 ioctl_userfaultfd; Documentation/admin-guide/mm/userfaultfd.rst.
+ */
+export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
+  /** The features that were negotiated. */
+  readonly features: ReadonlySet<Feature>;
+  /** The way this descriptor was opened. */
+  readonly access: AccessName;
+  /** Each way that was tried, with its errno. */
+  readonly attempts: readonly Attempt[];
+  readonly #native: NativeUserfaultfd;
+  readonly #registrations = new Map<number, Registration>();
+  /** Unregistered, but perhaps still named by events in the queue. */
+  readonly #retired = new Map<number, Region>();
+  readonly #user: RegionUser = {
+    regionClosing: (region) => {
+      for (const registration of this.#registrationsOf(region)) this.closeRegistration(registration);
+    },
+  };
+  #iterator: EventIterator | undefined;
+  #keepsAlive = true;
+  #closed = false;
+
+  private constructor(native: NativeUserfaultfd, features: bigint, access: AccessName, attempts: Attempt[]) {
+    this.#native = native;
+    this.features = knownFeatures(features);
+    this.access = access;
+    this.attempts = attempts;
+  }
+
+  /**
+   * Opens a userfaultfd: the device first, the system call next, user-mode-only last; features are
+   * negotiated on a second descriptor.
+   * @throws {UffdError} with every attempt's errno in `attempts`; `ERR_UFFD_FEATURE` when the kernel
+   * lacks a required feature.
+   */
+  static open(options: OpenOptions = {}): Userfaultfd {
+    const given = checkOptions('options', options, ['features', 'optionalFeatures', 'userModeOnly']);
+    const required = featureBits('options.features', given['features']);
+    const optional = featureBits('options.optionalFeatures', given['optionalFeatures'] ?? DEFAULT_OPTIONAL_FEATURES);
+    const userMode = USER_MODES.indexOf((given['userModeOnly'] ?? 'auto') as boolean | 'auto');
+    if (userMode < 0) throw invalidValue('options.userModeOnly', "must be true, false or 'auto'", given['userModeOnly']);
+
+    const native = new (binding().Userfaultfd)();
+    // Weakly: an object nobody holds must not be kept by its own native half.
+    let self: WeakRef<Userfaultfd> | undefined;
+    const opened = native.open(required, optional, userMode, () => {
+      const live = self?.deref();
+      if (live !== undefined) live.#iterator?.advance();
+    });
+    if (isFailure(opened)) throw openError(opened);
+    const uffd = new Userfaultfd(native, opened.features, ACCESS[opened.access]!, attemptsOf(opened.attempts));
+    self = new WeakRef(uffd);
+    return uffd;
+  }
+
+  /** Faults raised inside system calls (a `fs.read` into armed memory) are served, not failed with EFAULT. */
+  get handlesKernelFaults(): boolean {
+    return this.access !== 'user-mode-only';
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Events that found the native queue full. Their faults were resolved; only the record is missing. */
+  get missedEvents(): number {
+    return this.#native.state().missed;
+  }
+
+  /** The live registrations. */
+  get registrations(): readonly Registration[] {
+    return [...this.#registrations.values()];
+  }
+
+  /**
+   * Registers a region of our own or of a WebAssembly.Memory: `missing` faults are answered with zero
+   * pages, `write-protect` faults (after `writeProtect`) by taking the protection away.
+   * UFFDIO_REGISTER.
+   * @throws {UffdError} `ERR_UFFD_BUSY` when a part of the memory is registered already.
+   */
+  register(region: Region, mode: RegisterMode | readonly RegisterMode[], options: RegisterOptions = {}): Registration {
+    this.#checkOpen();
+    const view = checkRegion(region).bytes;
+    const given = checkOptions('options', options, ['resolve']);
+    checkOneOf('options.resolve', given['resolve'] ?? 'native', ['native']);
+    const modes = checkModes(mode);
+    if (region.kind === 'foreign') {
+      throw invalidValue(
+        'region',
+        'must be memory of its own pages: Region.allocate() or Region.from(WebAssembly.Memory). An ArrayBuffer of V8 shares pages with its neighbours; track it with DirtyTracker instead',
+        region,
+      );
+    }
+    if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
+    const { mapping, keepAlive, users } = regionInternals(region);
+    const bits = [...modes].reduce((sum, each) => sum | MODES[each], 0);
+    const result = this.#native.register(view, bits, mapping, keepAlive);
+    if (isFailure(result)) {
+      throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : this.#error(result);
+    }
+    const registration = new Registration(this, region, modes, new Set(ioctlNames(result.ioctls)));
+    this.#registrations.set(result.id, registration);
+    users.add(this.#user);
+    return registration;
+  }
+
+  /** Ends every registration of this region and wakes whoever waits in it. UFFDIO_UNREGISTER, UFFDIO_WAKE. */
+  unregister(region: Region): void {
+    this.#checkOpen();
+    checkRegion(region);
+    const registrations = this.#registrationsOf(region);
+    if (registrations.length === 0) throw notRegistered();
+    for (const registration of registrations) this.closeRegistration(registration);
+  }
+
+  /** @internal */
+  closeRegistration(registration: Registration): void {
+    for (const [id, each] of this.#registrations) {
+      if (each !== registration) continue;
+      this.#native.unregister(id);
+      this.#registrations.delete(id);
+      this.#retired.set(id, registration.region);
+      if (this.#registrationsOf(registration.region).length === 0) {
+        regionInternals(registration.region).users.delete(this.#user);
+      }
+    }
+  }
+
+  /**
+   * Arms pages: the next write to each is a fault. `range` is in bytes, whole pages; default all.
+   * With WP_UNPOPULATED also pages that do not exist yet; without it those are silently left out, as
+   * the kernel does (see `armedPages`). UFFDIO_WRITEPROTECT with MODE_WP.
+   */
+  writeProtect(region: Region, range?: Partial<ByteRange>): void {
+    const { view, offset, length } = this.#target(region, range, 'write-protect');
+    this.#check(this.#native.writeProtect(view, offset, length, WRITEPROTECT_WP));
+  }
+
+  /** Takes the protection away and wakes the writers that wait. UFFDIO_WRITEPROTECT without MODE_WP. */
+  unprotect(region: Region, range?: Partial<ByteRange>, options: WakeOption = {}): void {
+    const { view, offset, length } = this.#target(region, range, 'write-protect');
+    const wake = checkFlag('options.wake', checkOptions('options', options, ['wake'])['wake'], true);
+    this.#check(this.#native.writeProtect(view, offset, length, wake ? 0 : WRITEPROTECT_DONTWAKE));
+  }
+
+  /** How many pages are armed now, also those that do not exist yet. PAGEMAP_SCAN, Linux 6.7. */
+  armedPages(region: Region, range?: Partial<ByteRange>): number {
+    const { view, offset, length } = this.#target(region, range);
+    const bytes = this.#native.armedBytes(view, offset, length);
+    if (isFailure(bytes)) throw this.#error(bytes);
+    return bytes / region.pageSize;
+  }
+
+  /** Wakes the threads that wait in these pages; they try again. UFFDIO_WAKE. */
+  wake(region: Region, range?: Partial<ByteRange>): void {
+    const { view, offset, length } = this.#target(region, range);
+    this.#check(this.#native.wake(view, offset, length));
+  }
+
+  /**
+   * Fills missing pages with `bytes`, atomically for each page. `offset` and the length of `bytes` are
+   * whole pages. UFFDIO_COPY.
+   * @returns the bytes copied; less than asked when a page in the middle exists already.
+   * @throws {UffdError} `EEXIST` when the first page exists already, `ENOENT` when it is not registered.
+   */
+  copy(region: Region, offset: number, bytes: ArrayBufferView | ArrayBuffer | SharedArrayBuffer, options: CopyOptions = {}): number {
+    const source = asBytes(bytes);
+    if (source.byteLength === 0) throw invalidValue('bytes', 'must not be empty', bytes);
+    checkWholePages('bytes.byteLength', source.byteLength, checkRegion(region).pageSize);
+    const target = this.#target(region, { offset, length: source.byteLength });
+    const given = checkOptions('options', options, ['writeProtect', 'wake']);
+    const armed = checkFlag('options.writeProtect', given['writeProtect'], false);
+    const wake = checkFlag('options.wake', given['wake'], true);
+    if (armed) this.#checkMode(region, 'write-protect');
+    const mode = (armed ? COPY_WP : 0) | (wake ? 0 : COPY_DONTWAKE);
+    return this.#filled(this.#native.copy(target.view, offset, source, mode), 'ioctl(UFFDIO_COPY)');
+  }
+
+  /**
+   * Fills missing pages with zeros. `range` is in bytes, whole pages; default all. UFFDIO_ZEROPAGE.
+   * @returns the bytes filled; less than asked when a page in the middle exists already.
+   * @throws {UffdError} `EEXIST` when the first page exists already (an armed hole counts as existing).
+   */
+  zeropage(region: Region, range?: Partial<ByteRange>, options: WakeOption = {}): number {
+    const { view, offset, length } = this.#target(region, range);
+    const wake = checkFlag('options.wake', checkOptions('options', options, ['wake'])['wake'], true);
+    const done = this.#native.zeropage(view, offset, length, wake ? 0 : ZEROPAGE_DONTWAKE);
+    return this.#filled(done, 'ioctl(UFFDIO_ZEROPAGE)');
+  }
+
+  /**
+   * What happens in the registered memory, in the order it was resolved. One consumer at a time; a
+   * `break`, an abort or `close()` ends it, and another may begin where it ended.
+   * @throws {UffdError} `ERR_UFFD_BUSY`, `ERR_UFFD_CLOSED`; the iterator rejects with `AbortError`, or
+   * with `ERR_UFFD_LOOP_FAILED` when the loop could not go on.
+   */
+  events(options: EventsOptions = {}): AsyncIterableIterator<UffdEvent> {
+    this.#checkOpen();
+    const given = checkOptions('options', options, ['signal', 'batch']);
+    const batch = given['batch'] ?? DEFAULT_BATCH;
+    checkInteger('options.batch', batch, 1, LARGEST_BATCH);
+    const signal = checkSignal(given['signal']);
+    if (this.#iterator !== undefined) {
+      throw busyError('The events of this userfaultfd are being read already; one consumer at a time');
+    }
+    const reader = new EventReader(this.#native, (id) => this.#registrations.get(id)?.region ?? this.#retired.get(id), batch);
+    // Set by `released` before the constructor returns when the signal was aborted already.
+    let released = false;
+    const iterator = new EventIterator(
+      {
+        read: () => this.#read(reader, batch),
+        ended: () => this.#ended(),
+        waiting: (someone) => this.#waitFor(someone),
+        released: () => {
+          released = true;
+          this.#iterator = undefined;
+        },
+      },
+      signal,
+    );
+    if (!released) this.#iterator = iterator;
+    return iterator;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<UffdEvent> {
+    return this.events();
+  }
+
+  /** Waiting for events keeps the process alive (the default). */
+  ref(): this {
+    this.#keepsAlive = true;
+    this.#iterator?.advance();
+    return this;
+  }
+
+  /** Waiting for events does not keep the process alive. */
+  unref(): this {
+    this.#keepsAlive = false;
+    this.#iterator?.advance();
+    return this;
+  }
+
+  /**
+   * Unregisters and wakes everything, ends the loop, closes the descriptor. When it returns no thread
+   * sleeps in a fault of this object. An iterator that waits is done. Closing twice is fine.
+   */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#native.close();
+    for (const registration of this.#registrations.values()) {
+      regionInternals(registration.region).users.delete(this.#user);
+    }
+    this.#iterator?.advance();
+    this.#registrations.clear();
+    this.#retired.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [inspect.custom](): string {
+    return this.#closed
+      ? 'Userfaultfd { closed }'
+      : `Userfaultfd { ${this.access}, ${this.#registrations.size} registered, ${[...this.features].join(' ')} }`;
+  }
+
+  #waitFor(someone: boolean): void {
+    this.#native.setRef(someone && this.#keepsAlive);
+    if (someone) waitedFor.add(this);
+    else waitedFor.delete(this);
+  }
+
+  #read(reader: EventReader, batch: number): UffdEvent[] {
+    const events = reader.read();
+    // The queue is empty: no event names an unregistered region any more.
+    if (events.length < batch) this.#retired.clear();
+    return events;
+  }
+
+  #ended(): boolean | Error {
+    const { released, failedWith } = this.#native.state();
+    if (failedWith !== 0) return released ? loopFailed(failedWith) : false;
+    return released;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw closedError('userfaultfd');
+    const { released, failedWith } = this.#native.state();
+    if (!released) return;
+    throw failedWith === 0 ? closedError('userfaultfd') : loopFailed(failedWith);
+  }
+
+  #registrationsOf(region: Region): Registration[] {
+    return this.registrations.filter((each) => each.region === region);
+  }
+
+  #checkMode(region: Region, mode: RegisterMode): void {
+    if (!this.#registrationsOf(region).some((each) => each.modes.has(mode))) {
+      throw new UffdError(`This region is not registered in mode "${mode}" with this userfaultfd`, {
+        code: 'ERR_UFFD_NOT_REGISTERED',
+        hint: `register(region, '${mode}') first.`,
+      });
+    }
+  }
+
+  #target(region: Region, range: unknown, mode?: RegisterMode): ByteRange & { view: Uint8Array } {
+    this.#checkOpen();
+    const view = checkRegion(region).bytes;
+    const [registration] = this.#registrationsOf(region);
+    if (registration === undefined) throw notRegistered();
+    if (mode !== undefined) this.#checkMode(region, mode);
+    return { view, ...checkPageRange(range, registration.byteLength, region.pageSize) };
+  }
+
+  #check(failure: NativeFailure | undefined): void {
+    if (failure !== undefined) throw this.#error(failure);
+  }
+
+  #filled(partial: NativePartial, syscall: string): number {
+    if (partial.bytes === 0 && partial.errno !== 0) throw this.#error({ errno: partial.errno, syscall });
+    return partial.bytes;
+  }
+
+  #error(failure: NativeFailure): UffdError {
+    return systemError(failure);
+  }
+}
+
+/** @internal */
+export function openError(failure: NativeOpenFailure): UffdError {
+  const attempts = attemptsOf(failure.attempts);
+  if (failure.missingFeatures !== 0n) {
+    const names = featureNames(failure.missingFeatures).join(', ');
+    return new UffdError(`This kernel has no ${names}`, {
+      code: 'ERR_UFFD_FEATURE',
+      errno: failure.errno,
+      syscall: failure.syscall,
+      hint: 'See `userfaultfd doctor` for what it has; ask for it in optionalFeatures if you can do without.',
+      attempts,
+    });
+  }
+  const tried = attempts.map((each) => `${each.access}: ${each.code ?? 'ok'}`).join(', ');
+  return systemError(failure, `Tried ${tried}. \`userfaultfd doctor\` tells cause and remedy.`, attempts);
+}
+
+function attemptsOf(attempts: NativeAttempt[]): Attempt[] {
+  return attempts.map(({ access, errno }) => ({
+    access: ACCESS[access]!,
+    errno,
+    code: errno === 0 ? undefined : errnoName(errno),
+  }));
+}
+
+function notRegistered(): UffdError {
+  return new UffdError('This region is not registered with this userfaultfd', {
+    code: 'ERR_UFFD_NOT_REGISTERED',
+    hint: 'register(region, mode) first.',
+  });
+}
+
+function checkRegion(region: unknown): Region {
+  if (!Region.isRegion(region)) throw invalidType('region', 'a Region', region);
+  return region;
+}
+
+function checkModes(mode: unknown): Set<RegisterMode> {
+  const names = Object.keys(MODES) as RegisterMode[];
+  const given = Array.isArray(mode) ? (mode as unknown[]) : [mode];
+  if (given.length === 0) throw invalidValue('mode', `must name at least one of ${names.join(', ')}`, mode);
+  return new Set(given.map((each) => checkOneOf('mode', each, names)));
+}
+
+function checkFlag(name: string, value: unknown, byDefault: boolean): boolean {
+  if (value === undefined) return byDefault;
+  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+  return value;
+}
+
+function asBytes(bytes: unknown): Uint8Array {
+  if (bytes instanceof Uint8Array) return bytes;
+  if (ArrayBuffer.isView(bytes)) return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes instanceof ArrayBuffer || bytes instanceof SharedArrayBuffer) return new Uint8Array(bytes);
+  throw invalidType('bytes', 'an ArrayBuffer, SharedArrayBuffer or a view of one', bytes);
+}

@@ -1,0 +1,36 @@
+// Runs the tests of this one build on the real binaries of each supported Node.js.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
+
+const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
+const cache = path.join(root, 'build', 'node-versions');
+mkdirSync(cache, { recursive: true });
+
+const run = (command, args, options = {}) => {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options });
+  if (error) throw error;
+  return status ?? 1;
+};
+
+const names = VERSIONS.map((version) => `node-${version.split('.')[0]}`);
+const packages = VERSIONS.map((version, i) => `${names[i]}@npm:node-linux-${process.arch}@${version}`);
+if (run('npm', ['install', '--prefix', cache, '--no-save', '--no-package-lock', '--ignore-scripts', ...packages]) !== 0) {
+  console.error('The Node.js binaries could not be installed from the npm registry.');
+  process.exit(1);
+}
+
+const results = names.map((name, i) => {
+  const node = path.join(cache, 'node_modules', name, 'bin', 'node');
+  console.log(`\n=== Node.js ${VERSIONS[i]} ===`);
+  return run(node, [path.join('scripts', 'run-tests.mjs'), ...process.argv.slice(2)]);
+});
+
+console.log('');
+for (const [i, status] of results.entries()) {
+  console.log(`Node.js ${VERSIONS[i].padEnd(8)} ${status === 0 ? 'passed' : `FAILED (exit code ${status})`}`);
+}
+process.exit(results.every((status) => status === 0) ? 0 : 1);

@@ -1,0 +1,14 @@
+// The child process of test/support/scenario.ts: node run-scenario.js FILE NAME [ARG…]
+
+type Scenario = (...args: string[]) => unknown;
+
+async function main(): Promise<void> {
+  const [file, name, ...args] = process.argv.slice(2);
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- the name is only known now
+  const scenarios = require(file!) as Record<string, Scenario | undefined>;
+  const scenario = scenarios[name!];
+  if (scenario === undefined) throw new Error(`${file} has no scenario ${name}`);
+  await scenario(...args);
+}
+
+void main();

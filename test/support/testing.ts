@@ -1,0 +1,39 @@
+// The barriers of the test build, typed and waited for without sleeping long.
+
+import { binding, type NativeTesting } from '../../lib/binding.js';
+import { readdirSync, readFileSync } from 'node:fs';
+
+export function testing(): NativeTesting {
+  const hooks = binding().testing;
+  if (hooks === undefined) throw new Error('these tests need the test build: npm test');
+  return hooks;
+}
+
+/** Blocks this thread (it may not have an event loop to spare) until somebody waits at the barrier. */
+export function untilSomebodyWaitsAt(name: string): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  while (testing().waitingAt(name) === 0) Atomics.wait(pause, 0, 0, 1);
+}
+
+/** Blocks until thread `tid` of this process sleeps in a userfault. */
+export function untilAsleepInFault(tid: number): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  while (!isAsleepInFault(tid)) Atomics.wait(pause, 0, 0, 1);
+}
+
+function isAsleepInFault(tid: number): boolean {
+  return wchan(tid).includes('userfault');
+}
+
+/** The threads of this process that sleep in a userfault now. */
+export function sleepersInFault(): number[] {
+  return readdirSync('/proc/self/task').map(Number).filter(isAsleepInFault);
+}
+
+function wchan(tid: number): string {
+  try {
+    return readFileSync(`/proc/self/task/${tid}/wchan`, 'utf8');
+  } catch {
+    return '';
+  }
+}
