@@ -83,6 +83,8 @@ export interface NativeTesting {
   waitingAt(name: string): number;
   disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;
   injectResolveError(errno: number): void;
+  /** From now on every way of opening a userfaultfd fails with this positive errno. 0, or why it did not work. */
+  refuseUserfaultfd(errno: number): number;
 }
 
 export interface NativeBinding {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/test_barrier.h"
+#include "core/test_seccomp.h"
 
 namespace uffd {
 
@@ -20,6 +21,10 @@ void Disable(const Napi::CallbackInfo& info) { testing::DisableNet(NameArgument(
 void Inject(const Napi::CallbackInfo& info) {
   testing::InjectResolveError(info[0].As<Napi::Number>().Int32Value());
 }
+Napi::Value Refuse(const Napi::CallbackInfo& info) {
+  const int error = testing::RefuseUserfaultfd(info[0].As<Napi::Number>().Int32Value());
+  return Napi::Number::New(info.Env(), error);
+}
 Napi::Value Waiting(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
 }
@@ -33,6 +38,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("waitingAt", Napi::Function::New<Waiting>(env, "waitingAt"));
   hooks.Set("disableNet", Napi::Function::New<Disable>(env, "disableNet"));
   hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));
+  hooks.Set("refuseUserfaultfd", Napi::Function::New<Refuse>(env, "refuseUserfaultfd"));
   exports.Set("testing", hooks);
 }
 

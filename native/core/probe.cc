@@ -4,15 +4,14 @@
 
 #include "core/mapping.h"
 #include "core/pagemap.h"
+#include "core/wp_async_domain.h"
 
 namespace uffd {
 namespace {
 
 // Arms one page that was never touched, writes it, and asks which page was written.
 int TryAsyncTracking(Pagemap* pagemap) noexcept {
-  OpenRequest request;
-  request.required_features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
-  Userfaultfd::Opened opened = Userfaultfd::Open(request);
+  Userfaultfd::Opened opened = OpenAsyncTracking();
   if (opened.failure.error != 0) return opened.failure.error;
   Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(2 * PageSize());
   if (!memory) return memory.Error().error;

@@ -9,7 +9,7 @@ WpAsyncDomain& WpAsyncDomain::Get() noexcept {
   return *domain;
 }
 
-WpAsyncDomain::WpAsyncDomain() noexcept {
+Userfaultfd::Opened OpenAsyncTracking() noexcept {
   OpenRequest request;
   request.required_features =
       UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
@@ -17,6 +17,17 @@ WpAsyncDomain::WpAsyncDomain() noexcept {
   // No fault ever reaches user space, so the least privileged descriptor does.
   request.user_mode = UserMode::kOnly;
   Userfaultfd::Opened opened = Userfaultfd::Open(request);
+  if (opened.failure.error == 0 || opened.missing_features != 0) return opened;
+  // A container may refuse the system call and pass the device.
+  request.user_mode = UserMode::kNever;
+  Userfaultfd::Opened privileged = Userfaultfd::Open(request);
+  privileged.attempts.insert(privileged.attempts.begin(), opened.attempts.begin(),
+                             opened.attempts.end());
+  return privileged;
+}
+
+WpAsyncDomain::WpAsyncDomain() noexcept {
+  Userfaultfd::Opened opened = OpenAsyncTracking();
   unavailable_ = {opened.failure, std::move(opened.attempts), opened.missing_features};
   if (opened.failure.error != 0) return;
   Result<Pagemap> pagemap = Pagemap::Create();

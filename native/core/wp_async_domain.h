@@ -16,6 +16,9 @@
 
 namespace uffd {
 
+// A descriptor for asynchronous tracking, by the least privileged way that works.
+Userfaultfd::Opened OpenAsyncTracking() noexcept;
+
 class WpAsyncDomain {
  public:
   static WpAsyncDomain& Get() noexcept;  // never destroyed

@@ -1,0 +1,17 @@
+// Test build only: makes this process a place where userfaultfd is refused, as container runtimes do.
+#ifndef UFFD_CORE_TEST_SECCOMP_H_
+#define UFFD_CORE_TEST_SECCOMP_H_
+
+#ifdef UFFD_TEST_BARRIERS
+
+namespace uffd::testing {
+
+// From now on userfaultfd(2) and USERFAULTFD_IOC_NEW fail with `error` in every thread of the process,
+// and in its children. Returns 0 or an errno. seccomp(2).
+int RefuseUserfaultfd(int error) noexcept;
+
+}  // namespace uffd::testing
+
+#endif  // UFFD_TEST_BARRIERS
+
+#endif  // UFFD_CORE_TEST_SECCOMP_H_
