@@ -123,7 +123,8 @@ function engines(
   const open = facts?.found.access.some((each) => each.code === undefined) ?? false;
   const wpSync = open && (facts?.found.features.includes('PAGEFAULT_FLAG_WP') ?? false);
   const wpAsync = facts?.probe.wpAsyncErrno === 0;
-  const reason = (ok: boolean, otherwise: string): string | undefined => (ok ? undefined : (missing ?? otherwise));
+  const reason = (ok: boolean, otherwise: string): string | undefined =>
+    ok ? undefined : (missing ?? otherwise);
   return [
     {
       name: 'wp-async',
@@ -165,7 +166,8 @@ function loadProblem(error: unknown): Problem {
 
 function problems(found: Capabilities, probe: NativeProbe): Problem[] {
   const list: Problem[] = [];
-  const code = (access: AccessName): string | undefined => found.access.find((each) => each.access === access)?.code;
+  const code = (access: AccessName): string | undefined =>
+    found.access.find((each) => each.access === access)?.code;
   const userMode = code('user-mode-only');
 
   if (userMode === 'EPERM' || (userMode === 'ENOSYS' && seccompFilters())) {
@@ -211,7 +213,8 @@ function problems(found: Capabilities, probe: NativeProbe): Problem[] {
 }
 
 function kernelFaultLimits(device: string | undefined): Problem[] {
-  const effect = 'Faults inside system calls cannot be served: they fail with EFAULT. wp-async tracking does not need them.';
+  const effect =
+    'Faults inside system calls cannot be served: they fail with EFAULT. wp-async tracking does not need them.';
   const list: Problem[] = [
     {
       id: 'sysctl',

@@ -1,1 +1,40 @@
 #!/usr/bin/env node
+// npx userfaultfd: words of the command line in, exit codes out.
+
+import { Command } from 'commander';
+import { capabilities } from './capabilities.js';
+import { runDemo } from './demo/demo.js';
+import { doctorText, isUsable } from './doctor.js';
+
+async function main(): Promise<void> {
+  const program = new Command('userfaultfd')
+    .description('Linux userfaultfd for Node.js: dirty pages, snapshots and faults of live memory')
+    .showHelpAfterError();
+
+  program
+    .command('doctor')
+    .description(
+      'what this machine lets this user do, and how to get the rest; exit code 1 when nothing works',
+    )
+    .option('--json', 'print the capabilities as JSON')
+    .action((options: { json?: boolean }) => {
+      const found = capabilities();
+      console.log(options.json ? JSON.stringify(found, undefined, 2) : doctorText(found));
+      process.exitCode = isUsable(found) ? 0 : 1;
+    });
+
+  program
+    .command('demo')
+    .description('a real Python in WebAssembly: the pages each statement dirties, a snapshot, damage, undo')
+    .option('--json', 'print one JSON report and nothing else')
+    .action(async (options: { json?: boolean }) => {
+      process.exitCode = (await runDemo({ json: options.json ?? false })) ? 0 : 1;
+    });
+
+  await program.parseAsync();
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? `userfaultfd: ${error.message}` : error);
+  process.exitCode = 1;
+});

@@ -4,7 +4,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { binding, isFailure, type NativeDirtyTracker } from './binding.js';
 import { DirtyPages, type PageSet } from './dirty-pages.js';
-import { abortError, busyError, closedError, invalidValue, outOfRange, rangeHasOwner, systemError, errnoName } from './errors.js';
+import {
+  abortError,
+  busyError,
+  closedError,
+  invalidValue,
+  outOfRange,
+  rangeHasOwner,
+  systemError,
+  errnoName,
+} from './errors.js';
 import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
 import { openError } from './userfaultfd.js';
 import { checkOneOf, checkOptions, checkSignal } from './validate.js';
@@ -118,7 +127,9 @@ export class DirtyTracker implements Disposable {
   }
 
   [inspect.custom](): string {
-    return this.#closed ? 'DirtyTracker { closed }' : `DirtyTracker { ${this.engine}, ${this.#tracked.length} memories }`;
+    return this.#closed
+      ? 'DirtyTracker { closed }'
+      : `DirtyTracker { ${this.engine}, ${this.#tracked.length} memories }`;
   }
 
   #track(region: Region): Tracked {
@@ -142,7 +153,9 @@ export class DirtyTracker implements Disposable {
     if (this.#closed) throw closedError('tracker');
   }
 
-  #read(read: (native: NativeDirtyTracker, view: Uint8Array) => ReturnType<NativeDirtyTracker['collect']>): DirtyPages {
+  #read(
+    read: (native: NativeDirtyTracker, view: Uint8Array) => ReturnType<NativeDirtyTracker['collect']>,
+  ): DirtyPages {
     this.#checkOpen();
     // All views first: a memory that is gone must not cost the others what they would report.
     const views = this.#tracked.map(({ region }) => region.bytes);
@@ -154,7 +167,10 @@ export class DirtyTracker implements Disposable {
     return new DirtyPages(binding().pageSize, sets);
   }
 
-  async *#watch(intervalMs: number, signal: AbortSignal | undefined): AsyncGenerator<DirtyPages, undefined, undefined> {
+  async *#watch(
+    intervalMs: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<DirtyPages, undefined, undefined> {
     try {
       for (;;) {
         if (signal?.aborted) throw abortError(signal);
@@ -187,6 +203,7 @@ export function checkAsyncTracking(): void {
 function isPageExact(region: Region): boolean {
   const { view } = regionInternals(region);
   return (
-    binding().addressInPage(view()) === 0 && (region.kind !== 'foreign' || view().byteLength % region.pageSize === 0)
+    binding().addressInPage(view()) === 0 &&
+    (region.kind !== 'foreign' || view().byteLength % region.pageSize === 0)
   );
 }

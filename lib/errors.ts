@@ -133,9 +133,12 @@ export function busyError(message: string): UffdError {
 
 /** @internal */
 export function detachedError(): UffdError {
-  return new UffdError('The memory was detached (transferred or resized away): it is not this buffer’s any more', {
-    code: 'ERR_UFFD_DETACHED',
-  });
+  return new UffdError(
+    'The memory was detached (transferred or resized away): it is not this buffer’s any more',
+    {
+      code: 'ERR_UFFD_DETACHED',
+    },
+  );
 }
 
 /** @internal */
@@ -146,7 +149,11 @@ export function abortError(signal: AbortSignal): Error {
 
 function coded<E extends Error>(error: E, code: string): E & { code: string } {
   const named = Object.assign(error, { code });
-  Object.defineProperty(named, 'stack', { value: error.stack?.replace(/^(\w+)/, `$1 [${code}]`), writable: true, configurable: true });
+  Object.defineProperty(named, 'stack', {
+    value: error.stack?.replace(/^(\w+)/, `$1 [${code}]`),
+    writable: true,
+    configurable: true,
+  });
   return named;
 }
 
@@ -169,7 +176,9 @@ export function invalidValue(name: string, why: string, actual: unknown): TypeEr
 /** @internal A caller's mistake: a number outside its range. */
 export function outOfRange(name: string, range: string, actual: unknown): RangeError {
   return coded(
-    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${describe(actual)}`),
+    new RangeError(
+      `The value of "${name}" is out of range. It must be ${range}. Received ${describe(actual)}`,
+    ),
     'ERR_OUT_OF_RANGE',
   );
 }

@@ -61,7 +61,11 @@ export class EventReader {
   readonly #regionOf: (registration: number) => Region | undefined;
   readonly #raw: Float64Array;
 
-  constructor(native: NativeUserfaultfd, regionOf: (registration: number) => Region | undefined, batch: number) {
+  constructor(
+    native: NativeUserfaultfd,
+    regionOf: (registration: number) => Region | undefined,
+    batch: number,
+  ) {
     this.#native = native;
     this.#regionOf = regionOf;
     this.#raw = new Float64Array(batch * FIELDS);

@@ -50,7 +50,11 @@ export function regionInternals(region: Region): RegionInternals {
 export function toRegion(name: string, memory: unknown): Region {
   if (Region.isRegion(memory)) return memory;
   if (!isMemorySource(memory)) {
-    throw invalidType(name, 'a Region, WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or a view of one', memory);
+    throw invalidType(
+      name,
+      'a Region, WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or a view of one',
+      memory,
+    );
   }
   return Region.from(memory);
 }
@@ -97,7 +101,11 @@ export class Region implements Disposable {
     const { pageSize } = binding();
     const rounded = Math.ceil(bytes / pageSize) * pageSize;
     if (rounded > constants.MAX_LENGTH) {
-      throw outOfRange('options.bytes', `<= ${constants.MAX_LENGTH}, the longest buffer of this Node.js`, bytes);
+      throw outOfRange(
+        'options.bytes',
+        `<= ${constants.MAX_LENGTH}, the longest buffer of this Node.js`,
+        bytes,
+      );
     }
     const allocated = binding().allocate(rounded);
     if (isFailure(allocated)) throw systemError(allocated);
@@ -111,7 +119,11 @@ export class Region implements Disposable {
    */
   static from(memory: MemorySource): Region {
     if (!isMemorySource(memory)) {
-      throw invalidType('memory', 'a WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or a view of one', memory);
+      throw invalidType(
+        'memory',
+        'a WebAssembly.Memory, ArrayBuffer, SharedArrayBuffer or a view of one',
+        memory,
+      );
     }
     const kind = isWasmMemory(memory) ? 'wasm' : 'foreign';
     const region = new Region(kind, memory);
@@ -153,7 +165,11 @@ export class Region implements Disposable {
   discard(offset?: number, length?: number): void {
     const view = this.#currentView();
     if (this.kind === 'foreign') {
-      throw invalidValue('region', 'must be allocated by this package or a WebAssembly.Memory to discard pages', this);
+      throw invalidValue(
+        'region',
+        'must be allocated by this package or a WebAssembly.Memory to discard pages',
+        this,
+      );
     }
     const range = checkPageRange(
       { ...(offset === undefined ? {} : { offset }), ...(length === undefined ? {} : { length }) },
@@ -187,7 +203,11 @@ export class Region implements Disposable {
   #currentView(): Uint8Array {
     if (this.#closed) throw closedError('region');
     const [buffer, offset, length] = extentOf(this.#source);
-    if (this.#view?.buffer !== buffer || this.#view.byteOffset !== offset || this.#view.byteLength !== length) {
+    if (
+      this.#view?.buffer !== buffer ||
+      this.#view.byteOffset !== offset ||
+      this.#view.byteLength !== length
+    ) {
       this.#view = new Uint8Array(buffer, offset, length);
     }
     return this.#view;
@@ -199,13 +219,13 @@ function isWasmMemory(value: unknown): value is WasmMemory {
 }
 
 function isMemorySource(value: unknown): value is MemorySource {
-  return (
-    isWasmMemory(value) || types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value)
-  );
+  return isWasmMemory(value) || types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value);
 }
 
 /** Where the bytes are now. */
-function extentOf(source: MemorySource): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
+function extentOf(
+  source: MemorySource,
+): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
   if (isWasmMemory(source)) return [source.buffer, 0, source.buffer.byteLength];
   if (isDetached(source)) throw detachedError();
   if (ArrayBuffer.isView(source)) {

@@ -137,10 +137,13 @@ export class Snapshot implements Disposable {
 function snapshotError(failure: NativeFailure): UffdError {
   const code = errnoName(failure.errno);
   if (failure.syscall === 'snapshot' && code === 'EAGAIN') {
-    return new UffdError('Other threads wrote the memory all the time, so no copy of one instant could be made', {
-      code: 'ERR_UFFD_SNAPSHOT_TORN',
-      hint: 'Take it when the writers pause.',
-    });
+    return new UffdError(
+      'Other threads wrote the memory all the time, so no copy of one instant could be made',
+      {
+        code: 'ERR_UFFD_SNAPSHOT_TORN',
+        hint: 'Take it when the writers pause.',
+      },
+    );
   }
   if (failure.syscall === 'snapshot' && code === 'ERANGE') {
     return new UffdError('The memory is smaller than when the snapshot was taken; nothing was written', {

@@ -1,12 +1,47 @@
 // A userfaultfd of the kernel as an object: open, register, arm, resolve, observe, close.
 
 import { inspect } from 'node:util';
-import { binding, isFailure, type NativeAttempt, type NativeFailure, type NativeOpenFailure, type NativePartial, type NativeUserfaultfd } from './binding.js';
-import { busyError, closedError, errnoName, invalidType, invalidValue, loopFailed, rangeHasOwner, systemError, UffdError, type AccessName, type Attempt } from './errors.js';
+import {
+  binding,
+  isFailure,
+  type NativeAttempt,
+  type NativeFailure,
+  type NativeOpenFailure,
+  type NativePartial,
+  type NativeUserfaultfd,
+} from './binding.js';
+import {
+  busyError,
+  closedError,
+  errnoName,
+  invalidType,
+  invalidValue,
+  loopFailed,
+  rangeHasOwner,
+  systemError,
+  UffdError,
+  type AccessName,
+  type Attempt,
+} from './errors.js';
 import { EventIterator, EventReader, type UffdEvent } from './events.js';
-import { DEFAULT_OPTIONAL_FEATURES, featureBits, featureNames, ioctlNames, knownFeatures, type Feature } from './features.js';
+import {
+  DEFAULT_OPTIONAL_FEATURES,
+  featureBits,
+  featureNames,
+  ioctlNames,
+  knownFeatures,
+  type Feature,
+} from './features.js';
 import { Region, regionInternals, type RegionUser } from './region.js';
-import { checkInteger, checkOneOf, checkOptions, checkPageRange, checkSignal, checkWholePages, type ByteRange } from './validate.js';
+import {
+  checkInteger,
+  checkOneOf,
+  checkOptions,
+  checkPageRange,
+  checkSignal,
+  checkWholePages,
+  type ByteRange,
+} from './validate.js';
 
 const ACCESS: readonly AccessName[] = ['device', 'syscall', 'user-mode-only'];
 /** In the order of native/core/userfaultfd.h's UserMode. */
@@ -74,7 +109,12 @@ export class Registration implements Disposable {
   readonly #owner: Userfaultfd;
 
   /** @internal */
-  constructor(owner: Userfaultfd, region: Region, modes: ReadonlySet<RegisterMode>, ioctls: ReadonlySet<string>) {
+  constructor(
+    owner: Userfaultfd,
+    region: Region,
+    modes: ReadonlySet<RegisterMode>,
+    ioctls: ReadonlySet<string>,
+  ) {
     this.#owner = owner;
     this.region = region;
     this.modes = modes;
@@ -134,9 +174,13 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   static open(options: OpenOptions = {}): Userfaultfd {
     const given = checkOptions('options', options, ['features', 'optionalFeatures', 'userModeOnly']);
     const required = featureBits('options.features', given['features']);
-    const optional = featureBits('options.optionalFeatures', given['optionalFeatures'] ?? DEFAULT_OPTIONAL_FEATURES);
+    const optional = featureBits(
+      'options.optionalFeatures',
+      given['optionalFeatures'] ?? DEFAULT_OPTIONAL_FEATURES,
+    );
     const userMode = USER_MODES.indexOf((given['userModeOnly'] ?? 'auto') as boolean | 'auto');
-    if (userMode < 0) throw invalidValue('options.userModeOnly', "must be true, false or 'auto'", given['userModeOnly']);
+    if (userMode < 0)
+      throw invalidValue('options.userModeOnly', "must be true, false or 'auto'", given['userModeOnly']);
 
     const native = new (binding().Userfaultfd)();
     // Weakly: an object nobody holds must not be kept by its own native half.
@@ -146,7 +190,12 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       if (live !== undefined) live.#iterator?.advance();
     });
     if (isFailure(opened)) throw openError(opened);
-    const uffd = new Userfaultfd(native, opened.features, ACCESS[opened.access]!, attemptsOf(opened.attempts));
+    const uffd = new Userfaultfd(
+      native,
+      opened.features,
+      ACCESS[opened.access]!,
+      attemptsOf(opened.attempts),
+    );
     self = new WeakRef(uffd);
     return uffd;
   }
@@ -176,7 +225,11 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    * UFFDIO_REGISTER.
    * @throws {UffdError} `ERR_UFFD_BUSY` when a part of the memory is registered already.
    */
-  register(region: Region, mode: RegisterMode | readonly RegisterMode[], options: RegisterOptions = {}): Registration {
+  register(
+    region: Region,
+    mode: RegisterMode | readonly RegisterMode[],
+    options: RegisterOptions = {},
+  ): Registration {
     this.#checkOpen();
     const view = checkRegion(region).bytes;
     const given = checkOptions('options', options, ['resolve']);
@@ -261,7 +314,12 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    * @returns the bytes copied; less than asked when a page in the middle exists already.
    * @throws {UffdError} `EEXIST` when the first page exists already, `ENOENT` when it is not registered.
    */
-  copy(region: Region, offset: number, bytes: ArrayBufferView | ArrayBuffer | SharedArrayBuffer, options: CopyOptions = {}): number {
+  copy(
+    region: Region,
+    offset: number,
+    bytes: ArrayBufferView | ArrayBuffer | SharedArrayBuffer,
+    options: CopyOptions = {},
+  ): number {
     const source = asBytes(bytes);
     if (source.byteLength === 0) throw invalidValue('bytes', 'must not be empty', bytes);
     checkWholePages('bytes.byteLength', source.byteLength, checkRegion(region).pageSize);
@@ -301,7 +359,11 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (this.#iterator !== undefined) {
       throw busyError('The events of this userfaultfd are being read already; one consumer at a time');
     }
-    const reader = new EventReader(this.#native, (id) => this.#registrations.get(id)?.region ?? this.#retired.get(id), batch);
+    const reader = new EventReader(
+      this.#native,
+      (id) => this.#registrations.get(id)?.region ?? this.#retired.get(id),
+      batch,
+    );
     // Set by `released` before the constructor returns when the signal was aborted already.
     let released = false;
     const iterator = new EventIterator(

@@ -9,7 +9,12 @@ export interface ByteRange {
 }
 
 /** An integer from `min` to `max`. */
-export function checkInteger(name: string, value: unknown, min: number, max: number): asserts value is number {
+export function checkInteger(
+  name: string,
+  value: unknown,
+  min: number,
+  max: number,
+): asserts value is number {
   if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
   if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
   if (value < min || value > max) {
@@ -44,7 +49,11 @@ export function checkWholePages(name: string, bytes: number, pageSize: number): 
 }
 
 /** An options object whose every name is known. */
-export function checkOptions(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+export function checkOptions(
+  name: string,
+  value: unknown,
+  known: readonly string[],
+): Record<string, unknown> {
   if (value === undefined) return {};
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidType(name, 'an object', value);
