@@ -32,7 +32,10 @@ const test = process.argv.includes('--test');
 const gyp = (...args) => {
   const local = path.join(root, 'node_modules', '.bin', 'node-gyp');
   const command = existsSync(local) ? local : 'node-gyp';
-  const { status, error } = spawnSync(command, [args[0], '--loglevel=warn', ...headers, ...args.slice(1)], { cwd: root, stdio: 'inherit' });
+  const { status, error } = spawnSync(command, [args[0], '--loglevel=warn', ...headers, ...args.slice(1)], {
+    cwd: root,
+    stdio: 'inherit',
+  });
   if (error) console.error(`userfaultfd: ${error.message}`);
   if (status !== 0) process.exit(status ?? 1);
 };

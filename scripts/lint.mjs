@@ -44,7 +44,10 @@ let failed = false;
 for (const [command, args] of steps) {
   console.log(`> ${command} ${args.filter((arg) => !native.includes(arg)).join(' ')}`);
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
-  if (error) console.error(`${command} cannot be run (${error.code}); Debian: apt-get install clang-format-${LLVM} clang-tidy-${LLVM}`);
+  if (error)
+    console.error(
+      `${command} cannot be run (${error.code}); Debian: apt-get install clang-format-${LLVM} clang-tidy-${LLVM}`,
+    );
   failed ||= status !== 0;
 }
 process.exit(failed ? 1 : 0);

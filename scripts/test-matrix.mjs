@@ -18,7 +18,17 @@ const run = (command, args, options = {}) => {
 
 const names = VERSIONS.map((version) => `node-${version.split('.')[0]}`);
 const packages = VERSIONS.map((version, i) => `${names[i]}@npm:node-linux-${process.arch}@${version}`);
-if (run('npm', ['install', '--prefix', cache, '--no-save', '--no-package-lock', '--ignore-scripts', ...packages]) !== 0) {
+if (
+  run('npm', [
+    'install',
+    '--prefix',
+    cache,
+    '--no-save',
+    '--no-package-lock',
+    '--ignore-scripts',
+    ...packages,
+  ]) !== 0
+) {
   console.error('The Node.js binaries could not be installed from the npm registry.');
   process.exit(1);
 }
