@@ -133,9 +133,9 @@ export class DirtyTracker implements Disposable {
   }
 
   #track(region: Region): Tracked {
-    const { view, keepAlive, users } = regionInternals(region);
+    const { keepAlive, users } = regionInternals(region);
     const native = new (binding().DirtyTracker)();
-    const failure = native.open(view(), keepAlive);
+    const failure = native.open(region.bytes, keepAlive);
     if (failure !== undefined) {
       throw errnoName(failure.errno) === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
     }
@@ -201,9 +201,7 @@ export function checkAsyncTracking(): void {
 }
 
 function isPageExact(region: Region): boolean {
-  const { view } = regionInternals(region);
-  return (
-    binding().addressInPage(view()) === 0 &&
-    (region.kind !== 'foreign' || view().byteLength % region.pageSize === 0)
-  );
+  if (region.kind !== 'foreign') return true;
+  const { bytes, pageSize } = region;
+  return binding().addressInPage(bytes) === 0 && bytes.byteLength % pageSize === 0;
 }

@@ -187,7 +187,7 @@ function describe(value: unknown): string {
   if (typeof value === 'string') return `'${value}'`;
   if (typeof value === 'function') return `function ${value.name}`;
   if (typeof value === 'object' && value !== null) {
-    return `an instance of ${value.constructor?.name ?? 'Object'}`;
+    return `an instance of ${(value as { constructor?: { name: string } }).constructor?.name ?? 'Object'}`;
   }
   return typeof value === 'bigint' ? `${value}n` : String(value);
 }

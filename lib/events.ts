@@ -140,6 +140,10 @@ export class EventIterator implements AsyncIterableIterator<UffdEvent> {
     else signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
+  get finished(): boolean {
+    return this.#finished;
+  }
+
   next(): Promise<IteratorResult<UffdEvent, undefined>> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });

@@ -32,7 +32,6 @@ export interface RegionUser {
 }
 
 interface RegionInternals {
-  view(): Uint8Array;
   readonly mapping: NativeToken | undefined;
   /** What to hold so that the memory stays. */
   readonly keepAlive: object;
@@ -75,7 +74,6 @@ export class Region implements Disposable {
 
   static {
     internalsOf = (region) => ({
-      view: () => region.#currentView(),
       mapping: region.#mapping,
       keepAlive: region.#source,
       users: region.#users,
@@ -137,7 +135,7 @@ export class Region implements Disposable {
   }
 
   get buffer(): ArrayBuffer | SharedArrayBuffer {
-    return this.#currentView().buffer as ArrayBuffer | SharedArrayBuffer;
+    return this.#currentView().buffer;
   }
 
   /** All bytes of the region. After `close()` of an owned region every view of it has length 0. */
@@ -229,7 +227,7 @@ function extentOf(
   if (isWasmMemory(source)) return [source.buffer, 0, source.buffer.byteLength];
   if (isDetached(source)) throw detachedError();
   if (ArrayBuffer.isView(source)) {
-    return [source.buffer as ArrayBuffer | SharedArrayBuffer, source.byteOffset, source.byteLength];
+    return [source.buffer, source.byteOffset, source.byteLength];
   }
   return [source, 0, source.byteLength];
 }

@@ -184,9 +184,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
     const native = new (binding().Userfaultfd)();
     // Weakly: an object nobody holds must not be kept by its own native half.
-    let self: WeakRef<Userfaultfd> | undefined;
+    const self: { reference?: WeakRef<Userfaultfd> } = {};
     const opened = native.open(required, optional, userMode, () => {
-      const live = self?.deref();
+      const live = self.reference?.deref();
       if (live !== undefined) live.#iterator?.advance();
     });
     if (isFailure(opened)) throw openError(opened);
@@ -196,7 +196,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       ACCESS[opened.access]!,
       attemptsOf(opened.attempts),
     );
-    self = new WeakRef(uffd);
+    self.reference = new WeakRef(uffd);
     return uffd;
   }
 
@@ -364,21 +364,17 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       (id) => this.#registrations.get(id)?.region ?? this.#retired.get(id),
       batch,
     );
-    // Set by `released` before the constructor returns when the signal was aborted already.
-    let released = false;
     const iterator = new EventIterator(
       {
         read: () => this.#read(reader, batch),
         ended: () => this.#ended(),
         waiting: (someone) => this.#waitFor(someone),
-        released: () => {
-          released = true;
-          this.#iterator = undefined;
-        },
+        released: () => (this.#iterator = undefined),
       },
       signal,
     );
-    if (!released) this.#iterator = iterator;
+    // A signal that was aborted before has finished it.
+    if (!iterator.finished) this.#iterator = iterator;
     return iterator;
   }
 

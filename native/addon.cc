@@ -15,7 +15,8 @@
 namespace uffd {
 namespace {
 
-// A Worker that loaded the addon may end first; Node then unloads it while native threads run in it.
+// A Worker that loaded the addon may end first; Node then unloads it while native threads run in
+// it.
 void PinInMemory() {
   Dl_info self;
   if (dladdr(reinterpret_cast<void*>(&PinInMemory), &self) == 0) return;

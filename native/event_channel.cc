@@ -16,8 +16,7 @@ EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
   return channel;
 }
 
-EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable,
-                           std::function<void()> at_exit)
+EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable, std::function<void()> at_exit)
     : env_(env),
       on_readable_(Napi::Persistent(on_readable)),
       context_(env, "userfaultfd"),

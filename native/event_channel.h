@@ -20,8 +20,8 @@ class EventChannel final : public Notifier {
                             std::function<void()> at_exit);
 
   void Poke() noexcept override;
-  // The object deletes itself when libuv has let go of it; `leak` keeps it for a loop that would not
-  // end.
+  // The object deletes itself when libuv has let go of it; `leak` keeps it for a loop that would
+  // not end.
   void Close(bool leak) noexcept;
   // Whether waiting for events keeps the process alive.
   void SetRef(bool ref) noexcept;

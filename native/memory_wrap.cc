@@ -15,8 +15,8 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
   const Result<MappingRef> mapping = Mapping::Anonymous(bytes);
   if (!mapping) return FailureObject(env, mapping.Error());
   const MappingRef& memory = mapping.Value();
-  // The buffer and the token each hold the mapping; it goes with the last of them, and with the last
-  // userfaultfd that has it registered.
+  // The buffer and the token each hold the mapping; it goes with the last of them, and with the
+  // last userfaultfd that has it registered.
   const auto buffer = Napi::ArrayBuffer::New(
       env, memory->Data(), memory->Bytes(),
       [](Napi::Env /*env*/, void* /*data*/, MappingRef* held) { delete held; },
@@ -38,8 +38,7 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
 void Detach(const Napi::CallbackInfo& info) { info[0].As<Napi::ArrayBuffer>().Detach(); }
 
 Napi::Value AddressInPage(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(),
-                           static_cast<double>(ViewRange(info[0]).start % PageSize()));
+  return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % PageSize()));
 }
 
 }  // namespace

@@ -27,8 +27,7 @@ Napi::Function SnapshotWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::Close>("close")});
 }
 
-SnapshotWrap::SnapshotWrap(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<SnapshotWrap>(info) {}
+SnapshotWrap::SnapshotWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SnapshotWrap>(info) {}
 
 Napi::Value SnapshotWrap::Take(const Napi::CallbackInfo& info) {
   auto snapshot = Snapshot::Take(ViewRanges(info[0]), &Track);

@@ -27,17 +27,15 @@ uint64_t FeaturesArgument(const Napi::Value& value) {
 
 Napi::Function UserfaultfdWrap::Define(Napi::Env env) {
   using Wrap = UserfaultfdWrap;
-  return DefineClass(env, "Userfaultfd",
-                     {InstanceMethod<&Wrap::Open>("open"),
-                      InstanceMethod<&Wrap::Register>("register"),
-                      InstanceMethod<&Wrap::Unregister>("unregister"),
-                      InstanceMethod<&Wrap::WriteProtect>("writeProtect"),
-                      InstanceMethod<&Wrap::Wake>("wake"), InstanceMethod<&Wrap::Copy>("copy"),
-                      InstanceMethod<&Wrap::Zeropage>("zeropage"),
-                      InstanceMethod<&Wrap::ArmedBytes>("armedBytes"),
-                      InstanceMethod<&Wrap::Drain>("drain"), InstanceMethod<&Wrap::State>("state"),
-                      InstanceMethod<&Wrap::SetRef>("setRef"),
-                      InstanceMethod<&Wrap::Close>("close")});
+  return DefineClass(
+      env, "Userfaultfd",
+      {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Register>("register"),
+       InstanceMethod<&Wrap::Unregister>("unregister"),
+       InstanceMethod<&Wrap::WriteProtect>("writeProtect"), InstanceMethod<&Wrap::Wake>("wake"),
+       InstanceMethod<&Wrap::Copy>("copy"), InstanceMethod<&Wrap::Zeropage>("zeropage"),
+       InstanceMethod<&Wrap::ArmedBytes>("armedBytes"), InstanceMethod<&Wrap::Drain>("drain"),
+       InstanceMethod<&Wrap::State>("state"), InstanceMethod<&Wrap::SetRef>("setRef"),
+       InstanceMethod<&Wrap::Close>("close")});
 }
 
 UserfaultfdWrap::UserfaultfdWrap(const Napi::CallbackInfo& info)
@@ -106,8 +104,7 @@ Napi::Value UserfaultfdWrap::Wake(const Napi::CallbackInfo& info) {
 
 Napi::Value UserfaultfdWrap::Copy(const Napi::CallbackInfo& info) {
   const Range source = ViewRange(info[2]);
-  const Napi::Value length =
-      Napi::Number::New(info.Env(), static_cast<double>(source.Length()));
+  const Napi::Value length = Napi::Number::New(info.Env(), static_cast<double>(source.Length()));
   const auto range = PartOfView(info[0], info[1], length);
   if (!range) return PartialObject(info.Env(), {0, ERANGE});
   const auto* bytes = reinterpret_cast<const void*>(source.start);

@@ -8,7 +8,7 @@ import { DirtyTracker } from '../dirty-tracker.js';
 import { Snapshot } from '../snapshot.js';
 import { Python } from './python.js';
 import type { Check, DemoReport, Step } from './report.js';
-import { checksText, headingText, stepsText, unpopulatedText } from './report.js';
+import { checksText, headingText, onTerminal, stepsText, unpopulatedText } from './report.js';
 import { showUnpopulated } from './unpopulated.js';
 
 /** Cells of the strip: each stands for an equal share of the memory. */
@@ -60,7 +60,7 @@ export async function runDemo({ json }: { json: boolean }): Promise<boolean> {
 async function loadPython(quiet: boolean): Promise<Python> {
   const message = 'Loading Python (compiled to WebAssembly)';
   if (quiet) return Python.load();
-  if (!process.stdout.isTTY) {
+  if (!onTerminal) {
     console.log(`${message} …`);
     return Python.load();
   }

@@ -52,13 +52,15 @@ export interface DemoReport {
   ok: boolean;
 }
 
-const onTerminal = process.stdout.isTTY && process.env['NO_COLOR'] === undefined;
+/** A terminal that knows its width: some pseudo-terminals say 0, and a spinner there never ends. */
+export const onTerminal = process.stdout.isTTY && process.stdout.columns > 0;
+const colored = onTerminal && process.env['NO_COLOR'] === undefined;
 /** From untouched to all written. */
 const SHADES = onTerminal ? ['·', '░', '▒', '▓', '█'] : ['.', ':', '+', '*', '#'];
 const LABEL_WIDTH = 44;
 
 function style(format: Parameters<typeof styleText>[0], text: string): string {
-  return onTerminal ? styleText(format, text) : text;
+  return colored ? styleText(format, text) : text;
 }
 
 function milliseconds(ms: number): string {
@@ -91,7 +93,7 @@ export function stepsText(title: string, steps: readonly Step[], report: DemoRep
       'where (the memory from left to right)',
     ],
     colAligns: ['left', 'right', 'right', 'right', 'right', 'right', 'left'],
-    style: { head: onTerminal ? ['bold'] : [], border: onTerminal ? ['gray'] : [], compact: true },
+    style: { head: colored ? ['bold'] : [], border: colored ? ['gray'] : [], compact: true },
     ...(onTerminal ? {} : { chars: PLAIN }),
   });
   for (const step of steps) {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kDeferredRetryMs = 1;
 constexpr size_t kReadAtOnce = 64;
-constexpr uint64_t kLargestPage = 64 * 1024;
+constexpr uint64_t kLargestPage = 64UL * 1024;
 // A source for UFFDIO_COPY that is ours and never registered.
 alignas(kLargestPage) uint8_t g_zeros[kLargestPage];
 
@@ -186,9 +186,10 @@ Outcome FaultLoop::Serve(Event* fault) noexcept {
 
 Outcome FaultLoop::ResolveMissing(Range page, const RegistrationView& registration) noexcept {
   Partial done = uffd_->Zeropage(page, 0);
-  if (done.error != EEXIST) return done.error == 0 ? Outcome::kResolved : OutcomeOf(done.error, page);
-  // Either the page is there, or it is an armed page that does not exist yet: ZEROPAGE refuses both,
-  // COPY fills the second one and keeps it armed.
+  if (done.error != EEXIST)
+    return done.error == 0 ? Outcome::kResolved : OutcomeOf(done.error, page);
+  // Either the page is there, or it is an armed page that does not exist yet: ZEROPAGE refuses
+  // both, COPY fills the second one and keeps it armed.
   if ((registration.mode & UFFDIO_REGISTER_MODE_WP) != 0) {
     done = uffd_->Copy(page, g_zeros, UFFDIO_COPY_MODE_WP);
     if (done.error == 0) return Outcome::kResolved;

@@ -1,5 +1,6 @@
 // The bounded hand-over from one fault loop to one reader: a single-producer single-consumer ring.
-// Lock-free on purpose: a reader that held a lock and then faulted would stop the loop that serves it.
+// Lock-free on purpose: a reader that held a lock and then faulted would stop the loop that serves
+// it.
 #ifndef UFFD_CORE_FAULT_QUEUE_H_
 #define UFFD_CORE_FAULT_QUEUE_H_
 

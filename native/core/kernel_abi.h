@@ -46,6 +46,7 @@
 #define PAGE_IS_SWAPPED (1 << 4)
 #define PAGE_IS_PFNZERO (1 << 5)
 #define PAGE_IS_HUGE (1 << 6)
+// NOLINTBEGIN(readability-identifier-naming): the kernel's names
 struct page_region {
   uint64_t start;
   uint64_t end;
@@ -65,6 +66,7 @@ struct pm_scan_arg {
   uint64_t category_anyof_mask;
   uint64_t return_mask;
 };
+// NOLINTEND(readability-identifier-naming)
 #endif
 
 #ifndef MADV_POPULATE_READ  // Linux 5.14

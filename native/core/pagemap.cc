@@ -30,8 +30,7 @@ Result<Pagemap> Pagemap::Create() noexcept {
 }
 
 Status Pagemap::Written(Range range, Rearm rearm, RangeSet* written) noexcept {
-  const uint64_t flags =
-      PM_SCAN_CHECK_WPASYNC | (rearm == Rearm::kYes ? PM_SCAN_WP_MATCHING : 0);
+  const uint64_t flags = PM_SCAN_CHECK_WPASYNC | (rearm == Rearm::kYes ? PM_SCAN_WP_MATCHING : 0);
   return Scan(range, {flags, 0, PAGE_IS_WRITTEN, 0, PAGE_IS_WRITTEN}, written);
 }
 

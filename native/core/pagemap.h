@@ -39,7 +39,8 @@ class Pagemap {
   Status Scan(Range range, const Query& query, RangeSet* found) noexcept;
 
   int fd_;
-  // Our own, never tracked: a scan that cannot store its result has re-armed the pages all the same.
+  // Our own, never tracked: a scan that cannot store its result has re-armed the pages all the
+  // same.
   std::unique_ptr<page_region[]> regions_;
 };
 

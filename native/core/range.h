@@ -16,7 +16,9 @@ struct Range {
   bool Contains(const Range& other) const noexcept {
     return start <= other.start && other.end <= end;
   }
-  bool Overlaps(const Range& other) const noexcept { return start < other.end && other.start < end; }
+  bool Overlaps(const Range& other) const noexcept {
+    return start < other.end && other.start < end;
+  }
   Range Intersect(const Range& other) const noexcept {
     Range both{start > other.start ? start : other.start, end < other.end ? end : other.end};
     return both.Empty() ? Range{} : both;

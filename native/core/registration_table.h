@@ -16,7 +16,7 @@ namespace uffd {
 struct Registration {
   uint32_t id = 0;
   Range range;
-  uint64_t mode = 0;  // UFFDIO_REGISTER_MODE_*
+  uint64_t mode = 0;                // UFFDIO_REGISTER_MODE_*
   std::shared_ptr<Mapping> memory;  // keeps memory of our own mapped while it is registered
 };
 

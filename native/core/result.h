@@ -18,8 +18,11 @@ struct Done {};
 template <typename T>
 class [[nodiscard]] Result {
  public:
+  // Implicit, so that a function returns its value or its failure as they are.
+  // NOLINTBEGIN(google-explicit-constructor)
   Result(T value) noexcept : state_(std::in_place_index<0>, std::move(value)) {}
   Result(Failure failure) noexcept : state_(std::in_place_index<1>, failure) {}
+  // NOLINTEND(google-explicit-constructor)
 
   bool Ok() const noexcept { return state_.index() == 0; }
   explicit operator bool() const noexcept { return Ok(); }

@@ -175,8 +175,8 @@ void Session::Release() noexcept {
   released_ = true;
   FreeSleepers();
   UFFD_BARRIER("release-after-wake", nullptr);
-  // A call admitted before may sleep in a fault of ours (its source), freed just now; or it may have
-  // registered one more range, freed by the second pass.
+  // A call admitted before may sleep in a fault of ours (its source), freed just now; or it may
+  // have registered one more range, freed by the second pass.
   const bool quiet = CallsEnded();
   UnregisterAndWakeAll();
   const bool ended = loop_->Stop();

@@ -41,8 +41,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Partial Zeropage(Range range, uint64_t mode) noexcept;
   Result<uint64_t> ArmedBytes(Range range) noexcept;
 
-  // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up, the
-  // watchdog), when it returns no thread sleeps in a fault of this userfaultfd and none will.
+  // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up,
+  // the watchdog), when it returns no thread sleeps in a fault of this userfaultfd and none will.
   void Release() noexcept;
   // Its first half, which never waits: no new calls, every sleeper woken.
   void FreeSleepers() noexcept;

@@ -104,8 +104,8 @@ Result<Snapshot::Restored> Snapshot::Restore(const std::vector<Range>& live) noe
       total.pages += bytes > 0 ? 1 : 0;
       total.bytes += bytes;
     });
-    // Peek left the pages unarmed, so putting them back cost no faults. Re-arm first, compare after:
-    // whoever writes from here on is seen, whoever wrote before differs.
+    // Peek left the pages unarmed, so putting them back cost no faults. Re-arm first, compare
+    // after: whoever writes from here on is seen, whoever wrote before differs.
     RangeSet rearmed;
     const Status collected = memory.tracker->Collect(&rearmed);
     if (!collected) return collected.Error();
@@ -138,8 +138,8 @@ bool Snapshot::Differs(const Memory& memory, Range live, Range page) noexcept {
   const uint64_t held = live.start + memory.taken.Length();
   const Range old = page.Intersect({live.start, held});
   const Range grown = page.Intersect({held, live.end});
-  if (!old.Empty() && std::memcmp(Pointer(old.start), memory.CopyAt(old.start - live.start),
-                                  old.Length()) != 0) {
+  if (!old.Empty() &&
+      std::memcmp(Pointer(old.start), memory.CopyAt(old.start - live.start), old.Length()) != 0) {
     return true;
   }
   return !grown.Empty() && !IsZero(Pointer(grown.start), grown.Length());

@@ -23,13 +23,13 @@ class Snapshot {
     uint64_t different = 0;  // pages that somebody wrote meanwhile and that differ again
   };
 
-  // Copies `memories` (bytes, any alignment). The copy is of one instant: pages written while it was
-  // made are copied again until a whole pass finds none. EAGAIN: the writers never paused.
+  // Copies `memories` (bytes, any alignment). The copy is of one instant: pages written while it
+  // was made are copied again until a whole pass finds none. EAGAIN: the writers never paused.
   static Result<std::unique_ptr<Snapshot>> Take(const std::vector<Range>& memories,
                                                 TrackerFactory track) noexcept;
 
-  // `live`: where the memories are now. A memory that grew is put back and the rest zeroed; one that
-  // shrank is ERANGE and nothing is written.
+  // `live`: where the memories are now. A memory that grew is put back and the rest zeroed; one
+  // that shrank is ERANGE and nothing is written.
   Result<Restored> Restore(const std::vector<Range>& live) noexcept;
   // For each memory the pages whose bytes differ, among those written since.
   Result<std::vector<RangeSet>> Diff(const std::vector<Range>& live) noexcept;

@@ -1,4 +1,5 @@
-// Test build only: makes this process a place where userfaultfd is refused, as container runtimes do.
+// Test build only: makes this process a place where userfaultfd is refused, as container runtimes
+// do.
 #ifndef UFFD_CORE_TEST_SECCOMP_H_
 #define UFFD_CORE_TEST_SECCOMP_H_
 
@@ -6,8 +7,8 @@
 
 namespace uffd::testing {
 
-// From now on userfaultfd(2) and USERFAULTFD_IOC_NEW fail with `error` in every thread of the process,
-// and in its children. Returns 0 or an errno. seccomp(2).
+// From now on userfaultfd(2) and USERFAULTFD_IOC_NEW fail with `error` in every thread of the
+// process, and in its children. Returns 0 or an errno. seccomp(2).
 int RefuseUserfaultfd(int error) noexcept;
 
 }  // namespace uffd::testing

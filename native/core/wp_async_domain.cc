@@ -68,8 +68,8 @@ Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
   RangeSet written;
   const Status scanned = pagemap_->Written(tracker->pages_, rearm, &written);
   if (!scanned) {
-    // EPERM: a part of the range is not ours any more (mapped anew). Whatever the error, the state is
-    // unknown and some pages may be re-armed already: everything counts as written.
+    // EPERM: a part of the range is not ours any more (mapped anew). Whatever the error, the state
+    // is unknown and some pages may be re-armed already: everything counts as written.
     written.Clear();
     written.Add(tracker->pages_);
   }

@@ -32,8 +32,8 @@ class WpAsyncDomain {
 
  private:
   WpAsyncDomain() noexcept;
-  // Registers and arms the parts of `pages` that no tracker covers yet, and consumes what was written
-  // in the others, so that a newcomer starts clean. All or nothing.
+  // Registers and arms the parts of `pages` that no tracker covers yet, and consumes what was
+  // written in the others, so that a newcomer starts clean. All or nothing.
   Status Cover(Range pages) noexcept;
   void Uncover(const RangeSet& pages) noexcept;
   Status RegisterAndArm(RangeSet* pages) noexcept;

@@ -1,5 +1,6 @@
 // The `wp-async` engine: the kernel itself notes the first write to each armed page
-// (UFFD_FEATURE_WP_ASYNC), PAGEMAP_SCAN reads and re-arms them in one step. No thread, no privilege.
+// (UFFD_FEATURE_WP_ASYNC), PAGEMAP_SCAN reads and re-arms them in one step. No thread, no
+// privilege.
 #ifndef UFFD_CORE_WP_ASYNC_TRACKER_H_
 #define UFFD_CORE_WP_ASYNC_TRACKER_H_
 
