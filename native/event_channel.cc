@@ -3,7 +3,7 @@
 namespace uffd {
 
 EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
-                                 std::function<void()> at_exit) {
+                                 std::function<bool()> at_exit) {
   uv_loop_t* loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) {
     throw Napi::Error::New(env, "this environment has no event loop");
@@ -16,7 +16,7 @@ EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
   return channel;
 }
 
-EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable, std::function<void()> at_exit)
+EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit)
     : env_(env),
       on_readable_(Napi::Persistent(on_readable)),
       context_(env, "userfaultfd"),
@@ -34,6 +34,7 @@ void EventChannel::Close(bool leak) noexcept {
     closed_ = true;
     leak_ = leak;
   }
+  at_exit_ = nullptr;
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), &EventChannel::OnClosed);
 }
 
@@ -65,8 +66,7 @@ void EventChannel::OnClosed(uv_handle_t* handle) {
 
 void EventChannel::OnExit(napi_async_cleanup_hook_handle /*hook*/, void* self) {
   auto* channel = static_cast<EventChannel*>(self);
-  channel->at_exit_();
-  channel->Close(false);
+  if (channel->at_exit_) channel->Close(channel->at_exit_());
 }
 
 }  // namespace uffd

@@ -15,9 +15,10 @@ namespace uffd {
 
 class EventChannel final : public Notifier {
  public:
-  // `at_exit` runs once when the environment ends before Close() was called.
+  // `at_exit` runs when the environment ends before Close() was called; it returns what Close()
+  // takes.
   static EventChannel* Open(Napi::Env env, Napi::Function on_readable,
-                            std::function<void()> at_exit);
+                            std::function<bool()> at_exit);
 
   void Poke() noexcept override;
   // The object deletes itself when libuv has let go of it; `leak` keeps it for a loop that would
@@ -27,7 +28,7 @@ class EventChannel final : public Notifier {
   void SetRef(bool ref) noexcept;
 
  private:
-  EventChannel(Napi::Env env, Napi::Function on_readable, std::function<void()> at_exit);
+  EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit);
   ~EventChannel() override = default;
 
   static void OnAsync(uv_async_t* handle);
@@ -37,7 +38,7 @@ class EventChannel final : public Notifier {
   Napi::Env env_;
   Napi::FunctionReference on_readable_;
   Napi::AsyncContext context_;
-  std::function<void()> at_exit_;
+  std::function<bool()> at_exit_;  // empty once closed: its owner may be gone
   napi_async_cleanup_hook_handle hook_ = nullptr;
   uv_async_t async_{};
   std::mutex mutex_;  // between a poke and the close; held for no system call that waits

@@ -52,6 +52,7 @@ Napi::Value UserfaultfdWrap::Open(const Napi::CallbackInfo& info) {
   channel_ = EventChannel::Open(env, info[3].As<Napi::Function>(), [this] {
     if (UFFD_NET_ENABLED("cleanup") && session_) session_->Release();
     channel_ = nullptr;
+    return session_ && session_->Leaked();
   });
   Session::Opened opened = Session::Open(request, channel_);
   Napi::Object result = Napi::Object::New(env);

@@ -183,13 +183,22 @@ void Session::Release() noexcept {
   Registry::Get().Remove(this);
   notifier_->Poke();
   if (!quiet || !ended) {
-    // Something may still use them: leaking is the only safe thing left.
-    leaked_ = true;
-    static_cast<void>(loop_.release());
-    static_cast<void>(queue_.release());
+    Leak();
     return;
   }
   uffd_.Close();
+}
+
+// Something may still use the parts of this session: never freeing them is the only safe thing
+// left.
+void Session::Leak() noexcept {
+  leaked_ = true;
+  if (std::shared_ptr<Session> self = weak_from_this().lock()) {
+    static_cast<void>(new std::shared_ptr<Session>(std::move(self)));
+    return;
+  }
+  static_cast<void>(loop_.release());
+  static_cast<void>(queue_.release());
 }
 
 bool Session::CallsEnded() const noexcept {
@@ -210,7 +219,10 @@ void Session::UnregisterAndWakeAll() noexcept {
 
 bool Session::NeedsRescue() noexcept {
   constexpr int kStuckTicks = 4;
-  if (closed_) return false;
+  // Held, so that the descriptor is not closed while the loop is asked. A release on its way needs
+  // no rescue.
+  const std::unique_lock<std::mutex> not_releasing(release_, std::try_to_lock);
+  if (!not_releasing.owns_lock() || released_) return false;
   const int fatal = loop_->FatalError();
   stuck_ticks_ = loop_->IsStuck(&seen_progress_) ? stuck_ticks_ + 1 : 0;
   if (fatal == 0 && stuck_ticks_ < kStuckTicks) return false;
