@@ -1,0 +1,144 @@
+// Bad input gets a clear error with a stable code, and loses nothing.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { inspect } from 'node:util';
+import { UffdError } from '../lib/index.js';
+import {
+  ARMED,
+  CASES,
+  CONSTRUCTORS,
+  makeFixture,
+  NULLS,
+  type Case,
+  type Fixture,
+} from './scenarios/bad-input-cases.js';
+import { passScenario } from './support/scenario.js';
+
+const CLASS_OF: Record<string, string> = {
+  ERR_INVALID_ARG_TYPE: 'TypeError',
+  ERR_INVALID_ARG_VALUE: 'TypeError',
+  ERR_OUT_OF_RANGE: 'RangeError',
+};
+
+interface Coded extends Error {
+  code: string;
+}
+
+/** What is wrong with the error of this case, if anything. */
+function faultOf({ call, code, message }: Case, f: Fixture): string | undefined {
+  let error: Coded;
+  try {
+    return `no error, but ${inspect(call(f))}`;
+  } catch (thrown) {
+    error = thrown as Coded;
+  }
+  if (error.code !== code) return `code ${error.code}, not ${code}: ${error.name}: ${error.message}`;
+  if (error.name !== (CLASS_OF[code] ?? 'UffdError')) return `${code} is a ${error.name}`;
+  if (CLASS_OF[code] === undefined && !(error instanceof UffdError)) return `${code} is no UffdError`;
+  if (message !== undefined && !message.test(error.message)) return `message: ${error.message}`;
+  if (CLASS_OF[code] !== undefined && !error.stack!.includes(`[${code}]`))
+    return `its stack does not show ${code}`;
+  return undefined;
+}
+
+/** What is not as it was. */
+function damageTo(f: Fixture): string | undefined {
+  const armed = f.uffd.armedPages(f.region);
+  if (armed !== ARMED) return `${armed} pages are armed, not ${ARMED}`;
+  if (f.uffd.registrations.length !== 3) return `${f.uffd.registrations.length} registrations, not 3`;
+  if (f.uffd.armedPages(f.grown) !== 0) return 'pages of another region are armed';
+  const written = f.tracker.peek();
+  if (written.pageCount !== 1 || !written.has(f.page.byteLength)) return `tracked: ${inspect(written)}`;
+  if (f.tracked.bytes[f.page.byteLength] !== 1) return 'memory was written';
+  return undefined;
+}
+
+function runCases(cases: readonly Case[]): string[] {
+  const f = makeFixture();
+  const wrong: string[] = [];
+  for (const each of cases) {
+    const fault = faultOf(each, f) ?? damageTo(f);
+    if (fault !== undefined) wrong.push(`${each.title}: ${fault}`);
+    f.uffd.writeProtect(f.region, { offset: 0, length: ARMED * f.page.byteLength });
+  }
+  f.uffd.close();
+  f.tracker.close();
+  f.snapshot.close();
+  return wrong;
+}
+
+for (const [name, cases] of Object.entries(CASES)) {
+  test(`it names the mistake in ${name}, and changes nothing (${cases.length} ways)`, () => {
+    assert.deepEqual(runCases(cases), []);
+  });
+}
+
+test('it takes null for a mistake, not for nothing said', () => {
+  // Each with objects of its own: what is taken for nothing said has effects.
+  assert.deepEqual(
+    NULLS.flatMap((each) => runCases([each])),
+    [],
+  );
+});
+
+test('it refuses `new` where objects come from methods', () => {
+  const wrong = CONSTRUCTORS.flatMap(([name, make]) => {
+    try {
+      make();
+      return [`${name} was made`];
+    } catch (error) {
+      const { code, message } = error as Coded;
+      return error instanceof TypeError && typeof code === 'string' ? [] : [`${name}: ${code}: ${message}`];
+    }
+  });
+  assert.deepEqual(wrong, []);
+});
+
+test('it says what it received', () => {
+  const f = makeFixture();
+  const received: [value: unknown, shown: RegExp][] = [
+    ['4096', /Received '4096'$/],
+    [5n, /Received 5n$/],
+    [{}, /Received an instance of Object$/],
+    [new Map(), /Received an instance of Map$/],
+    [Object.create(null), /Received an instance of Object$/],
+    [Symbol('where'), /Received Symbol\(where\)$/],
+    [Math.max, /Received function max$/],
+    [true, /Received true$/],
+  ];
+  for (const [offset, message] of received) {
+    assert.throws(
+      () => {
+        f.uffd.writeProtect(f.region, { offset: offset as number });
+      },
+      { code: 'ERR_INVALID_ARG_TYPE', message },
+    );
+  }
+  f.uffd.close();
+});
+
+test('it reads events with one consumer at a time, and the refused one takes nothing', async () => {
+  const f = makeFixture();
+  const first = f.uffd.events();
+  assert.throws(() => f.uffd.events(), { name: 'UffdError', code: 'ERR_UFFD_BUSY' });
+  assert.throws(() => f.uffd[Symbol.asyncIterator](), { name: 'UffdError', code: 'ERR_UFFD_BUSY' });
+  await first.return?.();
+  const second = f.uffd.events();
+  await second.return?.();
+  f.uffd.close();
+});
+
+test('it leaves nothing armed, busy or broken after every mistake twenty times over', async () => {
+  await passScenario('bad-input', 'losesNothing');
+});
+
+for (const userModeOnly of [false, true]) {
+  test(`it does not hang when copy() takes its bytes from the same registered memory${userModeOnly ? ' in user-mode-only' : ''} (D6)`, async () => {
+    await passScenario('bad-input', 'copiesFromItself', { args: [String(userModeOnly)] });
+  });
+}
+
+test('it survives sizes that cannot be had', async () => {
+  await passScenario('bad-input', 'allocatesTheImpossible');
+});

@@ -1,0 +1,106 @@
+// A process or a Worker ends within two seconds, also while a thread sleeps in a fault that the loop
+// does not end: it is held at a barrier.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { passScenario, runScenario, type ScenarioOptions } from './support/scenario.js';
+import { EXIT_CODE } from './scenarios/ending.js';
+
+const SOON_MS = 2000;
+
+interface Expected {
+  code?: number;
+  signal?: NodeJS.Signals;
+  stderr?: RegExp;
+}
+
+function endsSoon(title: string, scenario: string, args: string[], expected: Expected = {}, options?: ScenarioOptions): void {
+  test(title, async () => {
+    const result = await runScenario('ending', scenario, { args, ...options });
+    const said = `\n${result.stdout}${result.stderr}`;
+    assert.match(result.stdout, /READY/, said);
+    if (expected.signal === undefined) assert.equal(result.code, expected.code ?? 0, said);
+    else assert.equal(result.signal, expected.signal, said);
+    if (expected.stderr !== undefined) assert.match(result.stderr, expected.stderr);
+    assert.ok(result.sinceReadyMs < SOON_MS, `the ending took ${Math.round(result.sinceReadyMs)} ms`);
+  });
+}
+
+const SLEEPERS = { worker: 'a Worker that writes', read: 'fs.read', random: 'crypto.randomFill' };
+const ENDINGS: Record<string, [title: string, expected: Expected]> = {
+  exit: ['process.exit()', { code: EXIT_CODE }],
+  natural: ['the natural end', { code: EXIT_CODE }],
+  throw: ['an uncaught throw', { code: 1, stderr: /thrown and not caught/ }],
+  handler: ['a SIGTERM handler that exits', { code: EXIT_CODE }],
+  signal: ['SIGTERM', { signal: 'SIGTERM' }],
+};
+
+for (const [sleeper, who] of Object.entries(SLEEPERS)) {
+  describe(`with ${who} asleep in a fault`, () => {
+    for (const [ending, [how, expected]] of Object.entries(ENDINGS)) {
+      endsSoon(`${how} ends the process (A1)`, 'end', [sleeper, ending], expected);
+    }
+    for (const ending of ['exit', 'throw', 'handler']) {
+      const [how, expected] = ENDINGS[ending]!;
+      endsSoon(`${how} ends the process with the exit listener alone (A1)`, 'end', [sleeper, ending, 'exit'], expected);
+      endsSoon(`${how} ends the process with the watchdog alone (A1)`, 'end', [sleeper, ending, 'watchdog'], expected);
+    }
+  });
+}
+
+describe('the natural end', () => {
+  endsSoon(
+    'needs the exit listener alone while a Worker sleeps (A1)',
+    'end',
+    ['worker', 'natural', 'exit'],
+    ENDINGS['natural']![1],
+  );
+  for (const sleeper of ['worker', 'read', 'random']) {
+    endsSoon(
+      `needs the watchdog alone (${sleeper}) (A1)`,
+      'end',
+      [sleeper, 'natural', 'watchdog'],
+      ENDINGS['natural']![1],
+    );
+  }
+});
+
+describe('a Worker that sleeps on the descriptor it owns', () => {
+  endsSoon('is ended by terminate() (A5)', 'terminateSleepingOwner', []);
+  endsSoon('is ended by terminate() with the watchdog alone (A5)', 'terminateSleepingOwner', ['watchdog']);
+  endsSoon('does not hold up process.exit() (A1, A5)', 'exitWithSleepingOwner', [], { code: EXIT_CODE });
+  endsSoon('does not hold up process.exit() with the watchdog alone', 'exitWithSleepingOwner', ['watchdog'], {
+    code: EXIT_CODE,
+  });
+  endsSoon(
+    'does not hold up process.exit() with the exit listener alone, where the main thread loaded the addon',
+    'exitWithListenerAndSleepingOwner',
+    ['exit'],
+    { code: EXIT_CODE },
+  );
+});
+
+describe('the end of a Worker that owns the descriptor', () => {
+  for (const how of ['return', 'exit', 'terminate']) {
+    endsSoon(`frees who sleeps on it (${how})`, 'ownerEnds', [how]);
+    endsSoon(`frees who sleeps on it with the clean-up hook alone (${how})`, 'ownerEnds', [how, 'cleanup']);
+  }
+  endsSoon('leaves the addon in memory when no other thread loaded it (C1)', 'loadedInWorkerOnly', []);
+});
+
+describe('EVENT_UNMAP and EVENT_REMOVE with nobody who reads', () => {
+  for (const loop of ['running', 'held']) {
+    endsSoon(`do not hold up the natural end, the loop ${loop} (A6)`, 'naturalEndWithEvents', [loop]);
+    endsSoon(`do not hold up the end of a Worker, the loop ${loop} (A6)`, 'workerEndWithEvents', [loop]);
+    endsSoon(
+      `do not hold up the garbage collector, the loop ${loop} (A6)`,
+      'collectedWithEvents',
+      [loop],
+      {},
+      { nodeArgs: ['--expose-gc'] },
+    );
+  }
+  test('do not hold up a region that goes before its userfaultfd (A6)', async () => {
+    await passScenario('ending', 'regionCollectedWithEvents', { nodeArgs: ['--expose-gc'] });
+  });
+});

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { DirtyTracker, Region, Userfaultfd } from '../../lib/index.js';
+import { PAGE, pagesOf, resizableBuffer, touch } from './dirty-support.js';
+
+/** Finalizers of native objects run in turns of the event loop after the collection. */
+async function collectGarbage(): Promise<void> {
+  for (let i = 0; i < 5; i++) {
+    global.gc!();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** `held`: what the program keeps, the memory itself or a Region over it. */
+export async function collectedTrackers(held: string): Promise<void> {
+  const memories = Array.from({ length: 20 }, () => new WebAssembly.Memory({ initial: 1 }));
+  const regions = memories.map((memory) => Region.from(memory));
+  regions.push(Region.allocate({ bytes: 8 * PAGE }));
+  (() => {
+    for (const [i, region] of regions.entries()) {
+      const memory = memories[i];
+      const tracker = new DirtyTracker(held === 'memory' && memory !== undefined ? memory : region);
+      touch(region.bytes, 1, 1);
+      assert.deepEqual(pagesOf(tracker.collect()), [1]);
+      if (memory === undefined && held === 'memory') tracker.close();
+    }
+  })();
+  await collectGarbage();
+  using uffd = Userfaultfd.open();
+  for (const region of regions) {
+    touch(region.bytes, 2, 7);
+    assert.equal(region.bytes[2 * PAGE], 7);
+    uffd.register(region, 'write-protect').close();
+    using tracker = new DirtyTracker(region);
+    touch(region.bytes, 3, 1);
+    assert.deepEqual(pagesOf(tracker.collect()), [3]);
+  }
+}
+
+export async function droppedMemory(): Promise<void> {
+  const trackers: DirtyTracker[] = [];
+  (() => {
+    for (let i = 0; i < 50; i++) {
+      const buffer = new ArrayBuffer(64 * PAGE);
+      const memory = new WebAssembly.Memory({ initial: 4 });
+      const region = Region.allocate({ bytes: 64 * PAGE });
+      trackers.push(new DirtyTracker([buffer, memory, region]));
+      for (const bytes of [new Uint8Array(buffer), new Uint8Array(memory.buffer), region.bytes]) touch(bytes, 5, 1);
+    }
+  })();
+  await collectGarbage();
+  // Memory that was freed would be used again by these, whose writes then show in the trackers.
+  const others = Array.from({ length: 200 }, () => new Uint8Array(64 * PAGE).fill(1));
+  for (const tracker of trackers) {
+    const dirty = tracker.collect();
+    for (let memory = 0; memory < 3; memory++) {
+      assert.deepEqual(
+        [...dirty.of(memory)].map(({ offset }) => Math.floor(offset / PAGE)).filter((page) => page > 0 && page < 63),
+        memory === 0 ? [...dirty.of(0)].map(({ offset }) => Math.floor(offset / PAGE)).filter((page) => page === 4 || page === 5) : [5],
+      );
+      assert.ok(dirty.has(5 * PAGE, memory));
+    }
+    tracker.close();
+  }
+  assert.equal(others.length, 200);
+  // Now nothing holds the memory any more.
+  trackers.length = 0;
+  await collectGarbage();
+  assert.ok(new Uint8Array(64 * PAGE).fill(1).every((byte) => byte === 1));
+}
+
+/** In a process of its own: a tracker that is freed and still listed ends in a crash. */
+export function emptyMemories(): void {
+  for (let round = 0; round < 20; round++) {
+    const empty = Array.from({ length: 8 }, () => new DirtyTracker(new WebAssembly.Memory({ initial: 0 })));
+    for (const tracker of empty) tracker.close();
+    startsClean();
+  }
+}
+
+export function shrunkToNothing(): void {
+  for (let round = 0; round < 20; round++) {
+    const buffer = resizableBuffer(4 * PAGE, 8 * PAGE);
+    const tracker = new DirtyTracker(buffer);
+    buffer.resize(0);
+    assert.equal(tracker.collect().isEmpty, true);
+    if (round % 2 === 0) {
+      buffer.resize(4 * PAGE);
+      assert.deepEqual(pagesOf(tracker.collect()), [0, 1, 2, 3]);
+      touch(new Uint8Array(buffer), 1, 1);
+      assert.deepEqual(pagesOf(tracker.collect()), [1]);
+    }
+    tracker.close();
+    startsClean();
+  }
+}
+
+/** Trackers that come to lie where others were find nothing of them. */
+function startsClean(): void {
+  const regions = Array.from({ length: 8 }, () => Region.allocate({ bytes: 4 * PAGE }));
+  const trackers = regions.map((region) => new DirtyTracker(region));
+  for (const [i, tracker] of trackers.entries()) {
+    assert.deepEqual(pagesOf(tracker.collect()), [], 'a new tracker starts clean');
+    touch(regions[i]!.bytes, 2, 1);
+    assert.deepEqual(pagesOf(tracker.collect()), [2]);
+    tracker.close();
+  }
+}
+
+export async function watchThenEnd(): Promise<void> {
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  const tracker = new DirtyTracker(region);
+  touch(region.bytes, 1, 1);
+  for await (const dirty of tracker.watch({ intervalMs: 60_000 })) {
+    assert.deepEqual(pagesOf(dirty), [1]);
+    break;
+  }
+  console.log('READY');
+}

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { DirtyTracker, Region, Snapshot, Userfaultfd } from '../../lib/index.js';
+import { PAGE, pagesOf, touch } from './dirty-support.js';
+
+const MIB = 2 ** 20;
+
+function residentBytes(): number {
+  return Number(/^VmRSS:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024;
+}
+
+function median(times: number[]): number {
+  return times.sort((a, b) => a - b)[times.length >> 1]!;
+}
+
+function timed(work: () => void): number {
+  const started = performance.now();
+  work();
+  return performance.now() - started;
+}
+
+/** restore() and diff() of ten pages in 512 MiB, beside copying and comparing all of it. */
+export function costOfTenPages(): void {
+  const region = Region.allocate({ bytes: 512 * MIB });
+  const copy = Region.allocate({ bytes: 512 * MIB });
+  for (let offset = 0; offset < region.byteLength; offset += PAGE) region.bytes[offset] = 1;
+  copy.bytes.set(region.bytes);
+  using snapshot = Snapshot.take(region);
+  const times = { copy: [] as number[], restore: [] as number[], diff: [] as number[] };
+  for (let round = 0; round < 9; round++) {
+    // Into memory that is resident already: the cheapest copy there is.
+    times.copy.push(timed(() => copy.bytes.set(region.bytes)));
+    for (let i = 0; i < 10; i++) touch(region.bytes, i * 10_007 + round, 2 + round);
+    times.diff.push(timed(() => assert.equal(snapshot.diff().pageCount, 10)));
+    times.restore.push(timed(() => assert.deepEqual(snapshot.restore(), { pages: 10, bytes: 10 * PAGE, different: 0 })));
+  }
+  const [copied, restored, compared] = [median(times.copy), median(times.restore), median(times.diff)];
+  console.log({ copied, restored, compared });
+  assert.ok(restored * 5 < copied, `restore() took ${restored} ms, a full copy ${copied} ms`);
+  assert.ok(compared * 5 < copied, `diff() took ${compared} ms, a full copy ${copied} ms`);
+}
+
+/** 2 GiB of which a few pages were ever written. */
+export function sparse(): void {
+  const region = Region.allocate({ bytes: 2048 * MIB });
+  const written = [0, 1, 100_000, 524_287];
+  for (const page of written) touch(region.bytes, page, 1);
+  using warm = Snapshot.take(Region.allocate({ bytes: PAGE }));
+  assert.equal(warm.byteLength, PAGE);
+  const before = residentBytes();
+  using snapshot = Snapshot.take(region);
+  const grew = residentBytes() - before;
+  assert.ok(grew < 64 * MIB, `take() made ${grew} bytes resident`);
+  touch(region.bytes, 7, 1);
+  touch(region.bytes, 100_000, 2);
+  assert.deepEqual(pagesOf(snapshot.diff()), [7, 100_000]);
+  assert.equal(snapshot.restore().pages, 2);
+  assert.deepEqual([region.bytes[7 * PAGE], region.bytes[100_000 * PAGE], region.bytes[524_287 * PAGE]], [0, 1, 1]);
+  assert.ok(residentBytes() - before < 64 * MIB);
+}
+
+export async function freed(): Promise<void> {
+  const region = Region.allocate({ bytes: 64 * MIB });
+  region.bytes.fill(1);
+  const memory = new WebAssembly.Memory({ initial: 1024 });
+  new Uint8Array(memory.buffer).fill(1);
+  Snapshot.take(region).close();
+  const before = residentBytes();
+  for (let round = 0; round < 20; round++) Snapshot.take(region).close();
+  assert.ok(residentBytes() - before < 64 * MIB, 'close() frees the copy');
+  (() => {
+    for (let round = 0; round < 4; round++) assert.equal(Snapshot.take(memory).closed, false);
+  })();
+  assert.ok(residentBytes() - before > 128 * MIB, 'four copies of 64 MiB');
+  for (let round = 0; round < 5; round++) {
+    global.gc!();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.ok(residentBytes() - before < 64 * MIB, 'the garbage collector frees the copies');
+  using uffd = Userfaultfd.open();
+  uffd.register(Region.from(memory), 'write-protect').close();
+  using tracker = new DirtyTracker(memory);
+  touch(new Uint8Array(memory.buffer), 3, 2);
+  assert.deepEqual(pagesOf(tracker.collect()), [3]);
+}
