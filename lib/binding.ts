@@ -91,7 +91,7 @@ export interface NativeBinding {
   pageSize: number;
   allocate(bytes: number): { buffer: ArrayBuffer; mapping: NativeToken } | NativeFailure;
   discard(view: Uint8Array, offset: number, length: number): NativeFailure | undefined;
-  detach(buffer: ArrayBuffer): void;
+  detach(buffer: ArrayBuffer, mapping: NativeToken): void;
   addressInPage(view: Uint8Array): number;
   probe(): NativeProbe;
   releaseAll(): void;

@@ -1,7 +1,7 @@
 // A set of pages, kept as the kernel gives it: ranges in address order.
 
 import { inspect } from 'node:util';
-import { checkInteger } from './validate.js';
+import { checkConstruct, checkInteger, CONSTRUCT } from './validate.js';
 
 /** A run of dirty pages. Bytes from the start of the memory, clipped to it. */
 export interface DirtyRange {
@@ -29,7 +29,8 @@ export class DirtyPages implements Iterable<DirtyRange> {
   readonly #sets: readonly PageSet[];
 
   /** @internal */
-  constructor(pageSize: number, sets: readonly PageSet[]) {
+  constructor(token: typeof CONSTRUCT, pageSize: number, sets: readonly PageSet[]) {
+    checkConstruct('DirtyPages', token);
     this.pageSize = pageSize;
     this.#sets = sets;
   }
@@ -73,7 +74,7 @@ export class DirtyPages implements Iterable<DirtyRange> {
 
   /** The pages of one of the memories, in the order they were given. */
   of(memory: number): DirtyPages {
-    return new DirtyPages(this.pageSize, [this.#set(memory)]);
+    return new DirtyPages(CONSTRUCT, this.pageSize, [this.#set(memory)]);
   }
 
   *[Symbol.iterator](): Generator<DirtyRange, undefined, undefined> {

@@ -13,10 +13,11 @@ import {
   rangeHasOwner,
   systemError,
   errnoName,
+  invalidType,
 } from './errors.js';
 import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
 import { openError } from './userfaultfd.js';
-import { checkOneOf, checkOptions, checkSignal } from './validate.js';
+import { checkOneOf, checkOptions, checkSignal, CONSTRUCT } from './validate.js';
 
 /** How writes are noticed. `wp-async`: the kernel marks them (Linux 6.7), no thread, no privilege. */
 export type DirtyEngine = 'wp-async';
@@ -63,8 +64,8 @@ export class DirtyTracker implements Disposable {
    * @throws {UffdError} with `attempts` and `hint` when userfaultfd is not to be had here.
    */
   constructor(memory: Trackable | readonly Trackable[], options: DirtyTrackerOptions = {}) {
-    const { engine } = checkOptions('options', options, ['engine']);
-    checkOneOf('options.engine', engine ?? 'auto', ['auto', 'wp-async']);
+    const { engine = 'auto' } = checkOptions('options', options, ['engine']);
+    checkOneOf('options.engine', engine, ['auto', 'wp-async']);
     const regions = toRegions(memory);
     checkAsyncTracking();
     try {
@@ -93,12 +94,12 @@ export class DirtyTracker implements Disposable {
    */
   watch(options: WatchOptions = {}): AsyncIterableIterator<DirtyPages> {
     this.#checkOpen();
-    const given = checkOptions('options', options, ['intervalMs', 'signal']);
-    const intervalMs = given['intervalMs'] ?? 100;
-    if (typeof intervalMs !== 'number' || !(intervalMs >= 1 && intervalMs <= LONGEST_INTERVAL_MS)) {
+    const { intervalMs = 100, signal: given } = checkOptions('options', options, ['intervalMs', 'signal']);
+    if (typeof intervalMs !== 'number') throw invalidType('options.intervalMs', 'of type number', intervalMs);
+    if (!(intervalMs >= 1 && intervalMs <= LONGEST_INTERVAL_MS)) {
       throw outOfRange('options.intervalMs', `>= 1 and <= ${LONGEST_INTERVAL_MS}`, intervalMs);
     }
-    const signal = checkSignal(given['signal']);
+    const signal = checkSignal(given);
     if (this.#watching) throw busyError('This tracker is being watched already; one consumer at a time');
     this.#watching = true;
     return this.#watch(intervalMs, signal);
@@ -164,7 +165,7 @@ export class DirtyTracker implements Disposable {
       if (isFailure(ranges)) throw systemError(ranges);
       return { ranges, lead: binding().addressInPage(views[i]!) };
     });
-    return new DirtyPages(binding().pageSize, sets);
+    return new DirtyPages(CONSTRUCT, binding().pageSize, sets);
   }
 
   async *#watch(

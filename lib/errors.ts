@@ -57,7 +57,8 @@ const STUCK_ERRNO = -110;
 
 const HINTS: Record<string, string> = {
   'ioctl(UFFDIO_REGISTER) EBUSY':
-    'Another userfaultfd has a part of this memory. Close it first: a range has one owner.',
+    'A registration or a tracker has a part of it. Close that first: a range has one owner.',
+  'ioctl(UFFDIO_API) EPERM': 'The feature EVENT_FORK needs CAP_SYS_PTRACE.',
   'ioctl(UFFDIO_REGISTER) EINVAL':
     'This memory cannot be registered in this mode; see `userfaultfd doctor` for the features of this kernel.',
   'ioctl(UFFDIO_WRITEPROTECT) ENOENT':
@@ -83,11 +84,16 @@ function errnoText(errno: number): string {
   return getSystemErrorMap().get(errno)?.[1] ?? 'unknown error';
 }
 
+/** @internal What to do about this failure of a system call, where it is known. */
+export function hintFor(failure: NativeFailure): string | undefined {
+  return HINTS[`${failure.syscall} ${errnoName(failure.errno)}`];
+}
+
 /** @internal */
 export function systemError(failure: NativeFailure, hint?: string, attempts?: Attempt[]): UffdError {
   if (failure.errno === CLOSED_ERRNO) return closedError('userfaultfd');
   const code = errnoName(failure.errno);
-  const known = hint ?? HINTS[`${failure.syscall} ${code}`];
+  const known = hint ?? hintFor(failure);
   const message = `${failure.syscall} failed: ${code} (${errnoText(failure.errno)})${known === undefined ? '' : `. ${known}`}`;
   return new UffdError(message, {
     code,
@@ -163,6 +169,11 @@ export function invalidType(name: string, expected: string, actual: unknown): Ty
     new TypeError(`The "${name}" argument must be ${expected}. Received ${describe(actual)}`),
     'ERR_INVALID_ARG_TYPE',
   );
+}
+
+/** @internal Objects that only this package makes. */
+export function illegalConstructor(name: string): TypeError {
+  return coded(new TypeError(`${name} cannot be constructed directly`), 'ERR_ILLEGAL_CONSTRUCTOR');
 }
 
 /** @internal A caller's mistake: the right type, a value that cannot be. */

@@ -4,7 +4,14 @@ import { constants } from 'node:buffer';
 import { inspect, types } from 'node:util';
 import { binding, isFailure, type NativeToken } from './binding.js';
 import { closedError, detachedError, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
-import { checkInteger, checkOneOf, checkOptions, checkPageRange } from './validate.js';
+import {
+  checkConstruct,
+  checkInteger,
+  checkOneOf,
+  checkOptions,
+  checkPageRange,
+  CONSTRUCT,
+} from './validate.js';
 
 /** A `WebAssembly.Memory`, plain or shared; told by its shape so that these types need no DOM library. */
 export interface WasmMemory {
@@ -80,7 +87,13 @@ export class Region implements Disposable {
     });
   }
 
-  private constructor(kind: RegionKind, source: MemorySource, mapping?: NativeToken) {
+  private constructor(
+    token: typeof CONSTRUCT,
+    kind: RegionKind,
+    source: MemorySource,
+    mapping?: NativeToken,
+  ) {
+    checkConstruct('Region', token);
     this.kind = kind;
     this.#source = source;
     this.#mapping = mapping;
@@ -93,9 +106,9 @@ export class Region implements Disposable {
    * @throws {UffdError} `ENOMEM`.
    */
   static allocate(options: AllocateOptions): Region {
-    const { bytes, backing } = checkOptions('options', options, ['bytes', 'backing']);
+    const { bytes, backing = 'anonymous' } = checkOptions('options', options, ['bytes', 'backing']);
     checkInteger('options.bytes', bytes, 1, Number.MAX_SAFE_INTEGER);
-    checkOneOf('options.backing', backing ?? 'anonymous', ['anonymous']);
+    checkOneOf('options.backing', backing, ['anonymous']);
     const { pageSize } = binding();
     const rounded = Math.ceil(bytes / pageSize) * pageSize;
     if (rounded > constants.MAX_LENGTH) {
@@ -107,7 +120,7 @@ export class Region implements Disposable {
     }
     const allocated = binding().allocate(rounded);
     if (isFailure(allocated)) throw systemError(allocated);
-    return new Region('owned', allocated.buffer, allocated.mapping);
+    return new Region(CONSTRUCT, 'owned', allocated.buffer, allocated.mapping);
   }
 
   /**
@@ -124,7 +137,7 @@ export class Region implements Disposable {
       );
     }
     const kind = isWasmMemory(memory) ? 'wasm' : 'foreign';
-    const region = new Region(kind, memory);
+    const region = new Region(CONSTRUCT, kind, memory);
     // A Wasm memory without pages may still grow.
     if (region.byteLength === 0 && kind === 'foreign') throw invalidValue('memory', 'has no bytes', memory);
     return region;
@@ -187,7 +200,7 @@ export class Region implements Disposable {
     for (const user of [...this.#users]) user.regionClosing(this);
     this.#closed = true;
     this.#view = undefined;
-    if (this.kind === 'owned') binding().detach(this.#source as ArrayBuffer);
+    if (this.kind === 'owned') binding().detach(this.#source as ArrayBuffer, this.#mapping!);
   }
 
   [Symbol.dispose](): void {
@@ -195,7 +208,12 @@ export class Region implements Disposable {
   }
 
   [inspect.custom](): string {
-    return this.#closed ? 'Region { closed }' : `Region { ${this.kind}, ${this.byteLength} bytes }`;
+    if (this.#closed) return 'Region { closed }';
+    try {
+      return `Region { ${this.kind}, ${this.byteLength} bytes }`;
+    } catch {
+      return `Region { ${this.kind}, detached }`;
+    }
   }
 
   #currentView(): Uint8Array {
@@ -212,8 +230,13 @@ export class Region implements Disposable {
   }
 }
 
+/** A real one: what merely has the prototype throws when its buffer is read. */
 function isWasmMemory(value: unknown): value is WasmMemory {
-  return value instanceof WebAssembly.Memory;
+  try {
+    return value instanceof WebAssembly.Memory && types.isAnyArrayBuffer(value.buffer);
+  } catch {
+    return false;
+  }
 }
 
 function isMemorySource(value: unknown): value is MemorySource {
@@ -225,21 +248,32 @@ function extentOf(
   source: MemorySource,
 ): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
   if (isWasmMemory(source)) return [source.buffer, 0, source.buffer.byteLength];
-  if (isDetached(source)) throw detachedError();
-  if (ArrayBuffer.isView(source)) {
-    return [source.buffer, source.byteOffset, source.byteLength];
-  }
-  return [source, 0, source.byteLength];
+  const view = ArrayBuffer.isView(source) ? source : undefined;
+  const buffer = view === undefined ? (source as ArrayBuffer | SharedArrayBuffer) : view.buffer;
+  if (isDetached(buffer) || (view !== undefined && isOutOfBounds(view))) throw detachedError();
+  return view === undefined ? [buffer, 0, buffer.byteLength] : [buffer, view.byteOffset, view.byteLength];
 }
 
-function isDetached(source: Exclude<MemorySource, WasmMemory>): boolean {
-  const buffer = ArrayBuffer.isView(source) ? source.buffer : source;
+/** @internal */
+export function isDetached(buffer: ArrayBuffer | SharedArrayBuffer): boolean {
   if (types.isSharedArrayBuffer(buffer)) return false;
   const { detached } = buffer as ArrayBuffer & { detached?: boolean };
   if (detached !== undefined) return detached;
   // Node 20 has no `detached`; only a detached buffer refuses to be viewed.
   try {
     new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** A view of a resizable buffer that shrank below it: its length reads as 0, or throws. */
+function isOutOfBounds(view: ArrayBufferView): boolean {
+  try {
+    if (view instanceof DataView) return view.byteLength < 0;
+    // Validates the view without reading its memory, which could fault.
+    Uint8Array.prototype.keys.call(view as Uint8Array);
     return false;
   } catch {
     return true;

@@ -6,7 +6,14 @@ import { DirtyPages } from './dirty-pages.js';
 import { checkAsyncTracking, toRegions } from './dirty-tracker.js';
 import { closedError, errnoName, rangeHasOwner, systemError, UffdError } from './errors.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
-import { checkByteRange, checkInteger, checkOneOf, checkOptions } from './validate.js';
+import {
+  checkByteRange,
+  checkConstruct,
+  checkInteger,
+  checkOneOf,
+  checkOptions,
+  CONSTRUCT,
+} from './validate.js';
 
 export interface SnapshotOptions {
   /** `copy`: all bytes are copied before `take` returns. `'auto'` (default) takes it. */
@@ -37,7 +44,13 @@ export class Snapshot implements Disposable {
   readonly #user: RegionUser = { regionClosing: () => this.close() };
   #closed = false;
 
-  private constructor(native: NativeSnapshot, regions: Region[], byteLengths: number[]) {
+  private constructor(
+    token: typeof CONSTRUCT,
+    native: NativeSnapshot,
+    regions: Region[],
+    byteLengths: number[],
+  ) {
+    checkConstruct('Snapshot', token);
     this.#native = native;
     this.#regions = regions;
     this.byteLengths = byteLengths;
@@ -51,8 +64,8 @@ export class Snapshot implements Disposable {
    * copy then, and none is made up.
    */
   static take(memory: Trackable | readonly Trackable[], options: SnapshotOptions = {}): Snapshot {
-    const { mode } = checkOptions('options', options, ['mode']);
-    checkOneOf('options.mode', mode ?? 'auto', ['auto', 'copy']);
+    const { mode = 'auto' } = checkOptions('options', options, ['mode']);
+    checkOneOf('options.mode', mode, ['auto', 'copy']);
     const regions = toRegions(memory);
     checkAsyncTracking();
     const views = regions.map((region) => region.bytes);
@@ -63,6 +76,7 @@ export class Snapshot implements Disposable {
     );
     if (failure !== undefined) throw snapshotError(failure);
     return new Snapshot(
+      CONSTRUCT,
       native,
       regions,
       views.map((view) => view.byteLength),
@@ -94,6 +108,7 @@ export class Snapshot implements Disposable {
     const sets = this.#native.diff(views);
     if (isFailure(sets)) throw snapshotError(sets);
     return new DirtyPages(
+      CONSTRUCT,
       binding().pageSize,
       sets.map((ranges, i) => ({ ranges, lead: binding().addressInPage(views[i]!) })),
     );

@@ -1,6 +1,6 @@
 // A userfaultfd of the kernel as an object: open, register, arm, resolve, observe, close.
 
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import {
   binding,
   isFailure,
@@ -13,7 +13,9 @@ import {
 import {
   busyError,
   closedError,
+  detachedError,
   errnoName,
+  hintFor,
   invalidType,
   invalidValue,
   loopFailed,
@@ -32,14 +34,16 @@ import {
   knownFeatures,
   type Feature,
 } from './features.js';
-import { Region, regionInternals, type RegionUser } from './region.js';
+import { isDetached, Region, regionInternals, type RegionUser } from './region.js';
 import {
+  checkConstruct,
   checkInteger,
   checkOneOf,
   checkOptions,
   checkPageRange,
   checkSignal,
   checkWholePages,
+  CONSTRUCT,
   type ByteRange,
 } from './validate.js';
 
@@ -110,11 +114,13 @@ export class Registration implements Disposable {
 
   /** @internal */
   constructor(
+    token: typeof CONSTRUCT,
     owner: Userfaultfd,
     region: Region,
     modes: ReadonlySet<RegisterMode>,
     ioctls: ReadonlySet<string>,
   ) {
+    checkConstruct('Registration', token);
     this.#owner = owner;
     this.region = region;
     this.modes = modes;
@@ -158,7 +164,14 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   #keepsAlive = true;
   #closed = false;
 
-  private constructor(native: NativeUserfaultfd, features: bigint, access: AccessName, attempts: Attempt[]) {
+  private constructor(
+    token: typeof CONSTRUCT,
+    native: NativeUserfaultfd,
+    features: bigint,
+    access: AccessName,
+    attempts: Attempt[],
+  ) {
+    checkConstruct('Userfaultfd', token);
     this.#native = native;
     this.features = knownFeatures(features);
     this.access = access;
@@ -172,15 +185,17 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    * lacks a required feature.
    */
   static open(options: OpenOptions = {}): Userfaultfd {
-    const given = checkOptions('options', options, ['features', 'optionalFeatures', 'userModeOnly']);
-    const required = featureBits('options.features', given['features']);
-    const optional = featureBits(
-      'options.optionalFeatures',
-      given['optionalFeatures'] ?? DEFAULT_OPTIONAL_FEATURES,
-    );
-    const userMode = USER_MODES.indexOf((given['userModeOnly'] ?? 'auto') as boolean | 'auto');
-    if (userMode < 0)
-      throw invalidValue('options.userModeOnly', "must be true, false or 'auto'", given['userModeOnly']);
+    const {
+      features,
+      optionalFeatures = DEFAULT_OPTIONAL_FEATURES,
+      userModeOnly = 'auto',
+    } = checkOptions('options', options, ['features', 'optionalFeatures', 'userModeOnly']);
+    const required = featureBits('options.features', features);
+    const optional = featureBits('options.optionalFeatures', optionalFeatures);
+    const userMode = USER_MODES.indexOf(userModeOnly as boolean | 'auto');
+    if (userMode < 0) {
+      throw invalidValue('options.userModeOnly', "must be true, false or 'auto'", userModeOnly);
+    }
 
     const native = new (binding().Userfaultfd)();
     // Weakly: an object nobody holds must not be kept by its own native half.
@@ -191,6 +206,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     });
     if (isFailure(opened)) throw openError(opened);
     const uffd = new Userfaultfd(
+      CONSTRUCT,
       native,
       opened.features,
       ACCESS[opened.access]!,
@@ -232,8 +248,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   ): Registration {
     this.#checkOpen();
     const view = checkRegion(region).bytes;
-    const given = checkOptions('options', options, ['resolve']);
-    checkOneOf('options.resolve', given['resolve'] ?? 'native', ['native']);
+    const { resolve = 'native' } = checkOptions('options', options, ['resolve']);
+    checkOneOf('options.resolve', resolve, ['native']);
     const modes = checkModes(mode);
     if (region.kind === 'foreign') {
       throw invalidValue(
@@ -247,9 +263,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     const bits = [...modes].reduce((sum, each) => sum | MODES[each], 0);
     const result = this.#native.register(view, bits, mapping, keepAlive);
     if (isFailure(result)) {
-      throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : this.#error(result);
+      throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : systemError(result);
     }
-    const registration = new Registration(this, region, modes, new Set(ioctlNames(result.ioctls)));
+    const registration = new Registration(CONSTRUCT, this, region, modes, new Set(ioctlNames(result.ioctls)));
     this.#registrations.set(result.id, registration);
     users.add(this.#user);
     return registration;
@@ -298,7 +314,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   armedPages(region: Region, range?: Partial<ByteRange>): number {
     const { view, offset, length } = this.#target(region, range);
     const bytes = this.#native.armedBytes(view, offset, length);
-    if (isFailure(bytes)) throw this.#error(bytes);
+    if (isFailure(bytes)) throw systemError(bytes);
     return bytes / region.pageSize;
   }
 
@@ -320,6 +336,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     bytes: ArrayBufferView | ArrayBuffer | SharedArrayBuffer,
     options: CopyOptions = {},
   ): number {
+    checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
     const source = asBytes(bytes);
     if (source.byteLength === 0) throw invalidValue('bytes', 'must not be empty', bytes);
     checkWholePages('bytes.byteLength', source.byteLength, checkRegion(region).pageSize);
@@ -352,10 +369,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    */
   events(options: EventsOptions = {}): AsyncIterableIterator<UffdEvent> {
     this.#checkOpen();
-    const given = checkOptions('options', options, ['signal', 'batch']);
-    const batch = given['batch'] ?? DEFAULT_BATCH;
+    const { batch = DEFAULT_BATCH, signal: given } = checkOptions('options', options, ['signal', 'batch']);
     checkInteger('options.batch', batch, 1, LARGEST_BATCH);
-    const signal = checkSignal(given['signal']);
+    const signal = checkSignal(given);
     if (this.#iterator !== undefined) {
       throw busyError('The events of this userfaultfd are being read already; one consumer at a time');
     }
@@ -471,16 +487,12 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 
   #check(failure: NativeFailure | undefined): void {
-    if (failure !== undefined) throw this.#error(failure);
+    if (failure !== undefined) throw systemError(failure);
   }
 
   #filled(partial: NativePartial, syscall: string): number {
-    if (partial.bytes === 0 && partial.errno !== 0) throw this.#error({ errno: partial.errno, syscall });
+    if (partial.bytes === 0 && partial.errno !== 0) throw systemError({ errno: partial.errno, syscall });
     return partial.bytes;
-  }
-
-  #error(failure: NativeFailure): UffdError {
-    return systemError(failure);
   }
 }
 
@@ -498,7 +510,12 @@ export function openError(failure: NativeOpenFailure): UffdError {
     });
   }
   const tried = attempts.map((each) => `${each.access}: ${each.code ?? 'ok'}`).join(', ');
-  return systemError(failure, `Tried ${tried}. \`userfaultfd doctor\` tells cause and remedy.`, attempts);
+  const known = hintFor(failure);
+  return systemError(
+    failure,
+    `${known === undefined ? '' : `${known} `}Tried ${tried}. \`userfaultfd doctor\` tells cause and remedy.`,
+    attempts,
+  );
 }
 
 function attemptsOf(attempts: NativeAttempt[]): Attempt[] {
@@ -535,8 +552,12 @@ function checkFlag(name: string, value: unknown, byDefault: boolean): boolean {
 }
 
 function asBytes(bytes: unknown): Uint8Array {
+  if (!ArrayBuffer.isView(bytes) && !types.isAnyArrayBuffer(bytes)) {
+    throw invalidType('bytes', 'an ArrayBuffer, SharedArrayBuffer or a view of one', bytes);
+  }
+  if (isDetached(ArrayBuffer.isView(bytes) ? bytes.buffer : bytes)) throw detachedError();
   if (bytes instanceof Uint8Array) return bytes;
-  if (ArrayBuffer.isView(bytes)) return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes instanceof ArrayBuffer || bytes instanceof SharedArrayBuffer) return new Uint8Array(bytes);
-  throw invalidType('bytes', 'an ArrayBuffer, SharedArrayBuffer or a view of one', bytes);
+  return ArrayBuffer.isView(bytes)
+    ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    : new Uint8Array(bytes);
 }

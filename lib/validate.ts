@@ -1,6 +1,6 @@
 // Checks of arguments, in one voice.
 
-import { invalidType, invalidValue, outOfRange } from './errors.js';
+import { illegalConstructor, invalidType, invalidValue, outOfRange } from './errors.js';
 
 /** Byte offset and length inside a memory. */
 export interface ByteRange {
@@ -28,7 +28,7 @@ export function checkByteRange(range: unknown, byteLength: number): ByteRange {
   const { offset = 0, length } = checkOptions('range', range, ['offset', 'length']) as Partial<ByteRange>;
   checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
   if (offset >= byteLength) throw outOfRange('offset', `< ${byteLength}, the size of the memory`, offset);
-  const bytes = length ?? byteLength - offset;
+  const bytes = length === undefined ? byteLength - offset : length;
   checkInteger('length', bytes, 1, Number.MAX_SAFE_INTEGER);
   if (bytes > byteLength - offset) {
     throw outOfRange('length', `<= ${byteLength - offset}, what the memory has after the offset`, bytes);
@@ -78,4 +78,11 @@ export function checkOneOf<T extends string>(name: string, value: unknown, known
 export function checkSignal(value: unknown): AbortSignal | undefined {
   if (value === undefined || value instanceof AbortSignal) return value;
   throw invalidType('options.signal', 'an AbortSignal', value);
+}
+
+/** What the private constructors of this package ask for: JavaScript has no private constructors. */
+export const CONSTRUCT = Symbol('construct');
+
+export function checkConstruct(name: string, token: unknown): void {
+  if (token !== CONSTRUCT) throw illegalConstructor(name);
 }

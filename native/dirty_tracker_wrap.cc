@@ -9,8 +9,8 @@ namespace {
 
 Napi::Value WhyUnavailable(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const WpAsyncTracker::Unavailable* why = WpAsyncTracker::WhyUnavailable();
-  if (why == nullptr) return env.Undefined();
+  const auto why = WpAsyncTracker::WhyUnavailable();
+  if (!why) return env.Undefined();
   Napi::Object object = FailureObject(env, why->failure);
   object.Set("attempts", AttemptsArray(env, why->attempts));
   object.Set("missingFeatures", Napi::BigInt::New(env, why->missing_features));

@@ -35,7 +35,11 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), Discard(*range));
 }
 
-void Detach(const Napi::CallbackInfo& info) { info[0].As<Napi::ArrayBuffer>().Detach(); }
+// Also lets go of the token, so that the memory goes now and not with the garbage collector.
+void Detach(const Napi::CallbackInfo& info) {
+  info[0].As<Napi::ArrayBuffer>().Detach();
+  info[1].As<Napi::External<MappingRef>>().Data()->reset();
+}
 
 Napi::Value AddressInPage(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % PageSize()));

@@ -47,6 +47,7 @@ bool FaultLoop::Stop() noexcept {
     }
   }
   pthread_join(thread_, nullptr);
+  stop_event_.Reset();
   started_ = false;
   return true;
 }

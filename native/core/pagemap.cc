@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <mutex>
 
 namespace uffd {
 namespace {
@@ -15,9 +16,11 @@ constexpr size_t kRegions = 32768;
 }  // namespace
 
 Result<int> Pagemap::Descriptor() noexcept {
-  static const int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-  static const int error = fd < 0 ? errno : 0;
-  if (error != 0) return Failure{error, "open(/proc/self/pagemap)"};
+  static std::mutex opening;
+  static int fd = -1;
+  const std::lock_guard<std::mutex> lock(opening);
+  if (fd < 0) fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Failure{errno, "open(/proc/self/pagemap)"};
   return fd;
 }
 

@@ -1,5 +1,6 @@
 #include "core/snapshot.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -35,7 +36,7 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
   std::unique_ptr<Snapshot> snapshot(new Snapshot());
   for (const Range& bytes : memories) {
     const Range pages = bytes.RoundOutward(PageSize());
-    Result<std::shared_ptr<Mapping>> copy = Mapping::Anonymous(pages.Length());
+    Result<std::shared_ptr<Mapping>> copy = Mapping::Anonymous(std::max(pages.Length(), PageSize()));
     if (!copy) return copy.Error();
     Result<std::unique_ptr<DirtyTracker>> tracker = track(pages);
     if (!tracker) return tracker.Error();
@@ -59,7 +60,9 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
 }
 
 // When a pass over all memories finds nothing written since the pass before, then at the instant
-// between the two every page equalled its copy.
+// between the two every page equalled its copy. A page that a memory shares with its neighbours (the
+// edges of V8's buffers; this function's own vectors may lie there) counts only when the memory's
+// bytes in it changed.
 Status Snapshot::CopyUntilQuiet() noexcept {
   for (int pass = 0; pass < kPasses; pass++) {
     bool written = false;
@@ -67,11 +70,13 @@ Status Snapshot::CopyUntilQuiet() noexcept {
       RangeSet dirty;
       const Status collected = memory.tracker->Collect(&dirty);
       if (!collected) return collected;
-      written = written || !dirty.Empty();
       ForEachPage(&dirty, [&](Range page) {
         const Range part = page.Intersect(memory.taken);
-        std::memcpy(memory.CopyAt(part.start - memory.taken.start), Pointer(part.start),
-                    part.Length());
+        uint8_t* copy = memory.CopyAt(part.start - memory.taken.start);
+        const bool shared = part.Length() != page.Length();
+        if (shared && std::memcmp(copy, Pointer(part.start), part.Length()) == 0) return;
+        written = true;
+        std::memcpy(copy, Pointer(part.start), part.Length());
       });
     }
     if (!written) return Done{};

@@ -87,11 +87,16 @@ Userfaultfd::Opened Userfaultfd::Open(const OpenRequest& request) noexcept {
       opened.attempts.back().error = error;
       continue;
     }
-    const uint64_t wanted =
+    uint64_t wanted =
         request.required_features | (request.optional_features & offered.Value().features);
-    const Result<uffdio_api> agreed = Handshake(fd.Get(), wanted);
+    Result<uffdio_api> agreed = Handshake(fd.Get(), wanted);
+    // EVENT_FORK is offered to everybody and refused without CAP_SYS_PTRACE.
+    const uint64_t fork = UFFD_FEATURE_EVENT_FORK & ~request.required_features;
+    if (!agreed && agreed.Error().error == EPERM && (wanted & fork) != 0) {
+      wanted &= ~fork;
+      agreed = Handshake(fd.Get(), wanted);
+    }
     if (!agreed) {
-      // EVENT_FORK asks for CAP_SYS_PTRACE here (EPERM); the next way would be refused the same.
       opened.failure = agreed.Error();
       opened.attempts.back().error = agreed.Error().error;
       return opened;

@@ -26,26 +26,29 @@ Userfaultfd::Opened OpenAsyncTracking() noexcept {
   return privileged;
 }
 
-WpAsyncDomain::WpAsyncDomain() noexcept {
-  Userfaultfd::Opened opened = OpenAsyncTracking();
-  unavailable_ = {opened.failure, std::move(opened.attempts), opened.missing_features};
-  if (opened.failure.error != 0) return;
-  Result<Pagemap> pagemap = Pagemap::Create();
-  if (!pagemap) {
-    unavailable_.failure = pagemap.Error();
-    return;
-  }
-  uffd_ = std::move(opened.uffd);
-  pagemap_ = std::move(pagemap.Value());
+std::optional<WpAsyncTracker::Unavailable> WpAsyncDomain::WhyUnavailable() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return EnsureOpen();
 }
 
-const WpAsyncTracker::Unavailable* WpAsyncDomain::WhyUnavailable() noexcept {
-  return unavailable_.failure.error == 0 ? nullptr : &unavailable_;
+// Tried again at each call until it works: what was in the way (no descriptor left, say) may be gone.
+std::optional<WpAsyncTracker::Unavailable> WpAsyncDomain::EnsureOpen() noexcept {
+  if (pagemap_) return std::nullopt;
+  Userfaultfd::Opened opened = OpenAsyncTracking();
+  if (opened.failure.error != 0) {
+    return WpAsyncTracker::Unavailable{opened.failure, std::move(opened.attempts),
+                                       opened.missing_features};
+  }
+  Result<Pagemap> pagemap = Pagemap::Create();
+  if (!pagemap) return WpAsyncTracker::Unavailable{pagemap.Error(), std::move(opened.attempts), 0};
+  uffd_ = std::move(opened.uffd);
+  pagemap_ = std::move(pagemap.Value());
+  return std::nullopt;
 }
 
 Status WpAsyncDomain::Attach(WpAsyncTracker* tracker) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (const auto* why = WhyUnavailable()) return why->failure;
+  if (const auto why = EnsureOpen()) return why->failure;
   const Status covered = Cover(tracker->pages_);
   if (!covered) return covered;
   trackers_.push_back(tracker);

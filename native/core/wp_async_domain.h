@@ -23,7 +23,7 @@ class WpAsyncDomain {
  public:
   static WpAsyncDomain& Get() noexcept;  // never destroyed
 
-  const WpAsyncTracker::Unavailable* WhyUnavailable() noexcept;
+  std::optional<WpAsyncTracker::Unavailable> WhyUnavailable() noexcept;
   Status Attach(WpAsyncTracker* tracker) noexcept;
   void Detach(WpAsyncTracker* tracker) noexcept;
   Status Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm, RangeSet* dirty) noexcept;
@@ -31,7 +31,8 @@ class WpAsyncDomain {
   Status Follow(WpAsyncTracker* tracker, Range pages) noexcept;
 
  private:
-  WpAsyncDomain() noexcept;
+  WpAsyncDomain() = default;
+  std::optional<WpAsyncTracker::Unavailable> EnsureOpen() noexcept;
   // Registers and arms the parts of `pages` that no tracker covers yet, and consumes what was
   // written in the others, so that a newcomer starts clean. All or nothing.
   Status Cover(Range pages) noexcept;
@@ -45,7 +46,6 @@ class WpAsyncDomain {
   std::mutex mutex_;
   Userfaultfd uffd_;
   std::optional<Pagemap> pagemap_;
-  WpAsyncTracker::Unavailable unavailable_;
   std::vector<WpAsyncTracker*> trackers_;
 };
 

@@ -4,7 +4,7 @@
 
 namespace uffd {
 
-const WpAsyncTracker::Unavailable* WpAsyncTracker::WhyUnavailable() noexcept {
+std::optional<WpAsyncTracker::Unavailable> WpAsyncTracker::WhyUnavailable() noexcept {
   return WpAsyncDomain::Get().WhyUnavailable();
 }
 

@@ -5,6 +5,7 @@
 #define UFFD_CORE_WP_ASYNC_TRACKER_H_
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/dirty_tracker.h"
@@ -20,8 +21,8 @@ class WpAsyncTracker final : public DirtyTracker {
     std::vector<Attempt> attempts;
     uint64_t missing_features = 0;
   };
-  // Null when the engine works. Opens the process's descriptor when called first.
-  static const Unavailable* WhyUnavailable() noexcept;
+  // Nothing when the engine works. Opens the process's descriptor when called first.
+  static std::optional<Unavailable> WhyUnavailable() noexcept;
 
   // `pages`: whole pages. EBUSY: another userfaultfd has a part of them.
   static Result<std::unique_ptr<WpAsyncTracker>> Create(Range pages) noexcept;

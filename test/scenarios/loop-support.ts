@@ -157,11 +157,13 @@ export class Bell {
   }
 }
 
+export const FORKS = 200;
+
 /** What the Workers of release-caller.ts are told. */
 export interface CallerOrder {
-  role: 'caller' | 'opener';
-  call: 'writeProtect' | 'unprotect' | 'wake' | 'copy' | 'zeropage' | 'register' | 'armedPages';
-  /** [0] it is there, [1] go, [2] the call has returned. */
+  role: 'caller' | 'opener' | 'forker';
+  call?: 'writeProtect' | 'unprotect' | 'wake' | 'copy' | 'zeropage' | 'register' | 'armedPages';
+  /** [0] it is there, [1] go, or how many forks were made, [2] the call has returned. */
   control: Int32Array;
 }
 

@@ -1,9 +1,10 @@
 // A Worker that makes calls on a userfaultfd of its own, or opens barriers for a main thread that waits.
 
+import { spawnSync } from 'node:child_process';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Region, Userfaultfd, type UffdError } from '../../lib/index.js';
 import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
-import { type CallerOrder, until } from './loop-support.js';
+import { type CallerOrder, FORKS, until } from './loop-support.js';
 
 function failureOf(call: () => unknown): string {
   try {
@@ -15,12 +16,12 @@ function failureOf(call: () => unknown): string {
 }
 
 /** Opens a userfaultfd, then makes a call that a barrier holds. */
-function callLate({ control, call }: CallerOrder): void {
+function callLate({ control, call = 'writeProtect' }: CallerOrder): void {
   const region = Region.allocate({ bytes: 1 });
   const uffd = Userfaultfd.open();
   const registration = uffd.register(region, ['missing', 'write-protect']);
   const other = Region.allocate({ bytes: 1 });
-  const calls: Record<CallerOrder['call'], () => unknown> = {
+  const calls: Record<NonNullable<CallerOrder['call']>, () => unknown> = {
     writeProtect: () => uffd.writeProtect(region),
     unprotect: () => uffd.unprotect(region),
     wake: () => uffd.wake(region),
@@ -47,8 +48,17 @@ function letGo({ control }: CallerOrder): void {
   testing().openBarrier('release-after-wake');
 }
 
+function fork({ control }: CallerOrder): void {
+  for (let i = 1; i <= FORKS; i++) {
+    const { status } = spawnSync('/bin/true');
+    if (status !== 0) throw new Error(`a child ended with ${status}`);
+    Atomics.store(control, 1, i);
+  }
+}
+
 if (!isMainThread) {
   const order = workerData as CallerOrder;
   if (order.role === 'caller') callLate(order);
-  else letGo(order);
+  if (order.role === 'opener') letGo(order);
+  if (order.role === 'forker') fork(order);
 }

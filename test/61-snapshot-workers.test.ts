@@ -1,0 +1,22 @@
+import { test } from 'node:test';
+import { passScenario } from './support/scenario.js';
+
+const memories = {
+  wasm: 'shared Wasm memory',
+  buffer: 'a SharedArrayBuffer',
+  both: 'two memories at once',
+};
+
+for (const [kind, name] of Object.entries(memories)) {
+  test(`it takes 100 snapshots, each of one instant, of ${name} while two Workers write and pause (B5, B8)`, async () => {
+    await passScenario('snapshot-races', 'withPauses', { args: [kind], timeoutMs: 60_000 });
+  });
+
+  test(`it takes a snapshot of one instant or throws ERR_UFFD_SNAPSHOT_TORN when two Workers never pause: ${name} (B5)`, async () => {
+    await passScenario('snapshot-races', 'withoutPauses', { args: [kind], timeoutMs: 60_000 });
+  });
+
+  test(`it never calls a page clean that a Worker wrote during restore(): ${name}`, async () => {
+    await passScenario('snapshot-races', 'restoreAgainstWriters', { args: [kind], timeoutMs: 60_000 });
+  });
+}

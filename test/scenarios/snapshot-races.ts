@@ -1,0 +1,221 @@
+// Snapshots of memory that Workers write at the same time.
+
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { binding } from '../../lib/binding.js';
+import { Snapshot, UffdError } from '../../lib/index.js';
+import { PAGE, pagesOf, seeded } from './dirty-support.js';
+import { CONTROL, wordsOf, type SharedMemory, type WriterData } from './snapshot-worker.js';
+
+const WORDS = PAGE / 4;
+
+type Slots = WriterData['slots'];
+
+/** Writers that go when they are told to, and are told to stop before they are waited for. */
+class Writers implements AsyncDisposable {
+  readonly #control: Int32Array;
+  readonly #workers: Worker[];
+  #go = 0;
+
+  constructor(memories: SharedMemory[], slots: Slots[], options: { burst: number; scatter?: boolean }) {
+    const control = new SharedArrayBuffer(64);
+    this.#control = new Int32Array(control);
+    this.#workers = slots.map((own, id) => {
+      const workerData: WriterData = { id, control, memories, slots: own, scatter: false, ...options };
+      return new Worker(path.join(__dirname, 'snapshot-worker.js'), { workerData });
+    });
+  }
+
+  go(): void {
+    Atomics.store(this.#control, CONTROL.go, ++this.#go);
+    Atomics.notify(this.#control, CONTROL.go);
+  }
+
+  /** Returns when every writer has done what it was told, or was stopped in it. */
+  untilPaused(): void {
+    for (const id of this.#workers.keys()) {
+      for (;;) {
+        const done = Atomics.load(this.#control, CONTROL.done + id);
+        if (done === this.#go) break;
+        Atomics.wait(this.#control, CONTROL.done + id, done);
+      }
+    }
+  }
+
+  /** Ends the writing that has no end of its own. */
+  stop(): void {
+    Atomics.store(this.#control, CONTROL.stop, 1);
+    this.untilPaused();
+  }
+
+  /** After stop(): once more. */
+  again(): void {
+    Atomics.store(this.#control, CONTROL.stop, 0);
+    this.go();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const exits = this.#workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
+    Atomics.store(this.#control, CONTROL.stop, 1);
+    Atomics.notify(this.#control, CONTROL.go);
+    assert.deepEqual(
+      await Promise.all(exits),
+      exits.map(() => 0),
+    );
+  }
+}
+
+function sharedMemories(kind: string): SharedMemory[] {
+  const wasm = (): SharedMemory => new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
+  if (kind === 'wasm') return [wasm()];
+  if (kind === 'buffer') return [new SharedArrayBuffer(2 ** 20)];
+  return [wasm(), new SharedArrayBuffer(2 ** 20)];
+}
+
+/** First and last page of each memory and some between, each writer its own words. */
+function chains(memories: SharedMemory[]): Slots[] {
+  return [0, 1].map((id) =>
+    memories.flatMap((memory, index) => {
+      const words = wordsOf(memory).length;
+      return [0, 3, 100, 101, 200].map((page) => [index, page * WORDS + id] as const).concat([[index, words - 1 - id]]);
+    }),
+  );
+}
+
+/** At one instant the counters along a chain never rise, and fall by one at most. */
+function assertOneInstant(snapshot: Snapshot, slots: Slots): number {
+  const counters = slots.map(([memory, word]) => {
+    const bytes = snapshot.read(word * 4, 4, memory);
+    return new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);
+  });
+  const [first] = counters;
+  const text = counters.join(' ');
+  assert.ok(
+    counters.every((counter, i) => i === 0 || counter <= counters[i - 1]!),
+    `torn: ${text}`,
+  );
+  assert.ok(counters.at(-1)! >= first! - 1, `torn: ${text}`);
+  return first!;
+}
+
+function takeOrTorn(memories: SharedMemory[]): Snapshot | undefined {
+  try {
+    return Snapshot.take(memories);
+  } catch (error) {
+    assert.ok(error instanceof UffdError && error.code === 'ERR_UFFD_SNAPSHOT_TORN', String(error));
+    assert.match(error.hint!, /pause/);
+    return undefined;
+  }
+}
+
+/** 100 snapshots that begin while the writers write, who pause some time later. */
+export async function withPauses(kind: string): Promise<void> {
+  const memories = sharedMemories(kind);
+  const slots = chains(memories);
+  await using writers = new Writers(memories, slots, { burst: 3000 });
+  const now = (): number => Atomics.load(wordsOf(memories[0]!), 0);
+  let torn = 0;
+  let raced = 0;
+  writers.go();
+  writers.untilPaused();
+  for (let taken = 0; taken < 100; taken++) {
+    const before = now();
+    writers.go();
+    let snapshot = takeOrTorn(memories);
+    if (snapshot === undefined) {
+      torn++;
+      writers.untilPaused();
+      snapshot = takeOrTorn(memories);
+      assert.ok(snapshot !== undefined, 'nobody writes now');
+    }
+    const [counter] = slots.map((chain) => assertOneInstant(snapshot, chain));
+    if (counter! > before || now() > counter!) raced++;
+    writers.untilPaused();
+    snapshot.close();
+  }
+  console.log({ torn, raced });
+  assert.ok(raced > 0, 'some began while the writers wrote');
+}
+
+/** Writers that never pause: consistent or refused, and nothing else. */
+export async function withoutPauses(kind: string): Promise<void> {
+  const memories = sharedMemories(kind);
+  const slots = chains(memories);
+  await using writers = new Writers(memories, slots, { burst: 0 });
+  const now = (): number => Atomics.load(wordsOf(memories[0]!), 0);
+  writers.go();
+  while (now() === 0) await new Promise((resolve) => setImmediate(resolve));
+  const started = now();
+  let consistent = 0;
+  let torn = 0;
+  for (let round = 0; round < 100; round++) {
+    using snapshot = takeOrTorn(memories);
+    if (snapshot === undefined) {
+      torn++;
+      continue;
+    }
+    consistent++;
+    for (const chain of slots) assertOneInstant(snapshot, chain);
+  }
+  console.log({ consistent, torn });
+  assert.equal(consistent + torn, 100);
+  assert.ok(now() > started, 'the writers wrote all the time');
+  writers.stop();
+  // What was refused left nothing behind: now it goes, and is exact.
+  using quiet = Snapshot.take(memories);
+  for (const [i, memory] of memories.entries()) {
+    assert.equal(Buffer.compare(quiet.read(0, undefined, i), new Uint8Array(wordsOf(memory).buffer)), 0);
+  }
+}
+
+/** restore() against writers: what differs afterwards is told, by the statistics or by diff(), never hidden. */
+export async function restoreAgainstWriters(kind: string): Promise<void> {
+  const memories = sharedMemories(kind);
+  const random = seeded(61);
+  const scattered = [0, 1].map((id) =>
+    Array.from({ length: 40 }, () => {
+      const memory = random(memories.length);
+      return [memory, (1 + random(254)) * WORDS + 2 * random(WORDS / 2) + id] as const;
+    }),
+  );
+  using snapshot = Snapshot.take(memories);
+  await using writers = new Writers(memories, scattered, { burst: 0, scatter: true });
+  const first = scattered[0]![0]!;
+  const watched = wordsOf(memories[first[0]]!);
+  let different = 0;
+  for (let round = 0; round < 50; round++) {
+    writers.again();
+    while (Atomics.load(watched, first[1]) === 0) Atomics.wait(watched, first[1], 0, 1);
+    for (let i = 0; i < 3; i++) {
+      const stats = snapshot.restore();
+      assert.ok(stats.different <= stats.pages, 'only a page that was put back can differ again');
+      different += stats.different;
+    }
+    writers.stop();
+    const diff = snapshot.diff();
+    for (const [i, memory] of memories.entries()) {
+      const bytes = new Uint8Array(wordsOf(memory).buffer);
+      assert.deepEqual(pagesOf(diff.of(i), bytes), differingPages(snapshot.read(0, undefined, i), memory), `round ${round}`);
+    }
+    const last = snapshot.restore();
+    assert.equal(last.different, 0, 'nobody writes now');
+    assert.ok(last.pages >= diff.pageCount);
+    for (const [i, memory] of memories.entries()) {
+      assert.deepEqual(differingPages(snapshot.read(0, undefined, i), memory), []);
+    }
+    assert.equal(snapshot.diff().isEmpty, true);
+  }
+  console.log({ different });
+  assert.ok(different > 0, 'some pages were written while they were put back');
+}
+
+/** By comparing all bytes, and by nothing that this package says. */
+function differingPages(expected: Uint8Array, memory: SharedMemory): number[] {
+  const actual = wordsOf(memory);
+  const words = new Int32Array(expected.buffer, expected.byteOffset, expected.byteLength / 4);
+  const lead = binding().addressInPage(new Uint8Array(actual.buffer));
+  const pages = new Set<number>();
+  for (let i = 0; i < words.length; i++) if (words[i] !== actual[i]) pages.add(Math.floor((lead + i * 4) / PAGE));
+  return [...pages];
+}
