@@ -45,7 +45,8 @@ export interface NativeUserfaultfd {
   armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
   /** Fills `out` with events, EVENT_FIELDS numbers each, and returns their number. */
   drain(out: Float64Array): number;
-  state(): { released: boolean; failedWith: number; missed: number };
+  /** `queued`: events wait to be drained. */
+  state(): { released: boolean; failedWith: number; missed: number; queued: boolean };
   setRef(ref: boolean): void;
   close(): void;
 }

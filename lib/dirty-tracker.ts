@@ -15,8 +15,8 @@ import {
   errnoName,
   invalidType,
 } from './errors.js';
+import { openError } from './opening.js';
 import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
-import { openError } from './userfaultfd.js';
 import { checkOneOf, checkOptions, checkSignal, CONSTRUCT } from './validate.js';
 
 /** How writes are noticed. `wp-async`: the kernel marks them (Linux 6.7), no thread, no privilege. */

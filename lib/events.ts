@@ -55,39 +55,58 @@ const TYPES = ['pagefault', 'fork', 'remap', 'remove', 'unmap'] as const;
 const REASONS = ['missing', 'write-protect', 'minor'] as const;
 const FIELDS = 7;
 
-/** Decodes what the native queue holds, a batch at a time. */
+/** What a reader asks of its userfaultfd. */
+interface RegionNames {
+  regionOf(registration: number): Region | undefined;
+  /** The native queue was read to its end: no event names an unregistered region any more. */
+  drained(): void;
+}
+
+/**
+ * Decodes what the native queue holds, a batch at a time. It belongs to the userfaultfd, not to an
+ * iterator: what one iterator left behind is the next one's.
+ */
 export class EventReader {
   readonly #native: NativeUserfaultfd;
-  readonly #regionOf: (registration: number) => Region | undefined;
-  readonly #raw: Float64Array;
+  readonly #names: RegionNames;
+  #raw: Float64Array | undefined;
+  #events: UffdEvent[] = [];
+  #next = 0;
+  /** Events taken from the native queue at a time. */
+  batch = 1;
 
-  constructor(
-    native: NativeUserfaultfd,
-    regionOf: (registration: number) => Region | undefined,
-    batch: number,
-  ) {
+  constructor(native: NativeUserfaultfd, names: RegionNames) {
     this.#native = native;
-    this.#regionOf = regionOf;
-    this.#raw = new Float64Array(batch * FIELDS);
+    this.#names = names;
   }
 
-  /** At most one batch; empty when nothing waits. */
-  read(): UffdEvent[] {
-    const count = this.#native.drain(this.#raw);
-    const events: UffdEvent[] = [];
-    for (let i = 0; i < count; i++) {
-      const event = this.#decode(i * FIELDS);
-      if (event !== undefined) events.push(event);
+  /** The next event, or undefined when nothing waits. */
+  take(): UffdEvent | undefined {
+    if (this.#next === this.#events.length) this.#read();
+    return this.#next < this.#events.length ? this.#events[this.#next++] : undefined;
+  }
+
+  #read(): void {
+    this.#next = 0;
+    this.#events = [];
+    let drained = false;
+    while (this.#events.length === 0 && !drained) {
+      if (this.#raw?.length !== this.batch * FIELDS) this.#raw = new Float64Array(this.batch * FIELDS);
+      const count = this.#native.drain(this.#raw);
+      for (let i = 0; i < count; i++) {
+        const event = this.#decode(this.#raw, i * FIELDS);
+        if (event !== undefined) this.#events.push(event);
+      }
+      drained = count < this.batch;
     }
-    return events;
+    if (drained) this.#names.drained();
   }
 
-  #decode(at: number): UffdEvent | undefined {
-    const raw = this.#raw;
+  #decode(raw: Float64Array, at: number): UffdEvent | undefined {
     const type = TYPES[raw[at]!];
     if (type === undefined) return undefined;
     if (type === 'fork') return { type };
-    const region = this.#regionOf(raw[at + 1]!);
+    const region = this.#names.regionOf(raw[at + 1]!);
     const offset = raw[at + 2]!;
     if (type !== 'pagefault') return { type, region, offset, length: raw[at + 6]! };
     if (region === undefined) return undefined;
@@ -105,7 +124,7 @@ export class EventReader {
 
 /** What an iterator needs from its userfaultfd. */
 export interface EventSource {
-  read(): UffdEvent[];
+  take(): UffdEvent | undefined;
   /** Whether events can still come, or the error that ended them. */
   ended(): boolean | Error;
   /** Somebody waits for events now, or nobody does. */
@@ -128,8 +147,6 @@ export class EventIterator implements AsyncIterableIterator<UffdEvent> {
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => this.#finish(abortError(this.#signal!));
   #waiters: Waiter[] = [];
-  #batch: UffdEvent[] = [];
-  #next = 0;
   #finished = false;
   #error: Error | undefined;
 
@@ -163,7 +180,7 @@ export class EventIterator implements AsyncIterableIterator<UffdEvent> {
   /** Hands over what there is to those who wait. Called when the native queue has something. */
   advance(): void {
     while (this.#waiters.length > 0 && !this.#finished) {
-      const event = this.#take();
+      const event = this.#source.take();
       if (event !== undefined) {
         this.#waiters.shift()!.resolve({ done: false, value: event });
         continue;
@@ -174,14 +191,6 @@ export class EventIterator implements AsyncIterableIterator<UffdEvent> {
     }
     if (this.#finished) this.#settleWaiters();
     else this.#source.waiting(this.#waiters.length > 0);
-  }
-
-  #take(): UffdEvent | undefined {
-    if (this.#next === this.#batch.length) {
-      this.#batch = this.#source.read();
-      this.#next = 0;
-    }
-    return this.#batch[this.#next++];
   }
 
   #finish(error: Error | undefined): void {

@@ -12,13 +12,9 @@ export { Region } from './region.js';
 export type { AllocateOptions, MemorySource, RegionKind, Trackable, WasmMemory } from './region.js';
 export { Snapshot } from './snapshot.js';
 export type { RestoreStats, SnapshotOptions } from './snapshot.js';
-export { Registration, Userfaultfd } from './userfaultfd.js';
-export type {
-  CopyOptions,
-  EventsOptions,
-  OpenOptions,
-  RegisterMode,
-  RegisterOptions,
-  WakeOption,
-} from './userfaultfd.js';
+export { Registration } from './registration.js';
+export type { RegisterMode, RegisterOptions } from './registration.js';
+export type { OpenOptions } from './opening.js';
+export { Userfaultfd } from './userfaultfd.js';
+export type { CopyOptions, EventsOptions, WakeOption } from './userfaultfd.js';
 export type { ByteRange } from './validate.js';

@@ -4,9 +4,7 @@ import { inspect, types } from 'node:util';
 import {
   binding,
   isFailure,
-  type NativeAttempt,
   type NativeFailure,
-  type NativeOpenFailure,
   type NativePartial,
   type NativeUserfaultfd,
 } from './binding.js';
@@ -15,26 +13,26 @@ import {
   closedError,
   detachedError,
   errnoName,
-  hintFor,
   invalidType,
   invalidValue,
   loopFailed,
   rangeHasOwner,
   systemError,
-  UffdError,
   type AccessName,
   type Attempt,
 } from './errors.js';
 import { EventIterator, EventReader, type UffdEvent } from './events.js';
-import {
-  DEFAULT_OPTIONAL_FEATURES,
-  featureBits,
-  featureNames,
-  ioctlNames,
-  knownFeatures,
-  type Feature,
-} from './features.js';
+import { ioctlNames, knownFeatures, type Feature } from './features.js';
+import { accessName, attemptsOf, checkOpenOptions, openError, type OpenOptions } from './opening.js';
 import { isDetached, Region, regionInternals, type RegionUser } from './region.js';
+import {
+  checkModes,
+  modeBits,
+  notRegistered,
+  Registration,
+  type RegisterMode,
+  type RegisterOptions,
+} from './registration.js';
 import {
   checkConstruct,
   checkInteger,
@@ -47,12 +45,7 @@ import {
   type ByteRange,
 } from './validate.js';
 
-const ACCESS: readonly AccessName[] = ['device', 'syscall', 'user-mode-only'];
-/** In the order of native/core/userfaultfd.h's UserMode. */
-const USER_MODES: readonly (boolean | 'auto')[] = ['auto', true, false];
-
-/** UFFDIO_REGISTER_MODE_*. */
-const MODES = { missing: 1, 'write-protect': 2 } as const;
+/** UFFDIO_WRITEPROTECT_MODE_*, UFFDIO_COPY_MODE_*, UFFDIO_ZEROPAGE_MODE_*. */
 const WRITEPROTECT_WP = 1;
 const WRITEPROTECT_DONTWAKE = 2;
 const COPY_DONTWAKE = 1;
@@ -64,25 +57,6 @@ const LARGEST_BATCH = 65_536;
 
 /** Those somebody waits on: a pending `next()` is reason enough not to be collected. */
 const waitedFor = new Set<Userfaultfd>();
-
-export type RegisterMode = keyof typeof MODES;
-
-export interface OpenOptions {
-  /** Must be there, or `open` throws. Default: none. */
-  features?: readonly Feature[];
-  /** Used when the kernel has them. Default: WP_UNPOPULATED, THREAD_ID, EXACT_ADDRESS and the kinds of memory. */
-  optionalFeatures?: readonly Feature[];
-  /**
-   * `true`: faults raised inside system calls fail with EFAULT, no privilege needed. `false`: such
-   * faults must be served, or `open` throws. `'auto'` (default): served where this user may.
-   */
-  userModeOnly?: boolean | 'auto';
-}
-
-export interface RegisterOptions {
-  /** `'native'`: the loop thread ends every fault itself; the iterator observes. */
-  resolve?: 'native';
-}
 
 export interface CopyOptions {
   /** Arm the pages in the same step (UFFDIO_COPY_MODE_WP). */
@@ -100,41 +74,6 @@ export interface EventsOptions {
   signal?: AbortSignal;
   /** Events taken from the native queue at a time, 1 to 65,536. Default 1,024. */
   batch?: number;
-}
-
-/** Memory registered with one userfaultfd. `close()` is `uffd.unregister(region)`. */
-export class Registration implements Disposable {
-  readonly region: Region;
-  readonly modes: ReadonlySet<RegisterMode>;
-  /** The ioctls this memory allows, for example `'WRITEPROTECT'`. */
-  readonly ioctls: ReadonlySet<string>;
-  /** The part that is registered, in bytes: memory that grows later is not in it. */
-  readonly byteLength: number;
-  readonly #owner: Userfaultfd;
-
-  /** @internal */
-  constructor(
-    token: typeof CONSTRUCT,
-    owner: Userfaultfd,
-    region: Region,
-    modes: ReadonlySet<RegisterMode>,
-    ioctls: ReadonlySet<string>,
-  ) {
-    checkConstruct('Registration', token);
-    this.#owner = owner;
-    this.region = region;
-    this.modes = modes;
-    this.ioctls = ioctls;
-    this.byteLength = region.byteLength;
-  }
-
-  close(): void {
-    this.#owner.closeRegistration(this);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
 }
 
 /**
@@ -160,6 +99,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       for (const registration of this.#registrationsOf(region)) this.closeRegistration(registration);
     },
   };
+  readonly #reader: EventReader;
   #iterator: EventIterator | undefined;
   #keepsAlive = true;
   #closed = false;
@@ -173,6 +113,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   ) {
     checkConstruct('Userfaultfd', token);
     this.#native = native;
+    this.#reader = new EventReader(native, {
+      regionOf: (id) => this.#registrations.get(id)?.region ?? this.#retired.get(id),
+      drained: () => this.#retired.clear(),
+    });
     this.features = knownFeatures(features);
     this.access = access;
     this.attempts = attempts;
@@ -185,18 +129,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    * lacks a required feature.
    */
   static open(options: OpenOptions = {}): Userfaultfd {
-    const {
-      features,
-      optionalFeatures = DEFAULT_OPTIONAL_FEATURES,
-      userModeOnly = 'auto',
-    } = checkOptions('options', options, ['features', 'optionalFeatures', 'userModeOnly']);
-    const required = featureBits('options.features', features);
-    const optional = featureBits('options.optionalFeatures', optionalFeatures);
-    const userMode = USER_MODES.indexOf(userModeOnly as boolean | 'auto');
-    if (userMode < 0) {
-      throw invalidValue('options.userModeOnly', "must be true, false or 'auto'", userModeOnly);
-    }
-
+    const { required, optional, userMode } = checkOpenOptions(options);
     const native = new (binding().Userfaultfd)();
     // Weakly: an object nobody holds must not be kept by its own native half.
     const self: { reference?: WeakRef<Userfaultfd> } = {};
@@ -209,7 +142,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       CONSTRUCT,
       native,
       opened.features,
-      ACCESS[opened.access]!,
+      accessName(opened.access),
       attemptsOf(opened.attempts),
     );
     self.reference = new WeakRef(uffd);
@@ -260,8 +193,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     }
     if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
     const { mapping, keepAlive, users } = regionInternals(region);
-    const bits = [...modes].reduce((sum, each) => sum | MODES[each], 0);
-    const result = this.#native.register(view, bits, mapping, keepAlive);
+    const result = this.#native.register(view, modeBits(modes), mapping, keepAlive);
     if (isFailure(result)) {
       throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : systemError(result);
     }
@@ -286,7 +218,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       if (each !== registration) continue;
       this.#native.unregister(id);
       this.#registrations.delete(id);
-      this.#retired.set(id, registration.region);
+      if (this.#native.state().queued) this.#retired.set(id, registration.region);
       if (this.#registrationsOf(registration.region).length === 0) {
         regionInternals(registration.region).users.delete(this.#user);
       }
@@ -375,14 +307,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (this.#iterator !== undefined) {
       throw busyError('The events of this userfaultfd are being read already; one consumer at a time');
     }
-    const reader = new EventReader(
-      this.#native,
-      (id) => this.#registrations.get(id)?.region ?? this.#retired.get(id),
-      batch,
-    );
+    this.#reader.batch = batch;
     const iterator = new EventIterator(
       {
-        read: () => this.#read(reader, batch),
+        take: () => this.#reader.take(),
         ended: () => this.#ended(),
         waiting: (someone) => this.#waitFor(someone),
         released: () => (this.#iterator = undefined),
@@ -444,13 +372,6 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     else waitedFor.delete(this);
   }
 
-  #read(reader: EventReader, batch: number): UffdEvent[] {
-    const events = reader.read();
-    // The queue is empty: no event names an unregistered region any more.
-    if (events.length < batch) this.#retired.clear();
-    return events;
-  }
-
   #ended(): boolean | Error {
     const { released, failedWith } = this.#native.state();
     if (failedWith !== 0) return released ? loopFailed(failedWith) : false;
@@ -470,10 +391,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
   #checkMode(region: Region, mode: RegisterMode): void {
     if (!this.#registrationsOf(region).some((each) => each.modes.has(mode))) {
-      throw new UffdError(`This region is not registered in mode "${mode}" with this userfaultfd`, {
-        code: 'ERR_UFFD_NOT_REGISTERED',
-        hint: `register(region, '${mode}') first.`,
-      });
+      throw notRegistered(mode);
     }
   }
 
@@ -496,53 +414,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 }
 
-/** @internal */
-export function openError(failure: NativeOpenFailure): UffdError {
-  const attempts = attemptsOf(failure.attempts);
-  if (failure.missingFeatures !== 0n) {
-    const names = featureNames(failure.missingFeatures).join(', ');
-    return new UffdError(`This kernel has no ${names}`, {
-      code: 'ERR_UFFD_FEATURE',
-      errno: failure.errno,
-      syscall: failure.syscall,
-      hint: 'See `userfaultfd doctor` for what it has; ask for it in optionalFeatures if you can do without.',
-      attempts,
-    });
-  }
-  const tried = attempts.map((each) => `${each.access}: ${each.code ?? 'ok'}`).join(', ');
-  const known = hintFor(failure);
-  return systemError(
-    failure,
-    `${known === undefined ? '' : `${known} `}Tried ${tried}. \`userfaultfd doctor\` tells cause and remedy.`,
-    attempts,
-  );
-}
-
-function attemptsOf(attempts: NativeAttempt[]): Attempt[] {
-  return attempts.map(({ access, errno }) => ({
-    access: ACCESS[access]!,
-    errno,
-    code: errno === 0 ? undefined : errnoName(errno),
-  }));
-}
-
-function notRegistered(): UffdError {
-  return new UffdError('This region is not registered with this userfaultfd', {
-    code: 'ERR_UFFD_NOT_REGISTERED',
-    hint: 'register(region, mode) first.',
-  });
-}
-
 function checkRegion(region: unknown): Region {
   if (!Region.isRegion(region)) throw invalidType('region', 'a Region', region);
   return region;
-}
-
-function checkModes(mode: unknown): Set<RegisterMode> {
-  const names = Object.keys(MODES) as RegisterMode[];
-  const given = Array.isArray(mode) ? (mode as unknown[]) : [mode];
-  if (given.length === 0) throw invalidValue('mode', `must name at least one of ${names.join(', ')}`, mode);
-  return new Set(given.map((each) => checkOneOf('mode', each, names)));
 }
 
 function checkFlag(name: string, value: unknown, byDefault: boolean): boolean {

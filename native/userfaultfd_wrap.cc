@@ -77,7 +77,6 @@ Napi::Value UserfaultfdWrap::Register(const Napi::CallbackInfo& info) {
   if (!registered) return FailureObject(env, registered.Error());
   const uint32_t id = registered.Value().id;
   kept_alive_[id] = Napi::Persistent(info[3].As<Napi::Object>());
-  starts_[id] = range.start;
   Napi::Object result = Napi::Object::New(env);
   result.Set("id", Napi::Number::New(env, id));
   result.Set("ioctls", Napi::BigInt::New(env, registered.Value().ioctls));
@@ -133,22 +132,15 @@ Napi::Value UserfaultfdWrap::Drain(const Napi::CallbackInfo& info) {
   size_t count = 0;
   Event event;
   while (count < capacity && session_->Pop(&event)) {
-    const double values[kEventFields] = {static_cast<double>(event.type),
-                                         static_cast<double>(event.registration),
-                                         OffsetOf(event),
-                                         static_cast<double>(event.reason),
-                                         event.write ? 1.0 : 0.0,
-                                         static_cast<double>(event.thread_id),
-                                         static_cast<double>(event.length)};
+    const double values[kEventFields] = {
+        static_cast<double>(event.type),   static_cast<double>(event.registration),
+        static_cast<double>(event.offset), static_cast<double>(event.reason),
+        event.write ? 1.0 : 0.0,           static_cast<double>(event.thread_id),
+        static_cast<double>(event.length)};
     std::copy(std::begin(values), std::end(values), fields + count * kEventFields);
     count++;
   }
   return Napi::Number::New(info.Env(), static_cast<double>(count));
-}
-
-double UserfaultfdWrap::OffsetOf(const Event& event) const {
-  const auto start = starts_.find(event.registration);
-  return start == starts_.end() ? 0 : static_cast<double>(event.address - start->second);
 }
 
 Napi::Value UserfaultfdWrap::State(const Napi::CallbackInfo& info) {
@@ -157,6 +149,7 @@ Napi::Value UserfaultfdWrap::State(const Napi::CallbackInfo& info) {
   state.Set("released", Napi::Boolean::New(env, session_->Released()));
   state.Set("failedWith", Napi::Number::New(env, -session_->FailedWith()));
   state.Set("missed", Napi::Number::New(env, static_cast<double>(session_->Missed())));
+  state.Set("queued", Napi::Boolean::New(env, session_->HasEvents()));
   return state;
 }
 

@@ -33,15 +33,11 @@ class UserfaultfdWrap final : public Napi::ObjectWrap<UserfaultfdWrap> {
   void Close(const Napi::CallbackInfo& info);
 
   void ReleaseAndClose() noexcept;
-  // Where the event lies: the offset from the start of its registration.
-  double OffsetOf(const Event& event) const;
 
   std::shared_ptr<Session> session_;
   EventChannel* channel_ = nullptr;
-  // Foreign memory stays alive while it is registered; declared last, so released first only after
-  // the destructor has released the session.
+  // Memory stays alive while it is registered. The destructor releases the session before this goes.
   std::map<uint32_t, Napi::ObjectReference> kept_alive_;
-  std::map<uint32_t, uint64_t> starts_;
 };
 
 }  // namespace uffd

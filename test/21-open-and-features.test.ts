@@ -17,7 +17,7 @@ import {
   Userfaultfd,
   type Feature,
 } from '../lib/index.js';
-import { openError } from '../lib/userfaultfd.js';
+import { openError } from '../lib/opening.js';
 import { passScenario, type ScenarioOptions } from './support/scenario.js';
 import { cannotRun } from './support/skip.js';
 

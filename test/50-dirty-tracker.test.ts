@@ -29,7 +29,11 @@ const closed = { code: 'ERR_UFFD_CLOSED' };
 const MIB = 1024 * 1024;
 
 /** A memory of WebAssembly and its bytes as they are now. */
-function wasm(initial: number, maximum = 100, shared = false): { memory: WebAssembly.Memory; bytes: () => Uint8Array } {
+function wasm(
+  initial: number,
+  maximum = 100,
+  shared = false,
+): { memory: WebAssembly.Memory; bytes: () => Uint8Array } {
   const memory = new WebAssembly.Memory({ initial, maximum, shared });
   return { memory, bytes: () => new Uint8Array(memory.buffer) };
 }
@@ -77,7 +81,12 @@ for (const kind of KINDS) {
     bytes[bytes.byteLength - 1] = 1;
     const end = tracker.collect();
     assert.ok(end.has(bytes.byteLength - 1));
-    const edges = kind.exact ? [[0], [last]] : [[0, last], [0, last]];
+    const edges = kind.exact
+      ? [[0], [last]]
+      : [
+          [0, last],
+          [0, last],
+        ];
     assert.ok(
       pagesOf(first, bytes).every((page) => edges[0]!.includes(page)),
       'first byte',
@@ -272,7 +281,9 @@ test('it reports each write once to each of many trackers of one memory, in what
   const trackers = Array.from({ length: 6 }, (_, i) => {
     const from = i * 20;
     const pages = PAGES - i * 35;
-    const tracker = new DirtyTracker(new Uint8Array(region.buffer, from * PAGE, Math.min(pages, PAGES - from) * PAGE));
+    const tracker = new DirtyTracker(
+      new Uint8Array(region.buffer, from * PAGE, Math.min(pages, PAGES - from) * PAGE),
+    );
     return { tracker, from, to: from + Math.min(pages, PAGES - from), open: new Set<number>() };
   });
   for (let round = 0; round < 400; round++) {
@@ -555,7 +566,9 @@ test('it loses nothing when child processes are started while it tracks', async 
   touch(bytes(), 1, 1);
   assert.equal(spawnSync('/bin/true').status, 0);
   touch(bytes(), 2, 1);
-  const child = fork(require.resolve('./scenarios/dirty-worker.js'), { stdio: ['ignore', 'ignore', 'ignore', 'ipc'] });
+  const child = fork(require.resolve('./scenarios/dirty-worker.js'), {
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
   touch(bytes(), 3, 1);
   assert.equal(await new Promise<number | null>((resolve) => child.on('exit', resolve)), 0);
   touch(bytes(), 4, 1);
@@ -678,7 +691,8 @@ for (const count of [1, 2, 511, 512, 513, 1023, 1024, 1025, 4096, 32_767, 32_768
         let i = 0;
         for (const { offset, length } of dirty) {
           // Compared here and not with deepEqual: 65,536 times.
-          if (offset !== (2 * i + odd) * PAGE || length !== PAGE) assert.fail(`${look}: range ${i} is ${offset}+${length}`);
+          if (offset !== (2 * i + odd) * PAGE || length !== PAGE)
+            assert.fail(`${look}: range ${i} is ${offset}+${length}`);
           i++;
         }
         assert.equal(i, count, look);
@@ -686,7 +700,11 @@ for (const count of [1, 2, 511, 512, 513, 1023, 1024, 1025, 4096, 32_767, 32_768
       assert.equal(tracker.collect().isEmpty, true);
       bytes[odd * PAGE] = 2;
       bytes[(2 * count - 2 + odd) * PAGE] = 2;
-      assert.deepEqual(pagesOf(tracker.collect()), sorted([odd, 2 * count - 2 + odd]), 'every page was re-armed');
+      assert.deepEqual(
+        pagesOf(tracker.collect()),
+        sorted([odd, 2 * count - 2 + odd]),
+        'every page was re-armed',
+      );
       region.close();
     }
   });
@@ -708,7 +726,10 @@ test('it tracks offsets beyond 32 bits (B22)', () => {
   const offsets = wanted.filter((offset) => offset < bytes);
   for (const offset of offsets) region.bytes[offset] = 1;
   const dirty = tracker.collect();
-  assert.deepEqual(pagesOf(dirty), offsets.map((offset) => offset / PAGE));
+  assert.deepEqual(
+    pagesOf(dirty),
+    offsets.map((offset) => offset / PAGE),
+  );
   assert.ok(offsets.every((offset) => dirty.has(offset)));
   assert.equal(tracker.collect().isEmpty, true);
   region.close();

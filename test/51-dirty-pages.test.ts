@@ -206,7 +206,12 @@ test('it shows its counts and its first ranges in console.log, however many ther
   assert.match(few, /offset: 4096, length: 8192/);
   assert.match(few, /offset: 28672, length: 4096/);
   assert.doesNotMatch(few, /more/);
-  const many = inspect(dirtyPages(pageRun(0, 1000).map((page) => page * 2), 2000));
+  const many = inspect(
+    dirtyPages(
+      pageRun(0, 1000).map((page) => page * 2),
+      2000,
+    ),
+  );
   assert.match(many, /^DirtyPages \{ 1000 pages, 4096000 bytes \}/);
   assert.match(many, /… 992 more ranges$/);
   assert.equal([...many.matchAll(/offset/g)].length, 8);

@@ -263,7 +263,10 @@ test('it refuses options that cannot be, and stays free', async () => {
   // @ts-expect-error the type forbids it too
   assert.throws(() => tracker.watch({ signal: {} }), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
   // @ts-expect-error the type forbids it too
-  assert.throws(() => tracker.watch({ interval: 5 }), { code: 'ERR_INVALID_ARG_VALUE', message: /intervalMs, signal/ });
+  assert.throws(() => tracker.watch({ interval: 5 }), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: /intervalMs, signal/,
+  });
   await tracker.watch().return?.();
 });
 

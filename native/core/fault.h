@@ -18,6 +18,7 @@ struct Event {
   uint32_t thread_id = 0;  // 0: the kernel was not asked (UFFD_FEATURE_THREAD_ID)
   uint32_t registration = 0;
   uint64_t address = 0;  // fault address, or start of the range
+  int64_t offset = 0;    // the same from the start of the registration; set by the fault loop
   uint64_t length = 0;   // of the range; 0 for a page fault
   uint64_t to = 0;       // new address of a remapped range
   int fork_fd = -1;      // the child's userfaultfd; owned by whoever decoded it

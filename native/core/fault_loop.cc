@@ -18,6 +18,11 @@ constexpr uint64_t kLargestPage = 64UL * 1024;
 // A source for UFFDIO_COPY that is ours and never registered.
 alignas(kLargestPage) uint8_t g_zeros[kLargestPage];
 
+void Place(const RegistrationView& registration, Event* event) noexcept {
+  event->registration = registration.id;
+  event->offset = static_cast<int64_t>(event->address - registration.range.start);
+}
+
 Range PageOf(uint64_t address) noexcept {
   const uint64_t start = address & ~(PageSize() - 1);
   return {start, start + PageSize()};
@@ -131,7 +136,7 @@ void FaultLoop::Observe(Event event) noexcept {
     const FileDescriptor child(event.fork_fd);
     event.fork_fd = -1;
   }
-  if (const auto registration = table_->Find(event.address)) event.registration = registration->id;
+  if (const auto registration = table_->Find(event.address)) Place(*registration, &event);
   queue_->Push(event);
   notifier_->Poke();
 }
@@ -177,7 +182,7 @@ Outcome FaultLoop::Serve(Event* fault) noexcept {
     static_cast<void>(uffd_->Wake(page).Ok());
     return Outcome::kDiscarded;
   }
-  fault->registration = registration->id;
+  Place(*registration, fault);
   const int injected = UFFD_INJECTED_ERROR();
   if (injected != 0) return OutcomeOf(injected, page);
   if (fault->reason == FaultReason::kMissing) return ResolveMissing(page, *registration);

@@ -26,6 +26,7 @@ class FaultQueue {
   void Push(const Event& event) noexcept;
   // Reader thread only.
   bool Pop(Event* event) noexcept;
+  bool Empty() const noexcept { return head_.load() == tail_.load(); }
   uint64_t Missed() const noexcept { return missed_.load(std::memory_order_relaxed); }
 
  private:

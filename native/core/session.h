@@ -51,6 +51,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool Leaked() const noexcept { return leaked_.load(); }
 
   bool Pop(Event* event) noexcept { return queue_->Pop(event); }
+  bool HasEvents() const noexcept { return !queue_->Empty(); }
   uint64_t Missed() const noexcept { return queue_->Missed(); }
   const RegistrationTable& Table() const noexcept { return table_; }
   uint64_t Features() const noexcept { return uffd_.Features(); }

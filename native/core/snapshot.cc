@@ -36,7 +36,8 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
   std::unique_ptr<Snapshot> snapshot(new Snapshot());
   for (const Range& bytes : memories) {
     const Range pages = bytes.RoundOutward(PageSize());
-    Result<std::shared_ptr<Mapping>> copy = Mapping::Anonymous(std::max(pages.Length(), PageSize()));
+    Result<std::shared_ptr<Mapping>> copy =
+        Mapping::Anonymous(std::max(pages.Length(), PageSize()));
     if (!copy) return copy.Error();
     Result<std::unique_ptr<DirtyTracker>> tracker = track(pages);
     if (!tracker) return tracker.Error();
@@ -60,9 +61,9 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
 }
 
 // When a pass over all memories finds nothing written since the pass before, then at the instant
-// between the two every page equalled its copy. A page that a memory shares with its neighbours (the
-// edges of V8's buffers; this function's own vectors may lie there) counts only when the memory's
-// bytes in it changed.
+// between the two every page equalled its copy. A page that a memory shares with its neighbours
+// (the edges of V8's buffers; this function's own vectors may lie there) counts only when the
+// memory's bytes in it changed.
 Status Snapshot::CopyUntilQuiet() noexcept {
   for (int pass = 0; pass < kPasses; pass++) {
     bool written = false;

@@ -31,7 +31,8 @@ std::optional<WpAsyncTracker::Unavailable> WpAsyncDomain::WhyUnavailable() noexc
   return EnsureOpen();
 }
 
-// Tried again at each call until it works: what was in the way (no descriptor left, say) may be gone.
+// Tried again at each call until it works: what was in the way (no descriptor left, say) may be
+// gone.
 std::optional<WpAsyncTracker::Unavailable> WpAsyncDomain::EnsureOpen() noexcept {
   if (pagemap_) return std::nullopt;
   Userfaultfd::Opened opened = OpenAsyncTracking();

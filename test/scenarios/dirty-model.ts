@@ -20,7 +20,7 @@ export function onePercent(rounds: string, seed: string): void {
   using tracker = new DirtyTracker(region);
   let shown = 0;
   for (let round = 1; round <= Number(rounds); round++) {
-    for (let written = 0; written < share; ) {
+    for (let written = 0; written < share;) {
       const page = random(pages);
       if (writtenIn[page] === round) continue;
       writtenIn[page] = round;
@@ -38,7 +38,10 @@ function compare(dirty: DirtyPages, writtenIn: Uint32Array, round: number, expec
   let count = 0;
   let next = 0;
   for (const { offset, length } of dirty) {
-    assert.ok(offset >= next && offset % PAGE === 0 && length % PAGE === 0, `round ${round}: range ${offset}+${length}`);
+    assert.ok(
+      offset >= next && offset % PAGE === 0 && length % PAGE === 0,
+      `round ${round}: range ${offset}+${length}`,
+    );
     next = offset + length;
     for (let page = offset / PAGE; page < next / PAGE; page++) {
       if (writtenIn[page] !== round) assert.fail(`round ${round}: page ${page} was not written`);

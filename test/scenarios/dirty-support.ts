@@ -163,7 +163,16 @@ export function wasmStore(memory: WebAssembly.Memory): (address: number, value: 
 }
 
 /** Words of the hand-shake between a PageWriter and its Worker. */
-export const WRITER = { turn: 0, command: 1, count: 2, value: 3, list: 4, end: 0, write: 1, grow: 2 } as const;
+export const WRITER = {
+  turn: 0,
+  command: 1,
+  count: 2,
+  value: 3,
+  list: 4,
+  end: 0,
+  write: 1,
+  grow: 2,
+} as const;
 
 export interface PageWriterData {
   memory: WebAssembly.Memory | SharedArrayBuffer;

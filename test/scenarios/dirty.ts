@@ -44,7 +44,8 @@ export async function droppedMemory(): Promise<void> {
       const memory = new WebAssembly.Memory({ initial: 4 });
       const region = Region.allocate({ bytes: 64 * PAGE });
       trackers.push(new DirtyTracker([buffer, memory, region]));
-      for (const bytes of [new Uint8Array(buffer), new Uint8Array(memory.buffer), region.bytes]) touch(bytes, 5, 1);
+      for (const bytes of [new Uint8Array(buffer), new Uint8Array(memory.buffer), region.bytes])
+        touch(bytes, 5, 1);
     }
   })();
   await collectGarbage();
@@ -54,8 +55,14 @@ export async function droppedMemory(): Promise<void> {
     const dirty = tracker.collect();
     for (let memory = 0; memory < 3; memory++) {
       assert.deepEqual(
-        [...dirty.of(memory)].map(({ offset }) => Math.floor(offset / PAGE)).filter((page) => page > 0 && page < 63),
-        memory === 0 ? [...dirty.of(0)].map(({ offset }) => Math.floor(offset / PAGE)).filter((page) => page === 4 || page === 5) : [5],
+        [...dirty.of(memory)]
+          .map(({ offset }) => Math.floor(offset / PAGE))
+          .filter((page) => page > 0 && page < 63),
+        memory === 0
+          ? [...dirty.of(0)]
+              .map(({ offset }) => Math.floor(offset / PAGE))
+              .filter((page) => page === 4 || page === 5)
+          : [5],
       );
       assert.ok(dirty.has(5 * PAGE, memory));
     }

@@ -5,6 +5,8 @@ import { seeded } from './dirty-support.js';
 
 /** Words of `control`. `done` is one word for each writer. */
 export const CONTROL = { go: 0, stop: 1, done: 2 } as const;
+/** What `stop` says: write on, end the burst, end the thread. */
+export const STOP = { no: 0, burst: 1, thread: 2 } as const;
 
 export type SharedMemory = WebAssembly.Memory | SharedArrayBuffer;
 
@@ -29,10 +31,10 @@ function write({ id, control: shared, memories, slots, burst, scatter }: WriterD
   const words = memories.map(wordsOf);
   const random = seeded(id + 1);
   let counter = 0;
-  const stopped = (): boolean => Atomics.load(control, CONTROL.stop) !== 0;
+  const stopped = (): boolean => Atomics.load(control, CONTROL.stop) !== STOP.no;
   for (let go = 1; ; go++) {
     while (Atomics.load(control, CONTROL.go) < go) {
-      if (stopped()) return;
+      if (Atomics.load(control, CONTROL.stop) === STOP.thread) return;
       Atomics.wait(control, CONTROL.go, go - 1);
     }
     const count = burst === 0 ? Infinity : random(burst);

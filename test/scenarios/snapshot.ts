@@ -32,7 +32,9 @@ export function costOfTenPages(): void {
     times.copy.push(timed(() => copy.bytes.set(region.bytes)));
     for (let i = 0; i < 10; i++) touch(region.bytes, i * 10_007 + round, 2 + round);
     times.diff.push(timed(() => assert.equal(snapshot.diff().pageCount, 10)));
-    times.restore.push(timed(() => assert.deepEqual(snapshot.restore(), { pages: 10, bytes: 10 * PAGE, different: 0 })));
+    times.restore.push(
+      timed(() => assert.deepEqual(snapshot.restore(), { pages: 10, bytes: 10 * PAGE, different: 0 })),
+    );
   }
   const [copied, restored, compared] = [median(times.copy), median(times.restore), median(times.diff)];
   console.log({ copied, restored, compared });
@@ -55,7 +57,10 @@ export function sparse(): void {
   touch(region.bytes, 100_000, 2);
   assert.deepEqual(pagesOf(snapshot.diff()), [7, 100_000]);
   assert.equal(snapshot.restore().pages, 2);
-  assert.deepEqual([region.bytes[7 * PAGE], region.bytes[100_000 * PAGE], region.bytes[524_287 * PAGE]], [0, 1, 1]);
+  assert.deepEqual(
+    [region.bytes[7 * PAGE], region.bytes[100_000 * PAGE], region.bytes[524_287 * PAGE]],
+    [0, 1, 1],
+  );
   assert.ok(residentBytes() - before < 64 * MIB);
 }
 
