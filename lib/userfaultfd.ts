@@ -348,12 +348,13 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#native.close();
-    for (const registration of this.#registrations.values()) {
-      regionInternals(registration.region).users.delete(this.#user);
+    for (const [id, { region }] of this.#registrations) {
+      regionInternals(region).users.delete(this.#user);
+      // Whoever iterates still gets what had happened.
+      this.#retired.set(id, region);
     }
-    this.#iterator?.advance();
     this.#registrations.clear();
-    this.#retired.clear();
+    this.#iterator?.advance();
   }
 
   [Symbol.dispose](): void {
