@@ -1,11 +1,9 @@
 // Which pages of a memory were written since the last look.
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { binding, isFailure, type NativeDirtyTracker } from './binding.js';
 import { DirtyPages, type PageSet } from './dirty-pages.js';
 import {
-  abortError,
   busyError,
   closedError,
   invalidValue,
@@ -18,6 +16,7 @@ import {
 import { openError } from './opening.js';
 import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
 import { checkOneOf, checkOptions, checkSignal, CONSTRUCT } from './validate.js';
+import { WaitingIterator } from './waiting-iterator.js';
 
 /** How writes are noticed. `wp-async`: the kernel marks them (Linux 6.7), no thread, no privilege. */
 export type DirtyEngine = 'wp-async';
@@ -39,6 +38,7 @@ const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
 interface Tracked {
   region: Region;
   native: NativeDirtyTracker;
+  leaveRegion: () => void;
 }
 
 /**
@@ -56,7 +56,7 @@ export class DirtyTracker implements Disposable {
   readonly exact: boolean;
   readonly #tracked: Tracked[] = [];
   readonly #user: RegionUser = { regionClosing: (region) => this.#letGo(region) };
-  #watching = false;
+  #watcher: WaitingIterator<DirtyPages> | undefined;
   #closed = false;
 
   /**
@@ -100,9 +100,32 @@ export class DirtyTracker implements Disposable {
       throw outOfRange('options.intervalMs', `>= 1 and <= ${LONGEST_INTERVAL_MS}`, intervalMs);
     }
     const signal = checkSignal(given);
-    if (this.#watching) throw busyError('This tracker is being watched already; one consumer at a time');
-    this.#watching = true;
-    return this.#watch(intervalMs, signal);
+    if (this.#watcher !== undefined) {
+      throw busyError('This tracker is being watched already; one consumer at a time');
+    }
+    let timer: NodeJS.Timeout | undefined;
+    let nextLook = 0;
+    const watcher = new WaitingIterator<DirtyPages>(
+      {
+        take: () => {
+          if (this.#closed || performance.now() < nextLook) return undefined;
+          nextLook = performance.now() + intervalMs;
+          const dirty = this.collect();
+          return dirty.isEmpty ? undefined : dirty;
+        },
+        ended: () => this.#closed,
+        waiting: (someone) => {
+          clearTimeout(timer);
+          const pause = Math.max(Math.ceil(nextLook - performance.now()), 1);
+          if (someone) timer = setTimeout(() => watcher.advance(), pause);
+        },
+        released: () => (this.#watcher = undefined),
+      },
+      signal,
+    );
+    // A signal that was aborted before has finished it.
+    if (!watcher.finished) this.#watcher = watcher;
+    return watcher;
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<DirtyPages> {
@@ -117,10 +140,11 @@ export class DirtyTracker implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const { region, native } of this.#tracked) {
+    for (const { native, leaveRegion } of this.#tracked) {
       native.close();
-      regionInternals(region).users.delete(this.#user);
+      leaveRegion();
     }
+    this.#watcher?.advance();
   }
 
   [Symbol.dispose](): void {
@@ -134,14 +158,13 @@ export class DirtyTracker implements Disposable {
   }
 
   #track(region: Region): Tracked {
-    const { keepAlive, users } = regionInternals(region);
+    const { keepAlive, attach } = regionInternals(region);
     const native = new (binding().DirtyTracker)();
     const failure = native.open(region.bytes, keepAlive);
     if (failure !== undefined) {
       throw errnoName(failure.errno) === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
     }
-    users.add(this.#user);
-    return { region, native };
+    return { region, native, leaveRegion: attach(this.#user) };
   }
 
   #letGo(region: Region): void {
@@ -166,25 +189,6 @@ export class DirtyTracker implements Disposable {
       return { ranges, lead: binding().addressInPage(views[i]!) };
     });
     return new DirtyPages(CONSTRUCT, binding().pageSize, sets);
-  }
-
-  async *#watch(
-    intervalMs: number,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<DirtyPages, undefined, undefined> {
-    try {
-      for (;;) {
-        if (signal?.aborted) throw abortError(signal);
-        if (this.#closed) return;
-        const dirty = this.collect();
-        if (!dirty.isEmpty) yield dirty;
-        await delay(intervalMs, undefined, signal === undefined ? {} : { signal }).catch((error: unknown) => {
-          throw signal?.aborted ? abortError(signal) : error;
-        });
-      }
-    } finally {
-      this.#watching = false;
-    }
   }
 }
 

@@ -1,7 +1,6 @@
-// Events of one userfaultfd, decoded from the native queue, and the async iterator over them.
+// Events of one userfaultfd, decoded from the native queue.
 
 import type { NativeUserfaultfd } from './binding.js';
-import { abortError } from './errors.js';
 import type { Region } from './region.js';
 
 /** A thread touched a page that was missing or write-protected. */
@@ -119,100 +118,5 @@ export class EventReader {
       threadId: raw[at + 5] === 0 ? undefined : raw[at + 5],
       resolved: true,
     };
-  }
-}
-
-/** What an iterator needs from its userfaultfd. */
-export interface EventSource {
-  take(): UffdEvent | undefined;
-  /** Whether events can still come, or the error that ended them. */
-  ended(): boolean | Error;
-  /** Somebody waits for events now, or nobody does. */
-  waiting(someone: boolean): void;
-  /** The iterator is done with; another may be taken. */
-  released(): void;
-}
-
-interface Waiter {
-  resolve(result: IteratorResult<UffdEvent, undefined>): void;
-  reject(error: Error): void;
-}
-
-/**
- * The iterator behind `for await (const event of uffd)`. Written out and not an async generator: the
- * `return()` of a generator waits for the `next()` before it, which may never come.
- */
-export class EventIterator implements AsyncIterableIterator<UffdEvent> {
-  readonly #source: EventSource;
-  readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = (): void => this.#finish(abortError(this.#signal!));
-  #waiters: Waiter[] = [];
-  #finished = false;
-  #error: Error | undefined;
-
-  constructor(source: EventSource, signal: AbortSignal | undefined) {
-    this.#source = source;
-    this.#signal = signal;
-    if (signal?.aborted) this.#finish(abortError(signal));
-    else signal?.addEventListener('abort', this.#onAbort, { once: true });
-  }
-
-  get finished(): boolean {
-    return this.#finished;
-  }
-
-  next(): Promise<IteratorResult<UffdEvent, undefined>> {
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      this.advance();
-    });
-  }
-
-  return(): Promise<IteratorResult<UffdEvent, undefined>> {
-    this.#finish(undefined);
-    return Promise.resolve({ done: true, value: undefined });
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  /** Hands over what there is to those who wait. Called when the native queue has something. */
-  advance(): void {
-    while (this.#waiters.length > 0 && !this.#finished) {
-      const event = this.#source.take();
-      if (event !== undefined) {
-        this.#waiters.shift()!.resolve({ done: false, value: event });
-        continue;
-      }
-      const ended = this.#source.ended();
-      if (ended === false) break;
-      this.#finish(ended === true ? undefined : ended);
-    }
-    if (this.#finished) this.#settleWaiters();
-    else this.#source.waiting(this.#waiters.length > 0);
-  }
-
-  #finish(error: Error | undefined): void {
-    if (this.#finished) return;
-    this.#finished = true;
-    this.#error = error;
-    this.#signal?.removeEventListener('abort', this.#onAbort);
-    this.#source.waiting(false);
-    this.#source.released();
-    this.#settleWaiters();
-  }
-
-  #settleWaiters(): void {
-    for (const waiter of this.#waiters.splice(0)) {
-      if (this.#error === undefined) {
-        waiter.resolve({ done: true, value: undefined });
-      } else {
-        // Once: like any iterator that threw, it is then just done.
-        const error = this.#error;
-        this.#error = undefined;
-        waiter.reject(error);
-      }
-    }
   }
 }

@@ -42,7 +42,8 @@ interface RegionInternals {
   readonly mapping: NativeToken | undefined;
   /** What to hold so that the memory stays. */
   readonly keepAlive: object;
-  readonly users: Set<RegionUser>;
+  /** Announces a user; the result takes it back. Weakly held: a region keeps no tracker alive. */
+  attach(user: RegionUser): () => void;
 }
 
 let internalsOf: (region: Region) => RegionInternals;
@@ -75,7 +76,7 @@ export class Region implements Disposable {
   readonly kind: RegionKind;
   readonly #source: MemorySource;
   readonly #mapping: NativeToken | undefined;
-  readonly #users = new Set<RegionUser>();
+  readonly #users = new Set<WeakRef<RegionUser>>();
   #view: Uint8Array | undefined;
   #closed = false;
 
@@ -83,7 +84,7 @@ export class Region implements Disposable {
     internalsOf = (region) => ({
       mapping: region.#mapping,
       keepAlive: region.#source,
-      users: region.#users,
+      attach: (user) => region.#attach(user),
     });
   }
 
@@ -197,7 +198,7 @@ export class Region implements Disposable {
    */
   close(): void {
     if (this.#closed) return;
-    for (const user of [...this.#users]) user.regionClosing(this);
+    for (const user of [...this.#users]) user.deref()?.regionClosing(this);
     this.#closed = true;
     this.#view = undefined;
     if (this.kind === 'owned') binding().detach(this.#source as ArrayBuffer, this.#mapping!);
@@ -214,6 +215,15 @@ export class Region implements Disposable {
     } catch {
       return `Region { ${this.kind}, detached }`;
     }
+  }
+
+  #attach(user: RegionUser): () => void {
+    for (const other of this.#users) {
+      if (other.deref() === undefined) this.#users.delete(other);
+    }
+    const reference = new WeakRef(user);
+    this.#users.add(reference);
+    return () => this.#users.delete(reference);
   }
 
   #currentView(): Uint8Array {

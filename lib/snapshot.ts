@@ -42,6 +42,7 @@ export class Snapshot implements Disposable {
   readonly #native: NativeSnapshot;
   readonly #regions: readonly Region[];
   readonly #user: RegionUser = { regionClosing: () => this.close() };
+  readonly #leaveRegions: readonly (() => void)[];
   #closed = false;
 
   private constructor(
@@ -54,7 +55,7 @@ export class Snapshot implements Disposable {
     this.#native = native;
     this.#regions = regions;
     this.byteLengths = byteLengths;
-    for (const region of regions) regionInternals(region).users.add(this.#user);
+    this.#leaveRegions = regions.map((region) => regionInternals(region).attach(this.#user));
   }
 
   /**
@@ -132,7 +133,7 @@ export class Snapshot implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#native.close();
-    for (const region of this.#regions) regionInternals(region).users.delete(this.#user);
+    for (const leave of this.#leaveRegions) leave();
   }
 
   [Symbol.dispose](): void {

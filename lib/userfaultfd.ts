@@ -21,7 +21,7 @@ import {
   type AccessName,
   type Attempt,
 } from './errors.js';
-import { EventIterator, EventReader, type UffdEvent } from './events.js';
+import { EventReader, type UffdEvent } from './events.js';
 import { ioctlNames, knownFeatures, type Feature } from './features.js';
 import { accessName, attemptsOf, checkOpenOptions, openError, type OpenOptions } from './opening.js';
 import { isDetached, Region, regionInternals, type RegionUser } from './region.js';
@@ -44,6 +44,7 @@ import {
   CONSTRUCT,
   type ByteRange,
 } from './validate.js';
+import { WaitingIterator } from './waiting-iterator.js';
 
 /** UFFDIO_WRITEPROTECT_MODE_*, UFFDIO_COPY_MODE_*, UFFDIO_ZEROPAGE_MODE_*. */
 const WRITEPROTECT_WP = 1;
@@ -91,16 +92,16 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   /** Each way that was tried, with its errno. */
   readonly attempts: readonly Attempt[];
   readonly #native: NativeUserfaultfd;
-  readonly #registrations = new Map<number, Registration>();
-  /** Unregistered, but perhaps still named by events in the queue. */
-  readonly #retired = new Map<number, Region>();
+  readonly #registrations = new Map<number, { registration: Registration; leaveRegion: () => void }>();
+  /** Unregistered, but perhaps still named by events in the queue; those nobody reads keep no memory. */
+  readonly #retired = new Map<number, WeakRef<Region>>();
   readonly #user: RegionUser = {
     regionClosing: (region) => {
       for (const registration of this.#registrationsOf(region)) this.closeRegistration(registration);
     },
   };
   readonly #reader: EventReader;
-  #iterator: EventIterator | undefined;
+  #iterator: WaitingIterator<UffdEvent> | undefined;
   #keepsAlive = true;
   #closed = false;
 
@@ -114,7 +115,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     checkConstruct('Userfaultfd', token);
     this.#native = native;
     this.#reader = new EventReader(native, {
-      regionOf: (id) => this.#registrations.get(id)?.region ?? this.#retired.get(id),
+      regionOf: (id) => this.#registrations.get(id)?.registration.region ?? this.#retired.get(id)?.deref(),
       drained: () => this.#retired.clear(),
     });
     this.features = knownFeatures(features);
@@ -165,7 +166,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
   /** The live registrations. */
   get registrations(): readonly Registration[] {
-    return [...this.#registrations.values()];
+    return [...this.#registrations.values()].map(({ registration }) => registration);
   }
 
   /**
@@ -192,14 +193,13 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       );
     }
     if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
-    const { mapping, keepAlive, users } = regionInternals(region);
+    const { mapping, keepAlive, attach } = regionInternals(region);
     const result = this.#native.register(view, modeBits(modes), mapping, keepAlive);
     if (isFailure(result)) {
       throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : systemError(result);
     }
     const registration = new Registration(CONSTRUCT, this, region, modes, new Set(ioctlNames(result.ioctls)));
-    this.#registrations.set(result.id, registration);
-    users.add(this.#user);
+    this.#registrations.set(result.id, { registration, leaveRegion: attach(this.#user) });
     return registration;
   }
 
@@ -214,14 +214,12 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
   /** @internal */
   closeRegistration(registration: Registration): void {
-    for (const [id, each] of this.#registrations) {
+    for (const [id, { registration: each, leaveRegion }] of this.#registrations) {
       if (each !== registration) continue;
       this.#native.unregister(id);
+      leaveRegion();
       this.#registrations.delete(id);
-      if (this.#native.state().queued) this.#retired.set(id, registration.region);
-      if (this.#registrationsOf(registration.region).length === 0) {
-        regionInternals(registration.region).users.delete(this.#user);
-      }
+      if (this.#native.state().queued) this.#retired.set(id, new WeakRef(registration.region));
     }
   }
 
@@ -308,7 +306,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       throw busyError('The events of this userfaultfd are being read already; one consumer at a time');
     }
     this.#reader.batch = batch;
-    const iterator = new EventIterator(
+    const iterator = new WaitingIterator(
       {
         take: () => this.#reader.take(),
         ended: () => this.#ended(),
@@ -348,10 +346,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#native.close();
-    for (const [id, { region }] of this.#registrations) {
-      regionInternals(region).users.delete(this.#user);
+    for (const [id, { registration, leaveRegion }] of this.#registrations) {
+      leaveRegion();
       // Whoever iterates still gets what had happened.
-      this.#retired.set(id, region);
+      this.#retired.set(id, new WeakRef(registration.region));
     }
     this.#registrations.clear();
     this.#iterator?.advance();

@@ -19,9 +19,15 @@ describe('a fault', () => {
     'tells the page and no thread where EXACT_ADDRESS and THREAD_ID were not asked for',
     'offsetWithoutExactAddress',
   );
-  it('is raised by the first read and the first write of a missing page, and ended with zeros', 'missingPages');
+  it(
+    'is raised by the first read and the first write of a missing page, and ended with zeros',
+    'missingPages',
+  );
   it('changes from missing to write-protect on a page registered in both modes (D9)', 'bothModes');
-  it('is first missing, then write-protect, on an armed page that was never touched (D9)', 'bothModesOnArmedHole');
+  it(
+    'is first missing, then write-protect, on an armed page that was never touched (D9)',
+    'bothModesOnArmedHole',
+  );
   it('is raised by the first write ever, with WP_UNPOPULATED (B15)', 'firstWriteEver');
   it('is raised by the first write ever to plain and shared Wasm memory (B15)', 'firstWriteEverToWasmMemory');
   it(
@@ -62,8 +68,14 @@ describe('a system call that writes armed memory', () => {
 
 describe('resolving from JavaScript', () => {
   it('fills missing pages with copy(), without a fault', 'copyIntoMissing');
-  it('throws EEXIST from copy() onto a page that exists, and tells how far it came (B17)', 'copyOntoExisting');
-  it('keeps the protection with copy({ writeProtect: true }) and drops it without (B16)', 'copyKeepsProtection');
+  it(
+    'throws EEXIST from copy() onto a page that exists, and tells how far it came (B17)',
+    'copyOntoExisting',
+  );
+  it(
+    'keeps the protection with copy({ writeProtect: true }) and drops it without (B16)',
+    'copyKeepsProtection',
+  );
   it('fills with zeropage(), which takes an armed hole for an existing page (B16)', 'zeropages');
   it('leaves the reader asleep after copy({ wake: false }) until wake()', 'copyWithoutWake');
   it('leaves the reader asleep after zeropage({ wake: false }) until wake()', 'zeropageWithoutWake');
@@ -73,6 +85,11 @@ describe('resolving from JavaScript', () => {
   it('wakes the reader when the page came while the loop had its fault in hand (D8)', 'filledByTwo');
 });
 
+describe('a fault that somebody else ended while the loop had it in hand', () => {
+  it('leaves the page alone that was armed again (B13)', 'lateFault', { args: ['arm'] });
+  it('leaves the page alone that was registered anew and armed (B13)', 'lateFault', { args: ['register'] });
+});
+
 describe('other events', () => {
   it(
     'do not keep child_process waiting: 100 spawns with EVENT_FORK and nobody reading, armed memory stays behind (D3, B3)',
@@ -80,7 +97,9 @@ describe('other events', () => {
     { timeoutMs: 60_000 },
   );
   it('tell of discarded pages with EVENT_REMOVE', 'discarded');
-  it('do not stop faults that meet a discard half way (D4, D5)', 'faultsWhileDiscarding', { timeoutMs: 20_000 });
+  it('do not stop faults that meet a discard half way (D4, D5)', 'faultsWhileDiscarding', {
+    timeoutMs: 20_000,
+  });
 });
 
 describe('an error of the loop', () => {

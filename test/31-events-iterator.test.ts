@@ -17,7 +17,10 @@ describe('the iterator', () => {
   it('gives what happened before it was taken', 'fromBefore');
   it('answers several next() in their order', 'severalNexts');
   it('gives the same events in batches of every size', 'batches');
-  it('gives the events of a region that was unregistered or closed meanwhile, with their region', 'unregisteredMeanwhile');
+  it(
+    'gives the events of a region that was unregistered or closed meanwhile, with their region',
+    'unregisteredMeanwhile',
+  );
   it('gives a fault that the loop was held in', 'heldLoop');
   it('works in a Worker', 'inWorker');
 });

@@ -14,7 +14,13 @@ interface Expected {
   stderr?: RegExp;
 }
 
-function endsSoon(title: string, scenario: string, args: string[], expected: Expected = {}, options?: ScenarioOptions): void {
+function endsSoon(
+  title: string,
+  scenario: string,
+  args: string[],
+  expected: Expected = {},
+  options?: ScenarioOptions,
+): void {
   test(title, async () => {
     const result = await runScenario('ending', scenario, { args, ...options });
     const said = `\n${result.stdout}${result.stderr}`;
@@ -36,14 +42,24 @@ const ENDINGS: Record<string, [title: string, expected: Expected]> = {
 };
 
 for (const [sleeper, who] of Object.entries(SLEEPERS)) {
-  describe(`with ${who} asleep in a fault`, () => {
+  describe(`with ${who} asleep in a fault`, { concurrency: 3 }, () => {
     for (const [ending, [how, expected]] of Object.entries(ENDINGS)) {
       endsSoon(`${how} ends the process (A1)`, 'end', [sleeper, ending], expected);
     }
     for (const ending of ['exit', 'throw', 'handler']) {
       const [how, expected] = ENDINGS[ending]!;
-      endsSoon(`${how} ends the process with the exit listener alone (A1)`, 'end', [sleeper, ending, 'exit'], expected);
-      endsSoon(`${how} ends the process with the watchdog alone (A1)`, 'end', [sleeper, ending, 'watchdog'], expected);
+      endsSoon(
+        `${how} ends the process with the exit listener alone (A1)`,
+        'end',
+        [sleeper, ending, 'exit'],
+        expected,
+      );
+      endsSoon(
+        `${how} ends the process with the watchdog alone (A1)`,
+        'end',
+        [sleeper, ending, 'watchdog'],
+        expected,
+      );
     }
   });
 }

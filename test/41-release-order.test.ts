@@ -20,19 +20,25 @@ describe('an open fault, the loop held', () => {
   for (const [barrier, place] of Object.entries(PLACES)) {
     it(`${place}, is freed by close() (A2)`, 'closeFrees', [barrier]);
     it(`${place}, is freed by unregister() (A2, A3)`, 'unregisterFrees', [barrier]);
-    it(`${place}, is freed by closing the registration, in a pool thread (A2, A3)`, 'regionCloseFrees', [barrier]);
+    it(`${place}, is freed by closing the registration, in a pool thread (A2, A3)`, 'regionCloseFrees', [
+      barrier,
+    ]);
   }
   it('is freed by the release of everything, for every userfaultfd of the process', 'releaseAllDisarms');
 });
 
 describe('writers that meet the release at any point', () => {
   for (const how of ['unregister', 'close']) {
-    it(`are never left asleep: ${how}(), 300 rounds (A3)`, 'writersMeetRelease', [how], { timeoutMs: 30_000 });
+    it(`are never left asleep: ${how}(), 300 rounds (A3)`, 'writersMeetRelease', [how], {
+      timeoutMs: 30_000,
+    });
   }
 });
 
 describe('forks that meet the release', () => {
-  it('are never left waiting: 200 descriptors with EVENT_FORK (A4)', 'forksMeetClose', [], { timeoutMs: 30_000 });
+  it('are never left waiting: 200 descriptors with EVENT_FORK (A4)', 'forksMeetClose', [], {
+    timeoutMs: 30_000,
+  });
 });
 
 describe('a call on its way while another thread releases', () => {
@@ -52,5 +58,8 @@ describe('a call on its way while another thread releases', () => {
 describe('closing', () => {
   it('twice is fine and closes nobody else’s file (B14)', 'closeTwice');
   it('makes every method throw ERR_UFFD_CLOSED and disarm nothing (B14)', 'closedThrows');
-  it('a region that is registered ends its registration and leaves the rest alone', 'regionCloseWhileRegistered');
+  it(
+    'a region that is registered ends its registration and leaves the rest alone',
+    'regionCloseWhileRegistered',
+  );
 });

@@ -19,7 +19,10 @@ describe('nothing is left', () => {
 });
 
 describe('memory that is dropped while it is armed', () => {
-  it('stays with the userfaultfd that armed it, and no other memory inherits the protection (C6)', 'regionDropped');
+  it(
+    'stays with the userfaultfd that armed it, and no other memory inherits the protection (C6)',
+    'regionDropped',
+  );
   it('is disarmed before it goes, and nobody who gets it next waits (C6)', 'bothDropped');
   it('is disarmed and stays for who holds its bytes (C6)', 'bufferKept');
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DirtyTracker, Region, type DirtyPages } from '../lib/index.js';
 import { PAGE, pagesOf, PageWriter, seeded, sorted, touch } from './scenarios/dirty-support.js';
@@ -11,9 +11,17 @@ const aborted = { name: 'AbortError', code: 'ABORT_ERR' };
 /** Longer than a test waits, short enough for a run that fails. */
 const LONG_MS = 8000;
 
+const opened: DirtyTracker[] = [];
+// A watch that never ends by itself would keep this process.
+afterEach(() => {
+  for (const tracker of opened.splice(0)) tracker.close();
+});
+
 function tracked(pages = 64): { region: Region; bytes: Uint8Array; tracker: DirtyTracker } {
   const region = Region.allocate({ bytes: pages * PAGE });
-  return { region, bytes: region.bytes, tracker: new DirtyTracker(region) };
+  const tracker = new DirtyTracker(region);
+  opened.push(tracker);
+  return { region, bytes: region.bytes, tracker };
 }
 
 /** Fails instead of waiting as long as the interval. */

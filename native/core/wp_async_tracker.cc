@@ -11,15 +11,13 @@ std::optional<WpAsyncTracker::Unavailable> WpAsyncTracker::WhyUnavailable() noex
 Result<std::unique_ptr<WpAsyncTracker>> WpAsyncTracker::Create(Range pages) noexcept {
   std::unique_ptr<WpAsyncTracker> tracker(new WpAsyncTracker(pages));
   const Status attached = WpAsyncDomain::Get().Attach(tracker.get());
-  if (!attached) {
-    tracker->pages_ = {};
-    return attached.Error();
-  }
+  if (!attached) return attached.Error();
+  tracker->attached_ = true;
   return tracker;
 }
 
 WpAsyncTracker::~WpAsyncTracker() {
-  if (!pages_.Empty()) WpAsyncDomain::Get().Detach(this);
+  if (attached_) WpAsyncDomain::Get().Detach(this);
 }
 
 Status WpAsyncTracker::Collect(RangeSet* dirty) noexcept {

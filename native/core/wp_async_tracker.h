@@ -39,7 +39,8 @@ class WpAsyncTracker final : public DirtyTracker {
   friend class WpAsyncDomain;
   explicit WpAsyncTracker(Range pages) noexcept : pages_(pages) {}
 
-  // All guarded by the domain's lock.
+  bool attached_ = false;
+  // The rest is guarded by the domain's lock.
   Range pages_;
   RangeSet pending_;  // written, but taken from the kernel by a tracker that shares these pages
   std::vector<WpAsyncTracker*> peers_;  // trackers that share pages with this one

@@ -110,7 +110,11 @@ export function end(sleeper: string, ending: string, only?: string): void {
 
 // Workers that own what is slept on
 
-function startOwner(order: Partial<OwnerOrder>): { worker: Worker; tid: () => number; memory: WebAssembly.Memory } {
+function startOwner(order: Partial<OwnerOrder>): {
+  worker: Worker;
+  tid: () => number;
+  memory: WebAssembly.Memory;
+} {
   const memory = sharedMemory(1);
   const control = new Int32Array(new SharedArrayBuffer(8));
   const workerData: OwnerOrder = { memory, disabledNets: [], hold: true, then: 'sleep', control, ...order };

@@ -14,7 +14,7 @@ interface Armed {
   uffd: Userfaultfd;
   region: Region;
   /** Writes to these pages, one after the other; each write is a fault. */
-  write(...pageNumbers: number[]): void;
+  write: (...pageNumbers: number[]) => void;
 }
 
 function armed(): Armed {
@@ -37,7 +37,12 @@ function armed(): Armed {
 
 function pageOf(event: UffdEvent | undefined): number {
   assert.equal(event?.type, 'pagefault');
-  return event.offset / (event as PageFault).region.pageSize;
+  return event.offset / event.region.pageSize;
+}
+
+/** The page of the event that this next() gives. */
+async function pageOfNext(next: Promise<IteratorResult<UffdEvent>>): Promise<number> {
+  return pageOf((await (next as Promise<IteratorResult<UffdEvent, undefined>>)).value);
 }
 
 async function take(events: AsyncIterable<UffdEvent>, count: number): Promise<number[]> {
@@ -78,8 +83,7 @@ export async function waitsAgainAndAgain(): Promise<void> {
     uffd.ref();
     await turn();
     write(round % PAGES);
-    const { value } = await next;
-    assert.equal(pageOf(value), round % PAGES);
+    assert.equal(await pageOfNext(next), round % PAGES);
   }
 }
 
@@ -97,7 +101,7 @@ export async function secondConsumer(): Promise<void> {
   assert.throws(() => uffd.events(), { name: 'UffdError', code: 'ERR_UFFD_BUSY' });
   assert.throws(() => uffd[Symbol.asyncIterator](), { code: 'ERR_UFFD_BUSY' });
   write(7);
-  assert.equal(pageOf((await first.next()).value), 7);
+  assert.equal(await pageOfNext(first.next()), 7);
   await first.return!();
   await uffd.events().return!();
 }
@@ -126,7 +130,7 @@ export async function returnLosesNothing(): Promise<void> {
   const bell = new Bell(uffd);
   write(1, 2, 3);
   const events = uffd.events();
-  assert.equal(pageOf((await events.next()).value), 1);
+  assert.equal(await pageOfNext(events.next()), 1);
   await events.return!();
   assert.deepEqual(await events.next(), DONE);
   assert.deepEqual(
@@ -246,7 +250,7 @@ export async function closeKeepsWhatHappened(): Promise<void> {
   write(2, 3, 4);
   // The write goes on before its event is there; the next fault is handled after that.
   write(5);
-  const seen = [pageOf((await events.next()).value)];
+  const seen = [await pageOfNext(events.next())];
   uffd.close();
   for await (const event of events) seen.push(pageOf(event));
   assert.deepEqual(seen.slice(0, 3), [2, 3, 4]);
@@ -260,11 +264,7 @@ export async function severalNexts(): Promise<void> {
   nexts.forEach((next, i) => void next.then(() => order.push(i)));
   await turn();
   write(4, 3, 2, 1);
-  const results = await Promise.all(nexts);
-  assert.deepEqual(
-    results.map(({ value }) => pageOf(value as UffdEvent)),
-    [4, 3, 2, 1],
-  );
+  assert.deepEqual(await Promise.all(nexts.map(pageOfNext)), [4, 3, 2, 1]);
   assert.deepEqual(order, [0, 1, 2, 3]);
 }
 
@@ -320,13 +320,19 @@ export function waitingIsReason(): void {
 export function unreferencedIsNoReason(): void {
   const { uffd } = armed();
   uffd.unref();
-  void uffd.events().next().then(() => process.exit(9));
+  void uffd
+    .events()
+    .next()
+    .then(() => process.exit(9));
   ready();
 }
 
 export function unreferencedWhileWaiting(): void {
   const { uffd } = armed();
-  void uffd.events().next().then(() => process.exit(9));
+  void uffd
+    .events()
+    .next()
+    .then(() => process.exit(9));
   uffd.unref();
   ready();
 }
@@ -352,7 +358,7 @@ export async function referencedAgain(): Promise<void> {
   const next = uffd.events().next();
   uffd.ref();
   setTimeout(() => write(2), 50).unref();
-  assert.equal(pageOf((await next).value), 2);
+  assert.equal(await pageOfNext(next), 2);
   process.exitCode = 6;
 }
 
@@ -370,7 +376,7 @@ export async function waitingIsHeld(): Promise<void> {
     await turn();
   }
   region.bytes[region.pageSize] = 1;
-  assert.equal(pageOf((await next).value as UffdEvent), 1);
+  assert.equal(await pageOfNext(next), 1);
 }
 
 export async function inWorker(): Promise<void> {
@@ -389,7 +395,7 @@ export async function heldLoop(): Promise<void> {
   testing().closeBarrier('loop-before-resolve');
   const worker = new Worker(path.join(__dirname, 'iterator-worker.js'), { workerData: { opens: true } });
   region.bytes[3 * region.pageSize] = 1;
-  assert.equal(pageOf((await next).value), 3);
+  assert.equal(await pageOfNext(next), 3);
   await once(worker, 'exit');
   await events.return!();
   assert.equal(untilSomebodySleeps(0).length, 0);

@@ -131,7 +131,9 @@ export async function failedRegister(): Promise<void> {
     const uffd = Userfaultfd.open();
     uffd.register(region, 'missing');
     assert.throws(() => uffd.register(region, 'missing'), { code: 'ERR_UFFD_BUSY' });
-    assert.throws(() => Userfaultfd.open({ userModeOnly: 'yes' as 'auto' }), { code: 'ERR_INVALID_ARG_VALUE' });
+    assert.throws(() => Userfaultfd.open({ userModeOnly: 'yes' as 'auto' }), {
+      code: 'ERR_INVALID_ARG_VALUE',
+    });
     uffd.close();
     region.close();
   });

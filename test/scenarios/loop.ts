@@ -575,6 +575,47 @@ export async function filledByTwo(): Promise<void> {
   assert.equal(region.bytes[pageSize], 88);
 }
 
+/**
+ * The loop has a fault in hand that somebody else ends; the page is armed again before the loop acts.
+ *
+ *   loop                          main thread
+ *   reads the Worker's fault
+ *                                 unprotects: the Worker goes on
+ *                                 arms again (or registers anew and arms)
+ *   ends the fault it read        (must leave the new protection alone)
+ *                                 writes: must be told
+ */
+export async function lateFault(between: string): Promise<void> {
+  withoutWatchdog();
+  const region = sharedRegion(1);
+  const uffd = Userfaultfd.open();
+  const bell = new Bell(uffd);
+  uffd.register(region, 'write-protect');
+  uffd.writeProtect(region, pages(region, 1));
+  const writer = new Toucher(region.bytes, { offset: region.pageSize });
+  testing().closeBarrier('loop-before-resolve');
+  writer.go();
+  untilAsleepInFault(writer.tid);
+  untilSomebodyWaitsAt('loop-before-resolve');
+  if (between === 'register') {
+    uffd.unregister(region);
+    writer.untilDone();
+    uffd.register(region, 'write-protect');
+  } else {
+    uffd.unprotect(region, pages(region, 1));
+    writer.untilDone();
+  }
+  uffd.writeProtect(region, pages(region, 1));
+  testing().openBarrier('loop-before-resolve');
+  // Once this is told the loop has done with the fault before it.
+  await bell.eventsSoFar();
+  assert.equal(uffd.armedPages(region), 1);
+  region.bytes[region.pageSize + 1] = 2;
+  const faults = await bell.faultsSoFar();
+  assert.deepEqual(told(faults), ['write-protect write 1']);
+  assert.equal(faults[0]!.threadId, process.pid);
+}
+
 // Other events
 
 export async function spawns(): Promise<void> {
@@ -592,9 +633,16 @@ export async function spawns(): Promise<void> {
   for (const each of flags) assert.ok(each.includes('dc'), each.join(' '));
   const before = resources();
   for (let i = 0; i < children / 4; i++) {
-    const batch = Array.from({ length: 4 }, () => spawn(process.execPath, ['--version'], { stdio: 'ignore' }));
+    const batch = Array.from({ length: 4 }, () =>
+      spawn(process.execPath, ['--version'], { stdio: 'ignore' }),
+    );
     const codes = await Promise.all(batch.map(async (child) => (await once(child, 'close')) as [number]));
-    assert.deepEqual(codes, [[0, null], [0, null], [0, null], [0, null]]);
+    assert.deepEqual(codes, [
+      [0, null],
+      [0, null],
+      [0, null],
+      [0, null],
+    ]);
   }
   owned.bytes[0] = 1;
   region.bytes[0] = 1;
@@ -777,7 +825,11 @@ async function storm(): Promise<void> {
     for (let page = 0; page < half; page++) bytes[page * pageSize] = round;
     writer.untilDone(round);
     const faults = await bell.faultsSoFar();
-    const written = new Set(faults.filter(({ reason }) => reason === 'write-protect').map(({ offset }) => Math.floor(offset / pageSize)));
+    const written = new Set(
+      faults
+        .filter(({ reason }) => reason === 'write-protect')
+        .map(({ offset }) => Math.floor(offset / pageSize)),
+    );
     assert.equal(written.size, pageCount, `round ${round}`);
     for (let page = 0; page < half; page++) assert.equal(bytes[page * pageSize], round);
   }
