@@ -43,7 +43,7 @@ interface RegionInternals {
   /** What to hold so that the memory stays. */
   readonly keepAlive: object;
   /** Announces a user; the result takes it back. Weakly held: a region keeps no tracker alive. */
-  attach(user: RegionUser): () => void;
+  readonly attach: (user: RegionUser) => () => void;
 }
 
 let internalsOf: (region: Region) => RegionInternals;

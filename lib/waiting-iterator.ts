@@ -66,13 +66,18 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
         this.#waiters.shift()!.resolve({ done: false, value });
         continue;
       }
-      if (this.#finished) break;
-      const ended = this.#source.ended();
-      if (ended === false) break;
-      this.#finish(ended === true ? undefined : ended);
+      if (!this.#hasEnded()) break;
     }
     if (this.#finished) this.#settleWaiters();
     else this.#source.waiting(this.#waiters.length > 0);
+  }
+
+  #hasEnded(): boolean {
+    if (this.#finished) return true;
+    const ended = this.#source.ended();
+    if (ended === false) return false;
+    this.#finish(ended === true ? undefined : ended);
+    return true;
   }
 
   #take(): T | undefined {
