@@ -10,6 +10,7 @@
       "native/snapshot_wrap.cc",
       "native/testing_wrap.cc",
       "native/userfaultfd_wrap.cc",
+      "native/core/arm_log.cc",
       "native/core/fault.cc",
       "native/core/fault_loop.cc",
       "native/core/fault_queue.cc",

@@ -36,7 +36,8 @@ class UserfaultfdWrap final : public Napi::ObjectWrap<UserfaultfdWrap> {
 
   std::shared_ptr<Session> session_;
   EventChannel* channel_ = nullptr;
-  // Memory stays alive while it is registered. The destructor releases the session before this goes.
+  // Memory stays alive while it is registered. The destructor releases the session before this
+  // goes.
   std::map<uint32_t, Napi::ObjectReference> kept_alive_;
 };
 

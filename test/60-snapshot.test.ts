@@ -131,7 +131,7 @@ test('it restores two small views in one page, each its own bytes', () => {
 test('it holds several memories together', () => {
   const region = Region.allocate({ bytes: 8 * PAGE });
   const wasm = new WebAssembly.Memory({ initial: 1 });
-  const view = Buffer.alloc(10 * PAGE).subarray(99, 5 * PAGE);
+  const view = Buffer.alloc(10 * PAGE).subarray(PAGE + 99, 6 * PAGE);
   const all = [region.bytes, new Uint8Array(wasm.buffer), view];
   for (const [i, bytes] of all.entries()) scribble(bytes, i);
   const before = all.map(copyOf);

@@ -101,14 +101,17 @@ bool FaultLoop::ReadBatch() noexcept {
   if (fault_count_ + kReadAtOnce > kBatch) HandBackDeferred();
   size_t read_now = 0;
   while (fault_count_ + kReadAtOnce <= kBatch) {
+    const uint64_t stamp = arm_log_->Now();
     const Result<size_t> count = uffd_->Read(messages, kReadAtOnce);
     if (!count) {
       Fail(count.Error().error);
       return false;
     }
     for (size_t i = 0; i < count.Value(); i++) {
-      const Event event = DecodeEvent(messages[i]);
+      Event event = DecodeEvent(messages[i]);
       if (event.type == EventType::kPageFault) {
+        event.stamp = stamp;
+        if (const auto known = table_->Find(event.address)) Place(*known, &event);
         faults_[fault_count_++] = event;
       } else {
         Observe(event);
@@ -146,15 +149,16 @@ void FaultLoop::ServeBatch() noexcept {
   const size_t count = fault_count_;
   size_t kept = 0;
   for (size_t i = 0; i < count; i++) {
-    Event fault = faults_[i];
+    const Event fault = faults_[i];
     if (SeenInBatch(i)) continue;
-    const Outcome outcome = Serve(&fault);
-    if (outcome == Outcome::kDeferred) {
-      faults_[kept++] = fault;
-    } else if (outcome == Outcome::kResolved) {
-      queue_->Push(fault);
-      notifier_->Poke();
+    Outcome outcome;
+    {
+      const std::lock_guard<std::mutex> resolving(arm_log_->Mutex());
+      outcome = Serve(fault);
+      if (outcome == Outcome::kResolved) queue_->Push(fault);
     }
+    if (outcome == Outcome::kDeferred) faults_[kept++] = fault;
+    if (outcome == Outcome::kResolved) notifier_->Poke();
   }
   fault_count_ = kept;
   deferred_count_ = kept;
@@ -175,17 +179,19 @@ bool FaultLoop::SeenInBatch(size_t index) const noexcept {
   return false;
 }
 
-Outcome FaultLoop::Serve(Event* fault) noexcept {
-  const Range page = PageOf(fault->address);
-  const auto registration = table_->Find(fault->address);
-  if (!registration) {
+Outcome FaultLoop::Serve(const Event& fault) noexcept {
+  const Range page = PageOf(fault.address);
+  const auto registration = table_->Find(fault.address);
+  const bool stale =
+      !registration || registration->id != fault.registration ||
+      (fault.reason == FaultReason::kWriteProtect && arm_log_->ArmedSince(fault.stamp, page));
+  if (stale) {
     static_cast<void>(uffd_->Wake(page).Ok());
     return Outcome::kDiscarded;
   }
-  Place(*registration, fault);
   const int injected = UFFD_INJECTED_ERROR();
   if (injected != 0) return OutcomeOf(injected, page);
-  if (fault->reason == FaultReason::kMissing) return ResolveMissing(page, *registration);
+  if (fault.reason == FaultReason::kMissing) return ResolveMissing(page, *registration);
   const Status done = uffd_->WriteProtect(page, 0);
   return done ? Outcome::kResolved : OutcomeOf(done.Error().error, page);
 }

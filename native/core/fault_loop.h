@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <mutex>
 
+#include "core/arm_log.h"
 #include "core/fault.h"
 #include "core/fault_queue.h"
 #include "core/file_descriptor.h"
@@ -25,8 +26,8 @@ enum class Outcome : uint8_t {
   kResolved,        // this loop ended it
   kAlreadyPresent,  // somebody else did; the thread was woken
   kDeferred,        // the mapping is changing: read its event first, then try again
-  kDiscarded,       // the range is no longer registered; the thread was woken
-  kFailed,          // the descriptor is unusable
+  kDiscarded,  // unregistered or armed anew since; the thread was woken and faults again if it must
+  kFailed,     // the descriptor is unusable
 };
 
 // Called by the loop when the reader has something to look at. Must not block or allocate.
@@ -38,9 +39,9 @@ class Notifier {
 
 class FaultLoop {
  public:
-  FaultLoop(Userfaultfd* uffd, const RegistrationTable* table, FaultQueue* queue,
+  FaultLoop(Userfaultfd* uffd, const RegistrationTable* table, ArmLog* arm_log, FaultQueue* queue,
             Notifier* notifier) noexcept
-      : uffd_(uffd), table_(table), queue_(queue), notifier_(notifier) {}
+      : uffd_(uffd), table_(table), arm_log_(arm_log), queue_(queue), notifier_(notifier) {}
   FaultLoop(const FaultLoop&) = delete;
   FaultLoop& operator=(const FaultLoop&) = delete;
 
@@ -66,7 +67,7 @@ class FaultLoop {
   void HandBackDeferred() noexcept;
   void ServeBatch() noexcept;
   void Observe(Event event) noexcept;
-  Outcome Serve(Event* fault) noexcept;
+  Outcome Serve(const Event& fault) noexcept;
   Outcome ResolveMissing(Range page, const RegistrationView& registration) noexcept;
   Outcome OutcomeOf(int error, Range page) noexcept;
   bool SeenInBatch(size_t index) const noexcept;
@@ -74,6 +75,7 @@ class FaultLoop {
 
   Userfaultfd* const uffd_;
   const RegistrationTable* const table_;
+  ArmLog* const arm_log_;
   FaultQueue* const queue_;
   Notifier* const notifier_;
 

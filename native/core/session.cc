@@ -71,7 +71,7 @@ Session::Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* 
     : uffd_(std::move(uffd)),
       queue_(std::move(queue)),
       notifier_(notifier),
-      loop_(std::make_unique<FaultLoop>(&uffd_, &table_, queue_.get(), notifier)) {}
+      loop_(std::make_unique<FaultLoop>(&uffd_, &table_, &arm_log_, queue_.get(), notifier)) {}
 
 Session::~Session() { Release(); }
 
@@ -98,6 +98,8 @@ Status Session::Unregister(uint32_t id) noexcept {
   const Status unregistered = uffd_.Unregister(registration->range);
   static_cast<void>(uffd_.Wake(registration->range).Ok());
   table_.Remove(id);
+  // A fault of it that was just resolved is recorded by now: the caller may ask for queued events.
+  const std::lock_guard<std::mutex> recorded(arm_log_.Mutex());
   return unregistered;
 }
 
@@ -105,18 +107,28 @@ Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WRITEPROTECT)"};
+  const bool arming = (mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0;
   for (int retry = 0;; retry++) {
-    const Status done = uffd_.WriteProtect(range, mode);
+    const Status done = arming ? Arm(range) : uffd_.WriteProtect(range, mode);
     if (done) return done;
     if (done.Error().error == EAGAIN && retry < kChangingRetries) {
       sched_yield();
       continue;
     }
-    if ((mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0) {
-      static_cast<void>(uffd_.WriteProtect(range, 0).Ok());
-    }
+    if (arming) static_cast<void>(uffd_.WriteProtect(range, 0).Ok());
     return done;
   }
+}
+
+Status Session::Arm(Range range) noexcept {
+  const std::lock_guard<std::mutex> arming(arm_log_.Mutex());
+  arm_log_.Note(range);
+  return uffd_.WriteProtect(range, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
+void Session::NoteArmed(Range range) noexcept {
+  const std::lock_guard<std::mutex> arming(arm_log_.Mutex());
+  arm_log_.Note(range);
 }
 
 Status Session::Wake(Range range) noexcept {
@@ -143,10 +155,16 @@ Partial Session::Fill(Range range, Step step) noexcept {
 }
 
 Partial Session::Copy(Range destination, const void* source, uint64_t mode) noexcept {
-  return Fill(destination, [&](Range rest) {
+  // Noted before and after, and not locked between: reading the source may raise a fault of our
+  // own.
+  const bool arming = (mode & UFFDIO_COPY_MODE_WP) != 0;
+  if (arming) NoteArmed(destination);
+  const Partial copied = Fill(destination, [&](Range rest) {
     const auto* from = static_cast<const uint8_t*>(source) + (rest.start - destination.start);
     return uffd_.Copy(rest, from, mode);
   });
+  if (arming) NoteArmed(destination);
+  return copied;
 }
 
 Partial Session::Zeropage(Range range, uint64_t mode) noexcept {

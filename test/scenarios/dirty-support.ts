@@ -97,7 +97,7 @@ export const KINDS: readonly Kind[] = [
     name: 'Buffer view',
     exact: false,
     make(pages) {
-      const memory = Buffer.alloc((pages + 4) * PAGE).subarray(1000, 1000 + pages * PAGE + 777);
+      const memory = Buffer.alloc((pages + 4) * PAGE).subarray(PAGE + 1000, PAGE + 1000 + pages * PAGE + 777);
       return { memory, bytes: memory };
     },
   },
@@ -116,9 +116,19 @@ export function pageCountOf(bytes: Uint8Array): number {
   return Math.ceil((binding().addressInPage(bytes) + bytes.byteLength) / PAGE);
 }
 
+/** Without the first and the last page where others may write them too. */
+export function ownPages(kind: Kind, pages: number[], bytes: Uint8Array): number[] {
+  return kind.exact ? pages : pages.filter((page) => page > 0 && page < pageCountOf(bytes) - 1);
+}
+
 /** The offset of the first byte of page `page` that belongs to the memory. */
 export function offsetOf(page: number, bytes: Uint8Array): number {
   return Math.max(0, page * PAGE - binding().addressInPage(bytes));
+}
+
+/** The offset of the last byte of page `page` that belongs to the memory. */
+export function lastByteOf(page: number, bytes: Uint8Array): number {
+  return Math.min(bytes.byteLength, (page + 1) * PAGE - binding().addressInPage(bytes)) - 1;
 }
 
 /** Stores one byte into the page. */
