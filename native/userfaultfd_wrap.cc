@@ -50,9 +50,11 @@ Napi::Value UserfaultfdWrap::Open(const Napi::CallbackInfo& info) {
   request.optional_features = FeaturesArgument(info[1]);
   request.user_mode = static_cast<UserMode>(info[2].As<Napi::Number>().Int32Value());
   channel_ = EventChannel::Open(env, info[3].As<Napi::Function>(), [this] {
-    if (UFFD_NET_ENABLED("cleanup") && session_) session_->Release();
     channel_ = nullptr;
-    return session_ && session_->Leaked();
+    if (!session_) return false;
+    if (!UFFD_NET_ENABLED("cleanup")) return true;
+    session_->Release();
+    return session_->Leaked();
   });
   Session::Opened opened = Session::Open(request, channel_);
   Napi::Object result = Napi::Object::New(env);
