@@ -1,7 +1,10 @@
 #include "testing_wrap.h"
 
+#include <sys/mman.h>
+
 #include <string>
 
+#include "convert.h"
 #include "core/test_barrier.h"
 #include "core/test_seccomp.h"
 
@@ -25,6 +28,10 @@ Napi::Value Refuse(const Napi::CallbackInfo& info) {
   const int error = testing::RefuseUserfaultfd(info[0].As<Napi::Number>().Int32Value());
   return Napi::Number::New(info.Env(), error);
 }
+void InheritOnFork(const Napi::CallbackInfo& info) {
+  const Range range = ViewRange(info[0]);
+  madvise(reinterpret_cast<void*>(range.start), range.Length(), MADV_DOFORK);
+}
 Napi::Value Waiting(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
 }
@@ -39,6 +46,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("disableNet", Napi::Function::New<Disable>(env, "disableNet"));
   hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));
   hooks.Set("refuseUserfaultfd", Napi::Function::New<Refuse>(env, "refuseUserfaultfd"));
+  hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   exports.Set("testing", hooks);
 }
 

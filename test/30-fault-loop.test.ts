@@ -94,6 +94,10 @@ describe('other events', () => {
   it(
     'do not keep child_process waiting: 100 spawns with EVENT_FORK and nobody reading, armed memory stays behind (D3, B3)',
     'spawns',
+  );
+  it(
+    "reads the event that each of 100 forks waits for, and closes the child's userfaultfd (D3)",
+    'spawnsWithEvents',
     { timeoutMs: 60_000 },
   );
   it('tell of discarded pages with EVENT_REMOVE', 'discarded');

@@ -649,6 +649,28 @@ export async function spawns(): Promise<void> {
   assert.equal(resources().descriptorsInUse, before.descriptorsInUse);
 }
 
+/** The kernel raises a fork event only for memory that children inherit, and fork waits for its reader. */
+export async function spawnsWithEvents(): Promise<void> {
+  const children = 100;
+  const owned = allocate();
+  testing().inheritOnFork(owned.bytes);
+  const uffd = Userfaultfd.open({ features: ['EVENT_FORK'] });
+  uffd.register(owned, 'write-protect');
+  const before = resources();
+  for (let i = 0; i < children; i++) {
+    const child = spawn(process.execPath, ['--version'], { stdio: 'ignore' });
+    assert.deepEqual(await once(child, 'close'), [0, null]);
+  }
+  // Each child's userfaultfd was closed although nobody read the events.
+  assert.equal(resources().descriptorsInUse, before.descriptorsInUse);
+  let forks = 0;
+  for await (const event of uffd) {
+    assert.equal(event.type, 'fork');
+    if (++forks === children) break;
+  }
+  assert.equal(forks, children);
+}
+
 export async function discarded(): Promise<void> {
   const region = allocate();
   region.bytes.fill(9);

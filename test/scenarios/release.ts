@@ -189,7 +189,8 @@ export function writersMeetRelease(how: string): void {
 /** Forks in one thread while descriptors with EVENT_FORK close in another (A4). */
 export async function forksMeetClose(): Promise<void> {
   withoutWatchdog();
-  const region = sharedRegion(1);
+  const region = Region.allocate({ bytes: 16 * 4096 });
+  testing().inheritOnFork(region.bytes);
   const control = new Int32Array(new SharedArrayBuffer(12));
   const forker = startWorker({ role: 'forker', control });
   let closed = 0;
