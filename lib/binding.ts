@@ -56,6 +56,8 @@ export interface NativeDirtyTracker {
   /** `[offset, length, …]` in bytes. */
   collect(view: Uint8Array): Float64Array | NativeFailure;
   peek(view: Uint8Array): Float64Array | NativeFailure;
+  /** The next collect reports these `[offset, length, …]`, as collect returned them. */
+  markDirty(ranges: Float64Array): void;
   close(): void;
 }
 

@@ -79,12 +79,12 @@ export class DirtyTracker implements Disposable {
 
   /** Pages written since the last `collect()` (or the start), which are re-armed in the same step. */
   collect(): DirtyPages {
-    return this.#read((native, view) => native.collect(view));
+    return this.#read('collect');
   }
 
   /** The same pages without re-arming: the next `collect()` reports them again. */
   peek(): DirtyPages {
-    return this.#read((native, view) => native.peek(view));
+    return this.#read('peek');
   }
 
   /**
@@ -177,18 +177,25 @@ export class DirtyTracker implements Disposable {
     if (this.#closed) throw closedError('tracker');
   }
 
-  #read(
-    read: (native: NativeDirtyTracker, view: Uint8Array) => ReturnType<NativeDirtyTracker['collect']>,
-  ): DirtyPages {
+  #read(how: 'collect' | 'peek'): DirtyPages {
     this.#checkOpen();
     // All views first: a memory that is gone must not cost the others what they would report.
     const views = this.#tracked.map(({ region }) => region.bytes);
-    const sets = this.#tracked.map(({ native }, i): PageSet => {
-      const ranges = read(native, views[i]!);
-      if (isFailure(ranges)) throw systemError(ranges);
-      return { ranges, lead: binding().addressInPage(views[i]!) };
-    });
+    const sets: PageSet[] = [];
+    for (const [i, { native }] of this.#tracked.entries()) {
+      const ranges = native[how](views[i]!);
+      if (isFailure(ranges)) {
+        if (how === 'collect') this.#putBack(sets);
+        throw systemError(ranges);
+      }
+      sets.push({ ranges, lead: binding().addressInPage(views[i]!) });
+    }
     return new DirtyPages(CONSTRUCT, binding().pageSize, sets);
+  }
+
+  /** What was taken from the kernel and cannot be handed over is in the next collect. */
+  #putBack(sets: readonly PageSet[]): void {
+    for (const [i, { ranges }] of sets.entries()) this.#tracked[i]!.native.markDirty(ranges);
   }
 }
 

@@ -25,7 +25,7 @@ export interface RestoreStats {
   pages: number;
   /** Bytes of those pages. */
   bytes: number;
-  /** Pages another thread wrote during the restore and that differ again; 0 when nobody did. */
+  /** Pages another thread wrote during the restore and that differ now; 0 when nobody did. */
   different: number;
 }
 

@@ -21,10 +21,11 @@ Napi::Value WhyUnavailable(const Napi::CallbackInfo& info) {
 
 Napi::Function DirtyTrackerWrap::Define(Napi::Env env) {
   using Wrap = DirtyTrackerWrap;
-  Napi::Function constructor =
-      DefineClass(env, "DirtyTracker",
-                  {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Collect>("collect"),
-                   InstanceMethod<&Wrap::Peek>("peek"), InstanceMethod<&Wrap::Close>("close")});
+  Napi::Function constructor = DefineClass(
+      env, "DirtyTracker",
+      {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Collect>("collect"),
+       InstanceMethod<&Wrap::Peek>("peek"), InstanceMethod<&Wrap::MarkDirty>("markDirty"),
+       InstanceMethod<&Wrap::Close>("close")});
   constructor.Set("whyUnavailable", Napi::Function::New<WhyUnavailable>(env, "whyUnavailable"));
   return constructor;
 }
@@ -65,6 +66,15 @@ Napi::Value DirtyTrackerWrap::Read(const Napi::CallbackInfo& info,
   const Status done = (tracker_.get()->*read)(&dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
   return OffsetsArray(info.Env(), &dirty, now);
+}
+
+void DirtyTrackerWrap::MarkDirty(const Napi::CallbackInfo& info) {
+  const auto offsets = info[0].As<Napi::Float64Array>();
+  for (size_t i = 0; i + 1 < offsets.ElementLength(); i += 2) {
+    const uint64_t start = bytes_.start + static_cast<uint64_t>(offsets[i]);
+    const uint64_t end = start + static_cast<uint64_t>(offsets[i + 1]);
+    tracker_->MarkDirty(Range{start, end}.RoundOutward(PageSize()));
+  }
 }
 
 void DirtyTrackerWrap::Close(const Napi::CallbackInfo& /*info*/) {

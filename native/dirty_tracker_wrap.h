@@ -22,6 +22,7 @@ class DirtyTrackerWrap final : public Napi::ObjectWrap<DirtyTrackerWrap> {
   Napi::Value Peek(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info,
                    Status (DirtyTracker::*read)(RangeSet* dirty) noexcept);
+  void MarkDirty(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   // Declared before the tracker: the memory must live until the tracker has let go of it.

@@ -117,7 +117,9 @@ Status WpAsyncDomain::Follow(WpAsyncTracker* tracker, Range pages) noexcept {
   }
   for (const Range& part : added.Ranges()) {
     const Status covered = Cover(part);
-    if (!covered) return covered;
+    if (covered) continue;
+    Uncover(added);
+    return covered;
   }
   DisconnectPeers(tracker);
   tracker->pages_ = pages;

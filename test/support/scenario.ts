@@ -32,12 +32,22 @@ export interface ScenarioResult {
 const NOBODY = 65_534;
 
 /** `file` is a module of test/scenarios, `name` a function it exports. */
-export async function runScenario(file: string, name: string, options: ScenarioOptions = {}): Promise<ScenarioResult> {
+export async function runScenario(
+  file: string,
+  name: string,
+  options: ScenarioOptions = {},
+): Promise<ScenarioResult> {
   const runner = path.join(__dirname, 'run-scenario.js');
   const started = performance.now();
   const child = spawn(
     process.execPath,
-    [...(options.nodeArgs ?? []), runner, path.join(__dirname, '..', 'scenarios', `${file}.js`), name, ...(options.args ?? [])],
+    [
+      ...(options.nodeArgs ?? []),
+      runner,
+      path.join(__dirname, '..', 'scenarios', `${file}.js`),
+      name,
+      ...(options.args ?? []),
+    ],
     {
       env: { ...process.env, NODE_OPTIONS: '', ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -58,7 +68,9 @@ export async function runScenario(file: string, name: string, options: ScenarioO
     const timer = setTimeout(() => {
       const where = waitChannels(child.pid!);
       process.kill(child.pid!, 'SIGKILL');
-      reject(new Error(`HANG: ${file}/${name} was killed after ${timeoutMs} ms\n${where}\n${stdout}${stderr}`));
+      reject(
+        new Error(`HANG: ${file}/${name} was killed after ${timeoutMs} ms\n${where}\n${stdout}${stderr}`),
+      );
     }, timeoutMs);
     child.on('error', reject);
     child.on('close', (code, signal) => {
@@ -70,7 +82,11 @@ export async function runScenario(file: string, name: string, options: ScenarioO
 }
 
 /** Runs a scenario that must end by itself with code 0. */
-export async function passScenario(file: string, name: string, options: ScenarioOptions = {}): Promise<ScenarioResult> {
+export async function passScenario(
+  file: string,
+  name: string,
+  options: ScenarioOptions = {},
+): Promise<ScenarioResult> {
   const result = await runScenario(file, name, options);
   assert.equal(
     result.code,
@@ -91,7 +107,10 @@ function waitChannels(pid: number): string {
   };
   try {
     return readdirSync(`/proc/${pid}/task`)
-      .map((tid) => `  thread ${tid} ${read(`/proc/${pid}/task/${tid}/comm`)}: ${read(`/proc/${pid}/task/${tid}/wchan`)}`)
+      .map(
+        (tid) =>
+          `  thread ${tid} ${read(`/proc/${pid}/task/${tid}/comm`)}: ${read(`/proc/${pid}/task/${tid}/wchan`)}`,
+      )
       .join('\n');
   } catch {
     return '  (the process is gone)';
