@@ -2,9 +2,9 @@
 
 import { Snapshot, type RestoreStats } from '../../lib/index.js';
 
-const { take } = Snapshot;
+const take = Snapshot.take.bind(Snapshot);
 Snapshot.take = (memory, options) => {
-  const snapshot = take.call(Snapshot, memory, options);
+  const snapshot = take(memory, options);
   const restore = snapshot.restore.bind(snapshot);
   snapshot.restore = (): RestoreStats => {
     const stats = restore();
