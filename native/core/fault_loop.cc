@@ -146,19 +146,21 @@ void FaultLoop::Observe(Event event) noexcept {
 
 void FaultLoop::ServeBatch() noexcept {
   UFFD_BARRIER("loop-before-resolve", &stopping_);
-  const size_t count = fault_count_;
-  size_t kept = 0;
-  for (size_t i = 0; i < count; i++) {
-    const Event fault = faults_[i];
+  std::array<bool, kBatch> deferred{};
+  for (size_t i = 0; i < fault_count_; i++) {
     if (SeenInBatch(i)) continue;
     Outcome outcome;
     {
       const std::lock_guard<std::mutex> resolving(arm_log_->Mutex());
-      outcome = Serve(fault);
-      if (outcome == Outcome::kResolved) queue_->Push(fault);
+      outcome = Serve(faults_[i]);
+      if (outcome == Outcome::kResolved) queue_->Push(faults_[i]);
     }
-    if (outcome == Outcome::kDeferred) faults_[kept++] = fault;
     if (outcome == Outcome::kResolved) notifier_->Poke();
+    deferred[i] = outcome == Outcome::kDeferred;
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < fault_count_; i++) {
+    if (deferred[i]) faults_[kept++] = faults_[i];
   }
   fault_count_ = kept;
   deferred_count_ = kept;

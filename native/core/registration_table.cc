@@ -33,6 +33,11 @@ void RegistrationTable::Remove(uint32_t id) {
   Publish(std::move(next));
 }
 
+void RegistrationTable::Clear() {
+  const std::lock_guard<std::mutex> writing(writers_);
+  Publish(std::make_shared<Entries>());
+}
+
 void RegistrationTable::Publish(std::shared_ptr<const Entries> next) {
   {
     const std::lock_guard<std::mutex> swapping(lookup_);

@@ -33,6 +33,7 @@ class RegistrationTable {
   // 0 when the range overlaps another one.
   uint32_t Add(Range range, uint64_t mode, std::shared_ptr<Mapping> memory);
   void Remove(uint32_t id);
+  void Clear();
   std::optional<RegistrationView> Find(uint64_t address) const noexcept;
   std::optional<RegistrationView> FindById(uint32_t id) const noexcept;
   std::vector<RegistrationView> All() const;

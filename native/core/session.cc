@@ -205,6 +205,7 @@ void Session::Release() noexcept {
     return;
   }
   uffd_.Close();
+  table_.Clear();
 }
 
 // Something may still use the parts of this session: never freeing them is the only safe thing
