@@ -401,6 +401,20 @@ function assertAddonMissing({ found, used }: UsedAll): void {
   assert.ok(found.engines.length > 0 && found.engines.every((each) => !each.works));
 }
 
+test('it requires at run time only what its users install with it', () => {
+  const { dependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  const required = sources(path.join('dist', 'lib'), '.js').flatMap((file) =>
+    [...readFileSync(path.join(root, file), 'utf8').matchAll(/require\("([^".][^"]*)"\)/g)].map(
+      ([, name]) => name!,
+    ),
+  );
+  const packages = new Set(required.filter((name) => !name.startsWith('node:')));
+  assert.ok(packages.size > 0);
+  for (const name of packages) assert.ok(name in dependencies, `${name} is not a dependency`);
+});
+
 test('it says how to build the addon when the file is missing (ERR_UFFD_ADDON_MISSING)', () => {
   const copy = packageWithoutAddon('without-addon');
   const text = `const whole = require(${JSON.stringify(copy)}); ${USE_ALL}`;
