@@ -10,7 +10,7 @@
       "native/snapshot_wrap.cc",
       "native/testing_wrap.cc",
       "native/userfaultfd_wrap.cc",
-      "native/core/arm_log.cc",
+      "native/core/wake_log.cc",
       "native/core/fault.cc",
       "native/core/fault_loop.cc",
       "native/core/fault_queue.cc",
@@ -30,7 +30,7 @@
       "native/core/wp_async_tracker.cc"
     ],
     "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
-    "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS"],
+    "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
     "cflags": ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fvisibility=hidden"],
     "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
     "cflags_cc": ["-std=gnu++20", "-fexceptions"]

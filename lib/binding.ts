@@ -65,7 +65,7 @@ export interface NativeSnapshot {
   take(views: Uint8Array[], keepAlive: object): NativeFailure | undefined;
   restore(views: Uint8Array[]): { pages: number; bytes: number; different: number } | NativeFailure;
   diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
-  read(memory: number, offset: number, length: number): Uint8Array;
+  read(memory: number, offset: number, length: number): Uint8Array | NativeFailure;
   close(): void;
 }
 
@@ -113,6 +113,9 @@ export function isFailure(result: unknown): result is NativeFailure {
   return typeof result === 'object' && result !== null && 'errno' in result && 'syscall' in result;
 }
 
+/** One listener a process, however often this module is loaded (test runners load it many times). */
+const EXIT_LISTENER = Symbol.for('userfaultfd.exitListener');
+
 let loaded: NativeBinding | undefined;
 
 /** Loads the addon when it is first needed: importing the package never throws, on any platform. */
@@ -133,14 +136,31 @@ function load(): NativeBinding {
   try {
     native = loadBindings(name) as NativeBinding;
   } catch (cause) {
-    throw new UffdError(
-      `The native addon ${name}.node could not be loaded. Build it with "npm rebuild userfaultfd" (in this package's own checkout: "npm run build"); that needs g++, make and python3`,
-      { code: 'ERR_UFFD_ADDON_MISSING', hint: 'npm rebuild userfaultfd' },
-      { cause },
-    );
+    throw addonError(name, cause);
   }
   // process.exit() in the main thread runs no native clean-up hook, and it waits for Workers that may
   // sleep in a fault; a listener does run (test 40, A1).
-  if (isMainThread) process.on('exit', () => native.releaseAll());
+  if (isMainThread && !(EXIT_LISTENER in process)) {
+    const releaseAll = (): void => native.releaseAll();
+    Object.defineProperty(process, EXIT_LISTENER, { value: releaseAll });
+    process.on('exit', releaseAll);
+  }
   return native;
+}
+
+function addonError(name: string, cause: unknown): UffdError {
+  // `bindings` lists where it looked when it found no file; anything else is why a file did not load.
+  const missing = typeof cause === 'object' && cause !== null && 'tries' in cause;
+  const how =
+    'Build it with "npm rebuild userfaultfd" (in this package\'s own checkout: "npm run build"); that needs g++, make and python3';
+  const why = missing ? 'is not there' : `could not be loaded: ${(cause as Error).message}`;
+  const descriptors = /too many open files/i.test(why);
+  return new UffdError(
+    `The native addon ${name}.node ${why}. ${descriptors ? 'Close some files or raise "ulimit -n"' : how}`,
+    {
+      code: descriptors ? 'EMFILE' : 'ERR_UFFD_ADDON_MISSING',
+      hint: descriptors ? 'ulimit -n' : 'npm rebuild userfaultfd',
+    },
+    { cause },
+  );
 }

@@ -1,7 +1,7 @@
 // Which pages of a memory were written since the last look.
 
 import { inspect } from 'node:util';
-import { binding, isFailure, type NativeDirtyTracker } from './binding.js';
+import { binding, isFailure, type NativeDirtyTracker, type NativeFailure } from './binding.js';
 import { DirtyPages, type PageSet } from './dirty-pages.js';
 import {
   busyError,
@@ -70,11 +70,11 @@ export class DirtyTracker implements Disposable {
     checkAsyncTracking();
     try {
       for (const region of regions) this.#tracked.push(this.#track(region));
+      this.exact = regions.every((region) => isPageExact(region));
     } catch (error) {
       this.close();
       throw error;
     }
-    this.exact = regions.every((region) => isPageExact(region));
   }
 
   /** Pages written since the last `collect()` (or the start), which are re-armed in the same step. */
@@ -162,7 +162,7 @@ export class DirtyTracker implements Disposable {
     const native = new (binding().DirtyTracker)();
     const failure = native.open(region.bytes, keepAlive);
     if (failure !== undefined) {
-      throw errnoName(failure.errno) === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
+      throw trackingError(failure);
     }
     return { region, native, leaveRegion: attach(this.#user) };
   }
@@ -186,7 +186,7 @@ export class DirtyTracker implements Disposable {
       const ranges = native[how](views[i]!);
       if (isFailure(ranges)) {
         if (how === 'collect') this.#putBack(sets);
-        throw systemError(ranges);
+        throw trackingError(ranges);
       }
       sets.push({ ranges, lead: binding().addressInPage(views[i]!) });
     }
@@ -216,4 +216,9 @@ function isPageExact(region: Region): boolean {
   if (region.kind !== 'foreign') return true;
   const { bytes, pageSize } = region;
   return binding().addressInPage(bytes) === 0 && bytes.byteLength % pageSize === 0;
+}
+
+function trackingError(failure: NativeFailure): Error {
+  if (errnoName(failure.errno) === 'EBUSY') return rangeHasOwner(failure);
+  return errnoName(failure.errno) === 'ESHUTDOWN' ? closedError('tracker') : systemError(failure);
 }

@@ -240,10 +240,32 @@ export class Region implements Disposable {
   }
 }
 
-/** A real one: what merely has the prototype throws when its buffer is read. */
+// The intrinsic getters: a subclass or an own property may say anything, and run code in between.
+function intrinsic(prototype: object, name: string): (object: object) => unknown {
+  return (object) => Reflect.get(prototype, name, object);
+}
+const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
+// Node.js without a JIT has no WebAssembly.
+const memoryBuffer =
+  typeof WebAssembly === 'undefined' ? () => undefined : intrinsic(WebAssembly.Memory.prototype, 'buffer');
+const arrayBufferLength = intrinsic(ArrayBuffer.prototype, 'byteLength');
+const sharedBufferLength = intrinsic(SharedArrayBuffer.prototype, 'byteLength');
+const typedArray = {
+  buffer: intrinsic(TypedArrayPrototype, 'buffer'),
+  offset: intrinsic(TypedArrayPrototype, 'byteOffset'),
+  length: intrinsic(TypedArrayPrototype, 'byteLength'),
+};
+const dataView = {
+  buffer: intrinsic(DataView.prototype, 'buffer'),
+  offset: intrinsic(DataView.prototype, 'byteOffset'),
+  length: intrinsic(DataView.prototype, 'byteLength'),
+};
+
+/** A real one, of whatever realm: what merely has the prototype has no buffer. */
 function isWasmMemory(value: unknown): value is WasmMemory {
+  if (typeof value !== 'object' || value === null) return false;
   try {
-    return value instanceof WebAssembly.Memory && types.isAnyArrayBuffer(value.buffer);
+    return types.isAnyArrayBuffer(memoryBuffer(value));
   } catch {
     return false;
   }
@@ -257,19 +279,22 @@ function isMemorySource(value: unknown): value is MemorySource {
 function extentOf(
   source: MemorySource,
 ): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
-  if (isWasmMemory(source)) return [source.buffer, 0, source.buffer.byteLength];
-  const view = ArrayBuffer.isView(source) ? source : undefined;
-  const buffer = view === undefined ? (source as ArrayBuffer | SharedArrayBuffer) : view.buffer;
-  if (isDetached(buffer) || (view !== undefined && isOutOfBounds(view))) throw detachedError();
-  return view === undefined ? [buffer, 0, buffer.byteLength] : [buffer, view.byteOffset, view.byteLength];
+  if (ArrayBuffer.isView(source)) {
+    const get = types.isDataView(source) ? dataView : typedArray;
+    const buffer = get.buffer(source) as ArrayBuffer | SharedArrayBuffer;
+    if (isDetached(buffer) || isOutOfBounds(source)) throw detachedError();
+    return [buffer, get.offset(source) as number, get.length(source) as number];
+  }
+  const buffer = isWasmMemory(source) ? (memoryBuffer(source) as ArrayBuffer | SharedArrayBuffer) : source;
+  if (isDetached(buffer)) throw detachedError();
+  const length = types.isSharedArrayBuffer(buffer) ? sharedBufferLength(buffer) : arrayBufferLength(buffer);
+  return [buffer, 0, length as number];
 }
 
 /** @internal */
 export function isDetached(buffer: ArrayBuffer | SharedArrayBuffer): boolean {
   if (types.isSharedArrayBuffer(buffer)) return false;
-  const { detached } = buffer as ArrayBuffer & { detached?: boolean };
-  if (detached !== undefined) return detached;
-  // Node 20 has no `detached`; only a detached buffer refuses to be viewed.
+  // Told by what every Node.js has: only a detached buffer refuses to be viewed.
   try {
     new Uint8Array(buffer);
     return false;
@@ -281,7 +306,7 @@ export function isDetached(buffer: ArrayBuffer | SharedArrayBuffer): boolean {
 /** A view of a resizable buffer that shrank below it: its length reads as 0, or throws. */
 function isOutOfBounds(view: ArrayBufferView): boolean {
   try {
-    if (view instanceof DataView) return view.byteLength < 0;
+    if (types.isDataView(view)) return (dataView.length(view) as number) < 0;
     // Validates the view without reading its memory, which could fault.
     Uint8Array.prototype.keys.call(view as Uint8Array);
     return false;

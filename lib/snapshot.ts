@@ -125,7 +125,9 @@ export class Snapshot implements Disposable {
       length === undefined ? { offset } : { offset, length },
       this.byteLengths[memory]!,
     );
-    return this.#native.read(memory, range.offset, range.length);
+    const bytes = this.#native.read(memory, range.offset, range.length);
+    if (isFailure(bytes)) throw snapshotError(bytes);
+    return bytes;
   }
 
   /** Frees the copy and stops tracking. Closing twice is fine. */
@@ -167,5 +169,6 @@ function snapshotError(failure: NativeFailure): UffdError {
       hint: 'Grow it to its old size, then restore.',
     });
   }
+  if (code === 'ESHUTDOWN') return closedError('snapshot');
   return code === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
 }

@@ -58,7 +58,7 @@ export function checkOptions(
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidType(name, 'an object', value);
   }
-  for (const key of Object.keys(value)) {
+  for (const key in value) {
     if (!known.includes(key)) {
       throw invalidValue(name, `has no property "${key}"; known: ${known.join(', ')}`, value);
     }

@@ -52,6 +52,7 @@ Napi::Value DirtyTrackerWrap::Peek(const Napi::CallbackInfo& info) {
 
 Napi::Value DirtyTrackerWrap::Read(const Napi::CallbackInfo& info,
                                    Status (DirtyTracker::*read)(RangeSet* dirty) noexcept) {
+  if (!tracker_) return FailureObject(info.Env(), {kClosedErrno, "ioctl(PAGEMAP_SCAN)"});
   const Range now = ViewRange(info[0]);
   if (now.start != bytes_.start || now.end != bytes_.end) {
     const Status followed = tracker_->Follow(now.RoundOutward(PageSize()));
@@ -69,6 +70,7 @@ Napi::Value DirtyTrackerWrap::Read(const Napi::CallbackInfo& info,
 }
 
 void DirtyTrackerWrap::MarkDirty(const Napi::CallbackInfo& info) {
+  if (!tracker_) return;
   const auto offsets = info[0].As<Napi::Float64Array>();
   for (size_t i = 0; i + 1 < offsets.ElementLength(); i += 2) {
     const uint64_t start = bytes_.start + static_cast<uint64_t>(offsets[i]);

@@ -21,6 +21,11 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
       env, memory->Data(), memory->Bytes(),
       [](Napi::Env /*env*/, void* /*data*/, MappingRef* held) { delete held; },
       new MappingRef(memory));
+  // And the object itself, which outlives its detached bytes: see Detach.
+  napi_add_finalizer(
+      env, buffer, new MappingRef(memory),
+      [](napi_env /*env*/, void* held, void* /*hint*/) { delete static_cast<MappingRef*>(held); },
+      nullptr, nullptr);
   Napi::Object result = Napi::Object::New(env);
   result.Set("buffer", buffer);
   result.Set("mapping", Napi::External<MappingRef>::New(
@@ -35,10 +40,14 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), Discard(*range));
 }
 
-// Also lets go of the token, so that the memory goes now and not with the garbage collector.
+// The pages go back now. The addresses stay taken until the garbage collector takes the
+// ArrayBuffer: an asynchronous operation under way (fs.read, crypto.randomFill) holds that object
+// and writes to them.
 void Detach(const Napi::CallbackInfo& info) {
+  MappingRef* mapping = info[1].As<Napi::External<MappingRef>>().Data();
   info[0].As<Napi::ArrayBuffer>().Detach();
-  info[1].As<Napi::External<MappingRef>>().Data()->reset();
+  static_cast<void>(Discard((*mapping)->AddressRange()).Ok());
+  mapping->reset();
 }
 
 Napi::Value AddressInPage(const Napi::CallbackInfo& info) {

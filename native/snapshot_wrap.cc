@@ -12,6 +12,9 @@ Result<std::unique_ptr<DirtyTracker>> Track(Range pages) {
   return std::unique_ptr<DirtyTracker>(std::move(tracker.Value()));
 }
 
+// Closed by a getter of the caller's, in the middle of its call.
+constexpr Failure kClosed{kClosedErrno, "snapshot"};
+
 Napi::Number Count(Napi::Env env, uint64_t value) {
   return Napi::Number::New(env, static_cast<double>(value));
 }
@@ -39,6 +42,7 @@ Napi::Value SnapshotWrap::Take(const Napi::CallbackInfo& info) {
 
 Napi::Value SnapshotWrap::Restore(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  if (!snapshot_) return FailureObject(env, kClosed);
   const Result<Snapshot::Restored> restored = snapshot_->Restore(ViewRanges(info[0]));
   if (!restored) return FailureObject(env, restored.Error());
   Napi::Object stats = Napi::Object::New(env);
@@ -50,6 +54,7 @@ Napi::Value SnapshotWrap::Restore(const Napi::CallbackInfo& info) {
 
 Napi::Value SnapshotWrap::Diff(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  if (!snapshot_) return FailureObject(env, kClosed);
   const std::vector<Range> live = ViewRanges(info[0]);
   Result<std::vector<RangeSet>> different = snapshot_->Diff(live);
   if (!different) return FailureObject(env, different.Error());
@@ -61,6 +66,7 @@ Napi::Value SnapshotWrap::Diff(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value SnapshotWrap::Read(const Napi::CallbackInfo& info) {
+  if (!snapshot_) return FailureObject(info.Env(), kClosed);
   const size_t memory = info[0].As<Napi::Number>().Uint32Value();
   const auto offset = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
   const auto length = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());

@@ -17,6 +17,12 @@ class DirtyTracker {
   virtual Status Collect(RangeSet* dirty) noexcept = 0;
   // The same without re-arming.
   virtual Status Peek(RangeSet* dirty) noexcept = 0;
+  // Re-arms `pages` like a collect of them, and tells whether any was written; those written are
+  // noted for the other trackers only. Writes no heap memory when none was: the heap may be what is
+  // tracked.
+  virtual Result<bool> Settle(Range pages) noexcept = 0;
+  // Whether a peek would report anything.
+  virtual Result<bool> AnyWritten() noexcept = 0;
   // The next collect reports these pages.
   virtual void MarkDirty(Range pages) noexcept = 0;
   // The memory grew, shrank or moved. What is new counts as written.

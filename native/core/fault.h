@@ -19,7 +19,7 @@ struct Event {
   uint32_t registration = 0;
   uint64_t address = 0;  // fault address, or start of the range
   int64_t offset = 0;    // the same from the start of the registration; set by the fault loop
-  uint64_t stamp = 0;    // ArmLog's, when it was read
+  uint64_t stamp = 0;    // WakeLog's, when it was read
   uint64_t length = 0;   // of the range; 0 for a page fault
   uint64_t to = 0;       // new address of a remapped range
   int fork_fd = -1;      // the child's userfaultfd; owned by whoever decoded it

@@ -1,8 +1,10 @@
 #include "core/fault_loop.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 
@@ -33,6 +35,7 @@ Range PageOf(uint64_t address) noexcept {
 Status FaultLoop::Start() noexcept {
   stop_event_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop_event_) return Failure{errno, "eventfd"};
+  spare_ = FileDescriptor(fcntl(stop_event_.Get(), F_DUPFD_CLOEXEC, 0));
   const Result<pthread_t> thread = StartNativeThread("uffd-loop", &FaultLoop::ThreadMain, this);
   if (!thread) return thread.Error();
   thread_ = thread.Value();
@@ -46,15 +49,37 @@ bool FaultLoop::Stop() noexcept {
   const uint64_t one = 1;
   static_cast<void>(!write(stop_event_.Get(), &one, sizeof(one)));
   {
-    std::unique_lock<std::mutex> lock(ended_mutex_);
-    if (!ended_changed_.wait_for(lock, std::chrono::seconds(1), [this] { return ended_; })) {
+    std::unique_lock<std::mutex> lock(progress_mutex_);
+    if (!progressed_.wait_for(lock, std::chrono::seconds(1), [this] { return ended_; })) {
       return false;
     }
   }
   pthread_join(thread_, nullptr);
   stop_event_.Reset();
+  spare_.Reset();
   started_ = false;
   return true;
+}
+
+bool FaultLoop::AwaitReading(std::chrono::steady_clock::time_point deadline) noexcept {
+  // The thread whose call changes the mapping goes on a moment after its event was read.
+  constexpr std::chrono::milliseconds kMoment(1);
+  const auto now = std::chrono::steady_clock::now();
+  if (now >= deadline) return false;
+  std::unique_lock<std::mutex> lock(progress_mutex_);
+  if (ended_) return false;
+  const uint64_t seen = progress_.load();
+  progressed_.wait_until(lock, std::min(deadline, now + kMoment),
+                         [&] { return progress_.load() != seen; });
+  return true;
+}
+
+void FaultLoop::TellProgress() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(progress_mutex_);
+    progress_++;
+  }
+  progressed_.notify_all();
 }
 
 bool FaultLoop::IsStuck(uint64_t* seen) const noexcept {
@@ -71,9 +96,9 @@ void* FaultLoop::ThreadMain(void* self) noexcept {
   auto* loop = static_cast<FaultLoop*>(self);
   loop->Run();
   // Under the lock to the last touch: after `ended_` the owner may free the loop.
-  const std::lock_guard<std::mutex> lock(loop->ended_mutex_);
+  const std::lock_guard<std::mutex> lock(loop->progress_mutex_);
   loop->ended_ = true;
-  loop->ended_changed_.notify_all();
+  loop->progressed_.notify_all();
   return nullptr;
 }
 
@@ -81,7 +106,8 @@ void FaultLoop::Run() noexcept {
   while (!stopping_) {
     UFFD_BARRIER("loop-before-poll", &stopping_);
     pollfd sources[2] = {{uffd_->Fd(), POLLIN, 0}, {stop_event_.Get(), POLLIN, 0}};
-    const int ready = poll(sources, 2, deferred_count_ > 0 ? kDeferredRetryMs : -1);
+    const bool retry = deferred_count_ > 0 || read_again_soon_;
+    const int ready = poll(sources, 2, retry ? kDeferredRetryMs : -1);
     progress_++;
     if (ready < 0 && errno != EINTR && errno != EAGAIN) Fail(errno);
     if ((sources[0].revents & (POLLERR | POLLNVAL)) != 0) Fail(EIO);
@@ -101,8 +127,8 @@ bool FaultLoop::ReadBatch() noexcept {
   if (fault_count_ + kReadAtOnce > kBatch) HandBackDeferred();
   size_t read_now = 0;
   while (fault_count_ + kReadAtOnce <= kBatch) {
-    const uint64_t stamp = arm_log_->Now();
-    const Result<size_t> count = uffd_->Read(messages, kReadAtOnce);
+    const uint64_t stamp = wake_log_->Now();
+    const Result<size_t> count = ReadMessages(messages);
     if (!count) {
       Fail(count.Error().error);
       return false;
@@ -122,6 +148,20 @@ bool FaultLoop::ReadBatch() noexcept {
   }
   open_faults_ = static_cast<uint32_t>(fault_count_);
   return read_now > 0;
+}
+
+// Reading a fork event takes a descriptor number. Where none is left the spare one makes room, and
+// where even that was taken by another thread the event is read a moment later: the fork waits.
+Result<size_t> FaultLoop::ReadMessages(uffd_msg* messages) noexcept {
+  read_again_soon_ = false;
+  if (!spare_) spare_ = FileDescriptor(fcntl(stop_event_.Get(), F_DUPFD_CLOEXEC, 0));
+  Result<size_t> count = uffd_->Read(messages, kReadAtOnce);
+  if (count || (count.Error().error != EMFILE && count.Error().error != ENFILE)) return count;
+  spare_.Reset();
+  count = uffd_->Read(messages, 1);
+  if (count || (count.Error().error != EMFILE && count.Error().error != ENFILE)) return count;
+  read_again_soon_ = true;
+  return size_t{0};
 }
 
 // A woken thread faults again, so the kernel holds the fault for us.
@@ -151,7 +191,7 @@ void FaultLoop::ServeBatch() noexcept {
     if (SeenInBatch(i)) continue;
     Outcome outcome;
     {
-      const std::lock_guard<std::mutex> resolving(arm_log_->Mutex());
+      const std::lock_guard<std::mutex> resolving(wake_log_->Mutex());
       outcome = Serve(faults_[i]);
       if (outcome == Outcome::kResolved) queue_->Push(faults_[i]);
     }
@@ -165,7 +205,7 @@ void FaultLoop::ServeBatch() noexcept {
   fault_count_ = kept;
   deferred_count_ = kept;
   open_faults_ = static_cast<uint32_t>(kept);
-  progress_++;
+  TellProgress();
 }
 
 // Several threads on one page, or one thread interrupted by signals: one fault, ended once. All of
@@ -186,7 +226,7 @@ Outcome FaultLoop::Serve(const Event& fault) noexcept {
   const auto registration = table_->Find(fault.address);
   const bool stale =
       !registration || registration->id != fault.registration ||
-      (fault.reason == FaultReason::kWriteProtect && arm_log_->ArmedSince(fault.stamp, page));
+      (fault.reason == FaultReason::kWriteProtect && wake_log_->WokenSince(fault.stamp, page));
   if (stale) {
     static_cast<void>(uffd_->Wake(page).Ok());
     return Outcome::kDiscarded;

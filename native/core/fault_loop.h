@@ -7,17 +7,18 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 
-#include "core/arm_log.h"
 #include "core/fault.h"
 #include "core/fault_queue.h"
 #include "core/file_descriptor.h"
 #include "core/registration_table.h"
 #include "core/result.h"
 #include "core/userfaultfd.h"
+#include "core/wake_log.h"
 
 namespace uffd {
 
@@ -26,8 +27,8 @@ enum class Outcome : uint8_t {
   kResolved,        // this loop ended it
   kAlreadyPresent,  // somebody else did; the thread was woken
   kDeferred,        // the mapping is changing: read its event first, then try again
-  kDiscarded,  // unregistered or armed anew since; the thread was woken and faults again if it must
-  kFailed,     // the descriptor is unusable
+  kDiscarded,       // its thread was woken by others since, or the range unregistered
+  kFailed,          // the descriptor is unusable
 };
 
 // Called by the loop when the reader has something to look at. Must not block or allocate.
@@ -39,9 +40,9 @@ class Notifier {
 
 class FaultLoop {
  public:
-  FaultLoop(Userfaultfd* uffd, const RegistrationTable* table, ArmLog* arm_log, FaultQueue* queue,
+  FaultLoop(Userfaultfd* uffd, const RegistrationTable* table, WakeLog* wake_log, FaultQueue* queue,
             Notifier* notifier) noexcept
-      : uffd_(uffd), table_(table), arm_log_(arm_log), queue_(queue), notifier_(notifier) {}
+      : uffd_(uffd), table_(table), wake_log_(wake_log), queue_(queue), notifier_(notifier) {}
   FaultLoop(const FaultLoop&) = delete;
   FaultLoop& operator=(const FaultLoop&) = delete;
 
@@ -50,6 +51,9 @@ class FaultLoop {
   // and whatever it uses must be left alone.
   bool Stop() noexcept;
 
+  // Waits until the loop has read and served once more, at most until `deadline`: false when that
+  // is over. For calls that the kernel refuses while an event waits to be read.
+  bool AwaitReading(std::chrono::steady_clock::time_point deadline) noexcept;
   // Faults wait in the descriptor or in the loop although the loop made no progress since `seen`
   // (updated). The watchdog's question.
   bool IsStuck(uint64_t* seen) const noexcept;
@@ -64,7 +68,9 @@ class FaultLoop {
   // Reads until the kernel has nothing more (or the batch is full): page faults come before events
   // that were queued earlier, so events are applied first and faults served after.
   bool ReadBatch() noexcept;
+  Result<size_t> ReadMessages(uffd_msg* messages) noexcept;
   void HandBackDeferred() noexcept;
+  void TellProgress() noexcept;
   void ServeBatch() noexcept;
   void Observe(Event event) noexcept;
   Outcome Serve(const Event& fault) noexcept;
@@ -75,7 +81,7 @@ class FaultLoop {
 
   Userfaultfd* const uffd_;
   const RegistrationTable* const table_;
-  ArmLog* const arm_log_;
+  WakeLog* const wake_log_;
   FaultQueue* const queue_;
   Notifier* const notifier_;
 
@@ -87,14 +93,18 @@ class FaultLoop {
   std::atomic<uint64_t> progress_{0};
   std::atomic<uint32_t> open_faults_{0};
 
-  std::mutex ended_mutex_;
-  std::condition_variable ended_changed_;
+  std::mutex progress_mutex_;  // for those who wait for the loop; see AwaitReading, Stop
+  std::condition_variable progressed_;
   bool ended_ = false;
+
+  // Kept free for a fork event: reading it creates a descriptor, and the fork waits for the read.
+  FileDescriptor spare_;
 
   // Loop thread only. `faults_` starts with those deferred by the batch before.
   std::array<Event, kBatch> faults_{};
   size_t fault_count_ = 0;
   size_t deferred_count_ = 0;
+  bool read_again_soon_ = false;
 };
 
 }  // namespace uffd

@@ -6,12 +6,14 @@ namespace uffd {
 
 void RangeSet::Add(Range range) {
   if (range.Empty()) return;
+  // What is added again and again without being read must not pile up.
+  if (!normal_ && ranges_.size() >= normalize_at_) Normalize();
   if (!ranges_.empty()) {
     Range& last = ranges_.back();
     if (range.start < last.start) {
       normal_ = false;
     } else if (range.start <= last.end) {
-      last.end = std::max(last.end, range.end);
+      if (last.end < range.end) last.end = range.end;
       return;
     }
   }
@@ -76,6 +78,7 @@ void RangeSet::Normalize() {
     }
   }
   ranges_.resize(out + 1);
+  normalize_at_ = 2 * ranges_.size() + kSmall;
 }
 
 }  // namespace uffd

@@ -2,6 +2,7 @@
 #ifndef UFFD_CORE_RANGE_H_
 #define UFFD_CORE_RANGE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -45,8 +46,11 @@ class RangeSet {
  private:
   void Normalize();
 
+  static constexpr size_t kSmall = 64;
+
   std::vector<Range> ranges_;
   bool normal_ = true;
+  size_t normalize_at_ = kSmall;  // the size at which an unordered set is put in order
 };
 
 }  // namespace uffd

@@ -1,7 +1,7 @@
 // Every session of the process, whichever environment (main thread, Worker) opened it, and the
 // watchdog over them.
 //
-// Lock order: Session::release_, then Registry::mutex_, then ArmLog's, then RegistrationTable's
+// Lock order: Session::release_, then Registry::mutex_, then WakeLog's, then RegistrationTable's
 // two. The fault loop takes only the last three, and the notifier's.
 #ifndef UFFD_CORE_REGISTRY_H_
 #define UFFD_CORE_REGISTRY_H_

@@ -12,9 +12,10 @@
 namespace uffd {
 namespace {
 
-// A descriptor whose mapping is changing answers EAGAIN until its loop has read the event; the loop
-// does so at once, so a bounded number of polite retries is enough.
-constexpr int kChangingRetries = 1000;
+// A descriptor whose mapping is changing answers EAGAIN until its loop has read the event. A call
+// waits for that reader between its tries, and gives up when others never stop changing the
+// mapping.
+constexpr std::chrono::seconds kChangingPatience(2);
 
 }  // namespace
 
@@ -71,7 +72,7 @@ Session::Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* 
     : uffd_(std::move(uffd)),
       queue_(std::move(queue)),
       notifier_(notifier),
-      loop_(std::make_unique<FaultLoop>(&uffd_, &table_, &arm_log_, queue_.get(), notifier)) {}
+      loop_(std::make_unique<FaultLoop>(&uffd_, &table_, &wake_log_, queue_.get(), notifier)) {}
 
 Session::~Session() { Release(); }
 
@@ -99,7 +100,7 @@ Status Session::Unregister(uint32_t id) noexcept {
   static_cast<void>(uffd_.Wake(registration->range).Ok());
   table_.Remove(id);
   // A fault of it that was just resolved is recorded by now: the caller may ask for queued events.
-  const std::lock_guard<std::mutex> recorded(arm_log_.Mutex());
+  const std::lock_guard<std::mutex> recorded(wake_log_.Mutex());
   return unregistered;
 }
 
@@ -108,33 +109,21 @@ Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WRITEPROTECT)"};
   const bool arming = (mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0;
-  for (int retry = 0;; retry++) {
-    const Status done = arming ? Arm(range) : uffd_.WriteProtect(range, mode);
-    if (done) return done;
-    if (done.Error().error == EAGAIN && retry < kChangingRetries) {
-      sched_yield();
-      continue;
-    }
-    if (arming) static_cast<void>(uffd_.WriteProtect(range, 0).Ok());
-    return done;
+  if (!arming) wake_log_.Note(range);
+  const auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
+  Status done = uffd_.WriteProtect(range, mode);
+  while (!done && done.Error().error == EAGAIN && loop_->AwaitReading(deadline)) {
+    done = uffd_.WriteProtect(range, mode);
   }
-}
-
-Status Session::Arm(Range range) noexcept {
-  const std::lock_guard<std::mutex> arming(arm_log_.Mutex());
-  arm_log_.Note(range);
-  return uffd_.WriteProtect(range, UFFDIO_WRITEPROTECT_MODE_WP);
-}
-
-void Session::NoteArmed(Range range) noexcept {
-  const std::lock_guard<std::mutex> arming(arm_log_.Mutex());
-  arm_log_.Note(range);
+  if (!done && arming) static_cast<void>(uffd_.WriteProtect(range, 0).Ok());
+  return done;
 }
 
 Status Session::Wake(Range range) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WAKE)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WAKE)"};
+  wake_log_.Note(range);
   return uffd_.Wake(range);
 }
 
@@ -143,27 +132,24 @@ Partial Session::Fill(Range range, Step step) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return {0, kClosedErrno};
   if (!Owns(range)) return {0, ENOENT};
+  const auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
   Partial total;
-  for (int retry = 0; retry < kChangingRetries; retry++) {
+  do {
     const Partial done = step(Range{range.start + static_cast<uint64_t>(total.bytes), range.end});
     total.bytes += done.bytes;
     total.error = done.error;
-    if (done.error != EAGAIN) break;
-    sched_yield();
-  }
+  } while (total.error == EAGAIN && loop_->AwaitReading(deadline));
   return total;
 }
 
 Partial Session::Copy(Range destination, const void* source, uint64_t mode) noexcept {
-  // Noted before and after, and not locked between: reading the source may raise a fault of our
-  // own.
-  const bool arming = (mode & UFFDIO_COPY_MODE_WP) != 0;
-  if (arming) NoteArmed(destination);
+  // Noted before and after: filling the page wakes whoever waits for it.
+  wake_log_.Note(destination);
   const Partial copied = Fill(destination, [&](Range rest) {
     const auto* from = static_cast<const uint8_t*>(source) + (rest.start - destination.start);
     return uffd_.Copy(rest, from, mode);
   });
-  if (arming) NoteArmed(destination);
+  wake_log_.Note(destination);
   return copied;
 }
 

@@ -10,11 +10,11 @@
 #include <mutex>
 #include <vector>
 
-#include "core/arm_log.h"
 #include "core/fault_loop.h"
 #include "core/fault_queue.h"
 #include "core/registration_table.h"
 #include "core/userfaultfd.h"
+#include "core/wake_log.h"
 
 namespace uffd {
 
@@ -74,8 +74,6 @@ class Session : public std::enable_shared_from_this<Session> {
   void UnregisterAndWakeAll() noexcept;
   bool CallsEnded() const noexcept;
   void Leak() noexcept;
-  Status Arm(Range range) noexcept;
-  void NoteArmed(Range range) noexcept;
   bool Owns(Range range) const noexcept;
   // Repeats `step` on what is left of the range while the mapping is changing.
   template <typename Step>
@@ -84,7 +82,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Userfaultfd uffd_;
   std::unique_ptr<FaultQueue> queue_;
   RegistrationTable table_;
-  ArmLog arm_log_;
+  WakeLog wake_log_;
   Notifier* const notifier_;
   std::unique_ptr<FaultLoop> loop_;
 

@@ -61,28 +61,82 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
 }
 
 // When a pass over all memories finds nothing written since the pass before, then at the instant
-// between the two every page equalled its copy. A page that a memory shares with its neighbours
-// (the edges of V8's buffers; this function's own vectors may lie there) counts only when the
-// memory's bytes in it changed.
+// between the two every page equalled its copy.
+//
+// The first and last page of a buffer of V8's hold other data too, and are written all the time
+// (this function's own vectors may lie there). When only those were written, and the memory's bytes
+// in them equal the copy, it is still to be shown that they did so all at one time.
 Status Snapshot::CopyUntilQuiet() noexcept {
   for (int pass = 0; pass < kPasses; pass++) {
-    bool written = false;
+    bool changed = false;
+    bool neighbours_wrote = false;
     for (const Memory& memory : memories_) {
       RangeSet dirty;
       const Status collected = memory.tracker->Collect(&dirty);
       if (!collected) return collected;
       ForEachPage(&dirty, [&](Range page) {
-        const Range part = page.Intersect(memory.taken);
-        uint8_t* copy = memory.CopyAt(part.start - memory.taken.start);
-        const bool shared = part.Length() != page.Length();
-        if (shared && std::memcmp(copy, Pointer(part.start), part.Length()) == 0) return;
-        written = true;
-        std::memcpy(copy, Pointer(part.start), part.Length());
+        const bool shared = page.Intersect(memory.taken).Length() != page.Length();
+        if (shared && !CopyIfDifferent(memory, page)) {
+          neighbours_wrote = true;
+          return;
+        }
+        changed = true;
+        if (!shared) CopyIfDifferent(memory, page);
       });
     }
-    if (!written) return Done{};
+    if (changed) continue;
+    if (!neighbours_wrote) return Done{};
+    const Result<bool> still = SharedPagesHeldStill();
+    if (!still) return still.Error();
+    if (still.Value()) return Done{};
   }
   return Failure{EAGAIN, "snapshot"};
+}
+
+// Re-arms the shared pages, compares them, and asks whether anything was written meanwhile. Between
+// the first and the last of these steps it writes no heap memory itself.
+Result<bool> Snapshot::SharedPagesHeldStill() noexcept {
+  for (int attempt = 0; attempt < kPasses; attempt++) {
+    for (const Memory& memory : memories_) {
+      for (const Range& page : memory.SharedPages()) {
+        if (page.Empty()) continue;
+        const Result<bool> settled = memory.tracker->Settle(page);
+        if (!settled) return settled.Error();
+      }
+    }
+    for (const Memory& memory : memories_) {
+      for (const Range& page : memory.SharedPages()) {
+        // What is copied here was re-armed before: the next pass sees it when it changes again.
+        if (!page.Empty() && CopyIfDifferent(memory, page)) return false;
+      }
+    }
+    bool written = false;
+    for (const Memory& memory : memories_) {
+      const Result<bool> any = memory.tracker->AnyWritten();
+      if (!any) return any.Error();
+      written = written || any.Value();
+    }
+    if (!written) return true;
+  }
+  return false;
+}
+
+bool Snapshot::CopyIfDifferent(const Memory& memory, Range page) noexcept {
+  const Range part = page.Intersect(memory.taken);
+  uint8_t* copy = memory.CopyAt(part.start - memory.taken.start);
+  if (std::memcmp(copy, Pointer(part.start), part.Length()) == 0) return false;
+  std::memcpy(copy, Pointer(part.start), part.Length());
+  return true;
+}
+
+std::array<Range, 2> Snapshot::Memory::SharedPages() const noexcept {
+  const Range pages = taken.RoundOutward(PageSize());
+  if (pages.Empty()) return {};
+  const Range first{pages.start, pages.start + PageSize()};
+  const Range last{pages.end - PageSize(), pages.end};
+  const bool first_shared = !taken.Contains(first);
+  const bool last_shared = !taken.Contains(last) && last.start != first.start;
+  return {first_shared ? first : Range{}, last_shared ? last : Range{}};
 }
 
 Status Snapshot::Follow(const std::vector<Range>& live) noexcept {

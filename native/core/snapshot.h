@@ -3,6 +3,7 @@
 #ifndef UFFD_CORE_SNAPSHOT_H_
 #define UFFD_CORE_SNAPSHOT_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -45,10 +46,14 @@ class Snapshot {
     std::shared_ptr<Mapping> copy;  // page by page, in the alignment of the memory
     // The copy of what lives at `live_start + offset` now.
     uint8_t* CopyAt(uint64_t offset) const noexcept;
+    // Its first and last page where they hold other data too; else empty.
+    std::array<Range, 2> SharedPages() const noexcept;
   };
 
   Snapshot() = default;
   Status CopyUntilQuiet() noexcept;
+  Result<bool> SharedPagesHeldStill() noexcept;
+  static bool CopyIfDifferent(const Memory& memory, Range page) noexcept;
   Status Follow(const std::vector<Range>& live) noexcept;
   static bool Differs(const Memory& memory, Range live, Range page) noexcept;
   static uint64_t PutBack(const Memory& memory, Range live, Range page) noexcept;

@@ -1,11 +1,15 @@
 #include "core/wp_async_domain.h"
 
 #include <cerrno>
+#include <cstddef>
+#include <new>
 
 namespace uffd {
 
 WpAsyncDomain& WpAsyncDomain::Get() noexcept {
-  static auto* domain = new WpAsyncDomain();
+  // Not on the heap: its lock is written while pages of the heap are watched for writes (Settle).
+  alignas(WpAsyncDomain) static std::byte storage[sizeof(WpAsyncDomain)];
+  static auto* domain = new (storage) WpAsyncDomain();
   return *domain;
 }
 
@@ -96,6 +100,31 @@ Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
   tracker->pending_.Clear();
   dirty->AddAll(written);
   return Done{};
+}
+
+Result<bool> WpAsyncDomain::Settle(WpAsyncTracker* tracker, Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RangeSet written;
+  const Status scanned = pagemap_->Written(pages, Pagemap::Rearm::kYes, &written);
+  if (!scanned) {
+    written.Clear();
+    written.Add(pages);
+  }
+  // The caller compares these pages after this: what was noted of them before is answered by that.
+  if (!tracker->pending_.Empty()) tracker->pending_.Remove(pages);
+  if (written.Empty()) return false;
+  PassOn(&written, tracker->peers_);
+  if (!scanned) return scanned.Error();
+  return true;
+}
+
+Result<bool> WpAsyncDomain::AnyWritten(WpAsyncTracker* tracker) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!tracker->pending_.Empty()) return true;
+  RangeSet written;
+  const Status scanned = pagemap_->Written(tracker->pages_, Pagemap::Rearm::kNo, &written);
+  if (!scanned) return scanned.Error();
+  return !written.Empty();
 }
 
 void WpAsyncDomain::MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept {

@@ -27,6 +27,8 @@ class WpAsyncDomain {
   Status Attach(WpAsyncTracker* tracker) noexcept;
   void Detach(WpAsyncTracker* tracker) noexcept;
   Status Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm, RangeSet* dirty) noexcept;
+  Result<bool> Settle(WpAsyncTracker* tracker, Range pages) noexcept;
+  Result<bool> AnyWritten(WpAsyncTracker* tracker) noexcept;
   void MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept;
   Status Follow(WpAsyncTracker* tracker, Range pages) noexcept;
 

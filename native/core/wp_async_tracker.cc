@@ -28,6 +28,12 @@ Status WpAsyncTracker::Peek(RangeSet* dirty) noexcept {
   return WpAsyncDomain::Get().Scan(this, Pagemap::Rearm::kNo, dirty);
 }
 
+Result<bool> WpAsyncTracker::Settle(Range pages) noexcept {
+  return WpAsyncDomain::Get().Settle(this, pages);
+}
+
+Result<bool> WpAsyncTracker::AnyWritten() noexcept { return WpAsyncDomain::Get().AnyWritten(this); }
+
 void WpAsyncTracker::MarkDirty(Range pages) noexcept {
   WpAsyncDomain::Get().MarkDirty(this, pages);
 }

@@ -1,14 +1,15 @@
-#include "core/arm_log.h"
+#include "core/wake_log.h"
 
 namespace uffd {
 
-void ArmLog::Note(Range armed) noexcept {
+void WakeLog::Note(Range range) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t epoch = epoch_.load() + 1;
-  last_[epoch % kRemembered] = armed;
+  last_[epoch % kRemembered] = range;
   epoch_.store(epoch);
 }
 
-bool ArmLog::ArmedSince(uint64_t stamp, Range page) const noexcept {
+bool WakeLog::WokenSince(uint64_t stamp, Range page) const noexcept {
   const uint64_t now = epoch_.load();
   if (now - stamp > kRemembered)
     return true;  // forgotten: the thread faults again, nothing is lost
