@@ -74,7 +74,8 @@ export function toRegion(name: string, memory: unknown): Region {
  */
 export class Region implements Disposable {
   readonly kind: RegionKind;
-  readonly #source: MemorySource;
+  /** Let go of at close: the addresses are free when nobody holds the buffer. */
+  #source: MemorySource | undefined;
   readonly #mapping: NativeToken | undefined;
   readonly #users = new Set<WeakRef<RegionUser>>();
   #view: Uint8Array | undefined;
@@ -83,7 +84,7 @@ export class Region implements Disposable {
   static {
     internalsOf = (region) => ({
       mapping: region.#mapping,
-      keepAlive: region.#source,
+      keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
     });
   }
@@ -193,8 +194,10 @@ export class Region implements Disposable {
   }
 
   /**
-   * Lets go of the memory: whoever tracks or registered it lets go first, and an owned region's
-   * buffer is detached, so no view can reach freed memory. Closing twice is fine.
+   * Lets go of the memory: whoever tracks or registered it lets go first, an owned region's buffer is
+   * detached, so no view reaches it, and its pages go back to the kernel at once. Its addresses stay
+   * taken until the buffer is collected: an `fs.read` under way may still write there. Closing twice
+   * is fine.
    */
   close(): void {
     if (this.#closed) return;
@@ -202,6 +205,7 @@ export class Region implements Disposable {
     this.#closed = true;
     this.#view = undefined;
     if (this.kind === 'owned') binding().detach(this.#source as ArrayBuffer, this.#mapping!);
+    this.#source = undefined;
   }
 
   [Symbol.dispose](): void {
@@ -228,7 +232,7 @@ export class Region implements Disposable {
 
   #currentView(): Uint8Array {
     if (this.#closed) throw closedError('region');
-    const [buffer, offset, length] = extentOf(this.#source);
+    const [buffer, offset, length] = extentOf(this.#source!);
     if (
       this.#view?.buffer !== buffer ||
       this.#view.byteOffset !== offset ||
@@ -242,7 +246,7 @@ export class Region implements Disposable {
 
 // The intrinsic getters: a subclass or an own property may say anything, and run code in between.
 function intrinsic(prototype: object, name: string): (object: object) => unknown {
-  return (object) => Reflect.get(prototype, name, object);
+  return (object) => Reflect.get(prototype, name, object) as unknown;
 }
 const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
 // Node.js without a JIT has no WebAssembly.

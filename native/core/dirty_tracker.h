@@ -17,9 +17,8 @@ class DirtyTracker {
   virtual Status Collect(RangeSet* dirty) noexcept = 0;
   // The same without re-arming.
   virtual Status Peek(RangeSet* dirty) noexcept = 0;
-  // Re-arms `pages` like a collect of them, and tells whether any was written; those written are
-  // noted for the other trackers only. Writes no heap memory when none was: the heap may be what is
-  // tracked.
+  // Re-arms one page like a collect of it, and tells whether it was written; other trackers of the
+  // page are told. Writes no heap memory of its own accord: the heap may be what is tracked.
   virtual Result<bool> Settle(Range pages) noexcept = 0;
   // Whether a peek would report anything.
   virtual Result<bool> AnyWritten() noexcept = 0;

@@ -27,28 +27,47 @@ Result<int> Pagemap::Descriptor() noexcept {
 Result<Pagemap> Pagemap::Create() noexcept {
   const Result<int> fd = Descriptor();
   if (!fd) return fd.Error();
-  Pagemap pagemap(fd.Value());
-  pagemap.regions_ = std::make_unique<page_region[]>(kRegions);
-  return pagemap;
+  const Result<std::shared_ptr<Mapping>> memory =
+      Mapping::Anonymous(kRegions * sizeof(page_region));
+  if (!memory) return memory.Error();
+  return Pagemap(fd.Value(), memory.Value());
+}
+
+Pagemap::Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept
+    : fd_(fd),
+      memory_(std::move(memory)),
+      regions_(reinterpret_cast<page_region*>(memory_->Data())) {}
+
+Pagemap::Query Pagemap::QueryWritten(Rearm rearm) noexcept {
+  const uint64_t flags = PM_SCAN_CHECK_WPASYNC | (rearm == Rearm::kYes ? PM_SCAN_WP_MATCHING : 0);
+  return {flags, 0, PAGE_IS_WRITTEN, 0, PAGE_IS_WRITTEN};
 }
 
 Status Pagemap::Written(Range range, Rearm rearm, RangeSet* written) noexcept {
-  const uint64_t flags = PM_SCAN_CHECK_WPASYNC | (rearm == Rearm::kYes ? PM_SCAN_WP_MATCHING : 0);
-  return Scan(range, {flags, 0, PAGE_IS_WRITTEN, 0, PAGE_IS_WRITTEN}, written);
+  return Scan(range, QueryWritten(rearm), [written](Range found) { written->Add(found); });
+}
+
+Result<bool> Pagemap::AnyWritten(Range range, Rearm rearm) noexcept {
+  bool any = false;
+  const Status scanned = Scan(range, QueryWritten(rearm), [&any](Range /*found*/) { any = true; });
+  if (!scanned) return scanned.Error();
+  return any;
 }
 
 Status Pagemap::Armed(Range range, RangeSet* armed) noexcept {
   // An armed page that does not exist yet is a marker, which the kernel counts as swapped.
   const uint64_t exists = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
-  return Scan(range, {0, PAGE_IS_WRITTEN, PAGE_IS_WRITTEN, exists, PAGE_IS_PRESENT}, armed);
+  return Scan(range, {0, PAGE_IS_WRITTEN, PAGE_IS_WRITTEN, exists, PAGE_IS_PRESENT},
+              [armed](Range found) { armed->Add(found); });
 }
 
-Status Pagemap::Scan(Range range, const Query& query, RangeSet* found) noexcept {
+template <typename Visit>
+Status Pagemap::Scan(Range range, const Query& query, Visit visit) noexcept {
   pm_scan_arg args{};
   args.size = sizeof(args);
   args.flags = query.flags;
   args.end = range.end;
-  args.vec = reinterpret_cast<uint64_t>(regions_.get());
+  args.vec = reinterpret_cast<uint64_t>(regions_);
   args.vec_len = kRegions;
   args.category_inverted = query.inverted;
   args.category_mask = query.all_of;
@@ -62,7 +81,7 @@ Status Pagemap::Scan(Range range, const Query& query, RangeSet* found) noexcept 
       if (errno == EINTR) continue;
       return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
     }
-    for (int i = 0; i < count; i++) found->Add({regions_[i].start, regions_[i].end});
+    for (int i = 0; i < count; i++) visit(Range{regions_[i].start, regions_[i].end});
     if (static_cast<size_t>(count) < kRegions) return Done{};
     // walk_end can lag behind the last result, so it alone neither ends nor advances the walk.
     start = std::max<uint64_t>(args.walk_end, regions_[count - 1].end);

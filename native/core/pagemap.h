@@ -8,6 +8,7 @@
 
 #include "core/file_descriptor.h"
 #include "core/kernel_abi.h"
+#include "core/mapping.h"
 #include "core/range.h"
 #include "core/result.h"
 
@@ -24,6 +25,8 @@ class Pagemap {
   // with EPERM when a part of the range is not tracked asynchronously (it was remapped since).
   // After any failure the range's state is unknown: some pages may be re-armed already.
   Status Written(Range range, Rearm rearm, RangeSet* written) noexcept;
+  // Whether there is any such page. Writes no memory but the scan's own buffer.
+  Result<bool> AnyWritten(Range range, Rearm rearm) noexcept;
   // Adds the pages that carry write protection, also those that do not exist yet.
   Status Armed(Range range, RangeSet* armed) noexcept;
 
@@ -35,13 +38,16 @@ class Pagemap {
     uint64_t any_of;
     uint64_t returned;
   };
-  explicit Pagemap(int fd) noexcept : fd_(fd) {}
-  Status Scan(Range range, const Query& query, RangeSet* found) noexcept;
+  Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept;
+  static Query QueryWritten(Rearm rearm) noexcept;
+  template <typename Visit>
+  Status Scan(Range range, const Query& query, Visit visit) noexcept;
 
   int fd_;
-  // Our own, never tracked: a scan that cannot store its result has re-armed the pages all the
-  // same.
-  std::unique_ptr<page_region[]> regions_;
+  // Pages of our own, never tracked: a scan that cannot store its result has re-armed the pages all
+  // the same, and a result stored among tracked pages would be a write of theirs.
+  std::shared_ptr<Mapping> memory_;
+  page_region* regions_;
 };
 
 }  // namespace uffd

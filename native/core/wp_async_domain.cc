@@ -104,27 +104,20 @@ Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
 
 Result<bool> WpAsyncDomain::Settle(WpAsyncTracker* tracker, Range pages) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  RangeSet written;
-  const Status scanned = pagemap_->Written(pages, Pagemap::Rearm::kYes, &written);
-  if (!scanned) {
-    written.Clear();
-    written.Add(pages);
-  }
+  const Result<bool> written = pagemap_->AnyWritten(pages, Pagemap::Rearm::kYes);
   // The caller compares these pages after this: what was noted of them before is answered by that.
   if (!tracker->pending_.Empty()) tracker->pending_.Remove(pages);
-  if (written.Empty()) return false;
-  PassOn(&written, tracker->peers_);
-  if (!scanned) return scanned.Error();
-  return true;
+  if (written && !written.Value()) return false;
+  for (WpAsyncTracker* other : tracker->peers_) {
+    other->pending_.Add(pages.Intersect(other->pages_));
+  }
+  return written;
 }
 
 Result<bool> WpAsyncDomain::AnyWritten(WpAsyncTracker* tracker) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!tracker->pending_.Empty()) return true;
-  RangeSet written;
-  const Status scanned = pagemap_->Written(tracker->pages_, Pagemap::Rearm::kNo, &written);
-  if (!scanned) return scanned.Error();
-  return !written.Empty();
+  return pagemap_->AnyWritten(tracker->pages_, Pagemap::Rearm::kNo);
 }
 
 void WpAsyncDomain::MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept {
