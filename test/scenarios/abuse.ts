@@ -73,7 +73,7 @@ export function closeInGetter(victim: string): void {
     }
     override get buffer(): ArrayBuffer {
       hook();
-      return super.buffer as ArrayBuffer;
+      return super.buffer;
     }
   }
   const region = Region.allocate({ bytes: 65_536 });
@@ -158,10 +158,9 @@ export async function armWithoutPause(): Promise<void> {
      for (let i = 0; i < 20_000; i++) { bytes[(i % ${pages}) * 4096] = i; Atomics.store(workerData.progress, 0, i + 1); }`,
     { memory, progress },
   );
-  const ended = once(writer, 'exit').then(() => true);
-  let done = false;
-  void ended.then(() => (done = true));
-  while (!done) {
+  const state = { ended: false };
+  writer.on('exit', () => (state.ended = true));
+  while (!state.ended) {
     for (let i = 0; i < 50; i++) uffd.writeProtect(region);
     await delay(0);
   }
