@@ -247,7 +247,7 @@ function pagemapProblem(found: Capabilities, probe: NativeProbe): Problem {
       id: 'pagemap',
       severity: 'error',
       cause: `/proc/self/pagemap cannot be opened (${errnoName(probe.pagemapOpenErrno)}).`,
-      remedy: 'Mount /proc; load the package before setuid().',
+      remedy: 'Mount /proc; call capabilities() once before setuid().',
     };
   }
   return {

@@ -70,7 +70,7 @@ const HINTS: Record<string, string> = {
   'ioctl(UFFDIO_ZEROPAGE) EEXIST': 'The page exists already; zeropage() fills missing pages only.',
   'ioctl(UFFDIO_ZEROPAGE) ENOENT': 'zeropage() works on memory registered with this userfaultfd.',
   'open(/proc/self/pagemap) EACCES':
-    'After setuid() the file can no longer be opened: load the package before dropping privileges.',
+    'After setuid() the file can no longer be opened: call capabilities() once before dropping privileges.',
   'ioctl(PAGEMAP_SCAN) ENOTTY': 'PAGEMAP_SCAN needs Linux 6.7.',
   'mmap ENOMEM': 'There is not enough address space or memory for this size.',
 };

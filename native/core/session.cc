@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <iterator>
 
 #include "core/pagemap.h"
 #include "core/registry.h"
@@ -190,8 +191,22 @@ void Session::Release() noexcept {
     Leak();
     return;
   }
+  ReadWhatIsLeft();
   uffd_.Close();
   table_.Clear();
+}
+
+// A loop that ended with an error left events unread, and a fork waits for its event even after the
+// descriptor is closed (the half-made child holds it open).
+void Session::ReadWhatIsLeft() noexcept {
+  uffd_msg messages[16];
+  for (;;) {
+    const Result<size_t> count = uffd_.Read(messages, std::size(messages));
+    if (!count || count.Value() == 0) return;
+    for (size_t i = 0; i < count.Value(); i++) {
+      const FileDescriptor child(DecodeEvent(messages[i]).fork_fd);
+    }
+  }
 }
 
 // Something may still use the parts of this session: never freeing them is the only safe thing

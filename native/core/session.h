@@ -73,6 +73,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // leaves those asleep who fault in between, and UNREGISTER alone does not wake (test 13, A3).
   void UnregisterAndWakeAll() noexcept;
   bool CallsEnded() const noexcept;
+  void ReadWhatIsLeft() noexcept;
   void Leak() noexcept;
   bool Owns(Range range) const noexcept;
   // Repeats `step` on what is left of the range while the mapping is changing.
