@@ -104,12 +104,15 @@ Result<bool> Snapshot::SharedPagesHeldStill() noexcept {
         if (!settled) return settled.Error();
       }
     }
+    // All of them: what was written before is noted nowhere else now. What is copied was re-armed
+    // before, so the next pass sees when it changes again.
+    bool changed = false;
     for (const Memory& memory : memories_) {
       for (const Range& page : memory.SharedPages()) {
-        // What is copied here was re-armed before: the next pass sees it when it changes again.
-        if (!page.Empty() && CopyIfDifferent(memory, page)) return false;
+        if (!page.Empty() && CopyIfDifferent(memory, page)) changed = true;
       }
     }
+    if (changed) return false;
     bool written = false;
     for (const Memory& memory : memories_) {
       const Result<bool> any = memory.tracker->AnyWritten();
