@@ -524,7 +524,7 @@ test('it is released by the collector together with a forgotten tracker', async 
 });
 
 test('it gives its memory back on close, not when the collector finds it', async () => {
-  await passScenario('region', 'closeReleases');
+  await passScenario('region', 'closeReleases', { nodeArgs: ['--expose-gc'] });
 });
 
 test('it can be had a thousand times', async () => {
