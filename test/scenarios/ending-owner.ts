@@ -19,11 +19,15 @@ export interface OwnerOrder {
   features?: ('EVENT_REMOVE' | 'EVENT_UNMAP')[];
 }
 
+/** Held for good: what nobody holds is released by the garbage collector, and then nobody sleeps. */
+const held: Userfaultfd[] = [];
+
 function own({ memory, disabledNets, hold, then, control, features = [] }: OwnerOrder): void {
   for (const net of disabledNets) testing().disableNet(net);
   if (hold) testing().closeBarrier('loop-before-poll');
   const region = Region.from(memory);
   const uffd = Userfaultfd.open({ features });
+  held.push(uffd);
   uffd.register(region, 'write-protect');
   uffd.writeProtect(region);
   if (hold) untilSomebodyWaitsAt('loop-before-poll');
