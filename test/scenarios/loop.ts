@@ -813,7 +813,15 @@ async function flood(signal: NodeJS.Signals, storm: () => Promise<void>): Promis
   process.on(signal, () => received++);
   const flooder = spawn(
     process.execPath,
-    ['-e', `for (;;) for (let i = 0; i < 50; i++) process.kill(${process.pid}, '${signal}')`],
+    // A breath after each burst: without one the event loop has time for nothing but signals.
+    [
+      '-e',
+      `const nap = new Int32Array(new SharedArrayBuffer(4));
+       for (;;) {
+         for (let i = 0; i < 50; i++) process.kill(${process.pid}, '${signal}');
+         Atomics.wait(nap, 0, 0, 1);
+       }`,
+    ],
     { stdio: 'ignore' },
   );
   await new Promise<void>((resolve) => process.once(signal, () => resolve()));
