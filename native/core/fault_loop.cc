@@ -106,7 +106,7 @@ void FaultLoop::Run() noexcept {
   while (!stopping_) {
     UFFD_BARRIER("loop-before-poll", &stopping_);
     pollfd sources[2] = {{uffd_->Fd(), POLLIN, 0}, {stop_event_.Get(), POLLIN, 0}};
-    const bool retry = deferred_count_ > 0 || read_again_soon_;
+    const bool retry = fault_count_ > 0 || read_again_soon_;
     const int ready = poll(sources, 2, retry ? kDeferredRetryMs : -1);
     progress_++;
     if (ready < 0 && errno != EINTR && errno != EAGAIN) Fail(errno);
@@ -170,7 +170,6 @@ void FaultLoop::HandBackDeferred() noexcept {
     static_cast<void>(uffd_->Wake(PageOf(faults_[i].address)).Ok());
   }
   fault_count_ = 0;
-  deferred_count_ = 0;
 }
 
 void FaultLoop::Observe(Event event) noexcept {
@@ -203,7 +202,6 @@ void FaultLoop::ServeBatch() noexcept {
     if (deferred[i]) faults_[kept++] = faults_[i];
   }
   fault_count_ = kept;
-  deferred_count_ = kept;
   open_faults_ = static_cast<uint32_t>(kept);
   TellProgress();
 }

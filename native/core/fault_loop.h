@@ -100,10 +100,9 @@ class FaultLoop {
   // Kept free for a fork event: reading it creates a descriptor, and the fork waits for the read.
   FileDescriptor spare_;
 
-  // Loop thread only. `faults_` starts with those deferred by the batch before.
+  // Loop thread only. Between two batches `faults_` holds the deferred ones.
   std::array<Event, kBatch> faults_{};
   size_t fault_count_ = 0;
-  size_t deferred_count_ = 0;
   bool read_again_soon_ = false;
 };
 
