@@ -86,6 +86,8 @@ export interface NativeTesting {
   waitingAt(name: string): number;
   disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;
   injectResolveError(errno: number): void;
+  /** Bytes this package has mapped now. */
+  mappedBytes(): number;
   /** Gives forked children this memory (MADV_DOFORK): only then the kernel raises EVENT_FORK for it. */
   inheritOnFork(view: Uint8Array): void;
   /** From now on every way of opening a userfaultfd fails with this positive errno. 0, or why it did not work. */

@@ -54,6 +54,9 @@ const TYPES = ['pagefault', 'fork', 'remap', 'remove', 'unmap'] as const;
 const REASONS = ['missing', 'write-protect', 'minor'] as const;
 const FIELDS = 7;
 
+/** What is drained is decoded at once, so all readers of this thread share one. */
+let scratch = new Float64Array(0);
+
 /** What a reader asks of its userfaultfd. */
 interface RegionNames {
   regionOf(registration: number): Region | undefined;
@@ -68,7 +71,6 @@ interface RegionNames {
 export class EventReader {
   readonly #native: NativeUserfaultfd;
   readonly #names: RegionNames;
-  #raw: Float64Array | undefined;
   #events: UffdEvent[] = [];
   #next = 0;
   /** Events taken from the native queue at a time. */
@@ -90,10 +92,11 @@ export class EventReader {
     this.#events = [];
     let drained = false;
     while (this.#events.length === 0 && !drained) {
-      if (this.#raw?.length !== this.batch * FIELDS) this.#raw = new Float64Array(this.batch * FIELDS);
-      const count = this.#native.drain(this.#raw);
+      if (scratch.length < this.batch * FIELDS) scratch = new Float64Array(this.batch * FIELDS);
+      const raw = scratch.subarray(0, this.batch * FIELDS);
+      const count = this.#native.drain(raw);
       for (let i = 0; i < count; i++) {
-        const event = this.#decode(this.#raw, i * FIELDS);
+        const event = this.#decode(raw, i * FIELDS);
         if (event !== undefined) this.#events.push(event);
       }
       drained = count < this.batch;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "convert.h"
+#include "core/mapping.h"
 #include "core/test_barrier.h"
 #include "core/test_seccomp.h"
 
@@ -36,6 +37,10 @@ Napi::Value Waiting(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
 }
 
+Napi::Value MappedBytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(Mapping::LiveBytes()));
+}
+
 }  // namespace
 
 void DefineTesting(Napi::Env env, Napi::Object exports) {
@@ -46,6 +51,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("disableNet", Napi::Function::New<Disable>(env, "disableNet"));
   hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));
   hooks.Set("refuseUserfaultfd", Napi::Function::New<Refuse>(env, "refuseUserfaultfd"));
+  hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   exports.Set("testing", hooks);
 }

@@ -3,9 +3,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 
 namespace uffd {
+namespace {
+
+std::atomic<uint64_t> g_live_bytes{0};
+
+}  // namespace
 
 uint64_t PageSize() noexcept {
   static const auto size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
@@ -25,7 +31,16 @@ Result<std::shared_ptr<Mapping>> Mapping::Anonymous(uint64_t bytes) noexcept {
   return mapping;
 }
 
-Mapping::~Mapping() { munmap(data_, bytes_); }
+Mapping::Mapping(uint8_t* data, uint64_t bytes) noexcept : data_(data), bytes_(bytes) {
+  g_live_bytes += bytes_;
+}
+
+Mapping::~Mapping() {
+  munmap(data_, bytes_);
+  g_live_bytes -= bytes_;
+}
+
+uint64_t Mapping::LiveBytes() noexcept { return g_live_bytes.load(); }
 
 Range Mapping::AddressRange() const noexcept {
   const auto start = reinterpret_cast<uint64_t>(data_);
