@@ -24,6 +24,22 @@ export interface NativePartial {
 
 export type NativeToken = object;
 
+/** How the faults of a registration end: Policy in native/core/registration_table.h. */
+export interface NativePolicy {
+  mode: number;
+  pageSize: number;
+  handler: boolean;
+  deadlineMs: number;
+  poison: boolean;
+  source?: { mapping: NativeToken; offset: number } | { fd: number; offset: number; length: number };
+}
+
+/** Indexes into ENDED_BY and ACTIONS of lib/page-fault.ts. */
+export interface NativeEnding {
+  endedBy: number;
+  action: number;
+}
+
 export interface NativeUserfaultfd {
   open(
     required: bigint,
@@ -33,7 +49,7 @@ export interface NativeUserfaultfd {
   ): { features: bigint; access: number; attempts: NativeAttempt[] } | NativeOpenFailure;
   register(
     view: Uint8Array,
-    mode: number,
+    policy: NativePolicy,
     mapping: NativeToken | undefined,
     keepAlive: object,
   ): { id: number; ioctls: bigint } | NativeFailure;
@@ -42,6 +58,25 @@ export interface NativeUserfaultfd {
   wake(view: Uint8Array, offset: number, length: number): NativeFailure | undefined;
   copy(view: Uint8Array, offset: number, source: Uint8Array, mode: number): NativePartial;
   zeropage(view: Uint8Array, offset: number, length: number, mode: number): NativePartial;
+  continue(view: Uint8Array, offset: number, length: number, mode: number): NativePartial;
+  poison(view: Uint8Array, offset: number, length: number, mode: number): NativePartial;
+  move(
+    view: Uint8Array,
+    offset: number,
+    source: Uint8Array,
+    sourceOffset: number,
+    length: number,
+    mode: number,
+  ): NativePartial;
+  /** `answer`: 0 what the reason asks for (`bytes` for a missing page, else zeros), 1 poison. */
+  resolveFault(
+    id: number,
+    answer: number,
+    bytes: Uint8Array | undefined,
+    writeProtect: boolean,
+  ): NativeEnding & { errno: number };
+  endingOf(id: number): NativeEnding;
+  setConsumer(present: boolean): void;
   armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
   /** Fills `out` with events, EVENT_FIELDS numbers each, and returns their number. */
   drain(out: Float64Array): number;
@@ -100,6 +135,8 @@ export interface NativeBinding {
   discard(view: Uint8Array, offset: number, length: number): NativeFailure | undefined;
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
   addressInPage(view: Uint8Array): number;
+  /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
+  mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;
   releaseAll(): void;
   Userfaultfd: new () => NativeUserfaultfd;

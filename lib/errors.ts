@@ -67,6 +67,16 @@ const HINTS: Record<string, string> = {
   'ioctl(UFFDIO_COPY) EEXIST': 'The page exists already; copy() fills missing pages only.',
   'ioctl(UFFDIO_COPY) ENOENT': 'copy() works on memory registered with this userfaultfd.',
   'ioctl(UFFDIO_COPY) EFAULT': 'The source bytes could not be read without a fault of their own.',
+  'ioctl(UFFDIO_CONTINUE) EFAULT':
+    'The page is not in the page cache: fill it through another mapping first.',
+  'ioctl(UFFDIO_CONTINUE) EEXIST': 'The page is mapped already.',
+  'ioctl(UFFDIO_CONTINUE) ENOENT': 'continue() works on memory registered with this userfaultfd.',
+  'ioctl(UFFDIO_MOVE) EINVAL':
+    'move() takes private anonymous memory on both sides, with the destination registered here: Region.allocate() or a plain WebAssembly.Memory.',
+  'ioctl(UFFDIO_MOVE) EBUSY': 'A page of the source is pinned or shared (I/O under way, a forked child).',
+  'ioctl(UFFDIO_MOVE) EEXIST': 'The destination page exists already; move() fills missing pages only.',
+  'ioctl(UFFDIO_MOVE) ENOENT': 'The source has a hole here; allow it with { allowHoles: true }.',
+  'ioctl(UFFDIO_POISON) EEXIST': 'The page exists already; only missing pages can be poisoned.',
   'ioctl(UFFDIO_ZEROPAGE) EEXIST': 'The page exists already; zeropage() fills missing pages only.',
   'ioctl(UFFDIO_ZEROPAGE) ENOENT': 'zeropage() works on memory registered with this userfaultfd.',
   'open(/proc/self/pagemap) EACCES':
@@ -125,6 +135,42 @@ export function loopFailed(errno: number): UffdError {
     `This userfaultfd was released because ${why}; every waiting thread was woken and the memory is no longer registered.`,
     { code: 'ERR_UFFD_LOOP_FAILED', errno, hint: 'Open a new one and register again.' },
   );
+}
+
+/** @internal `fault.resolve()` came too late, or twice. */
+export function faultEnded(by: string, action: string | undefined): UffdError {
+  const why: Record<string, string> = {
+    loop: 'by the native loop, as registered with resolve "native"',
+    handler: 'by an earlier resolve() or poison()',
+    deadline: 'because its deadline passed',
+    'own-thread': 'because the thread that consumes the events raised it',
+    'no-consumer': 'because nobody consumed the events',
+    call: 'by another call that filled, unprotected or woke its page',
+    removed: 'because its page was given back to the kernel or unmapped',
+    closed: 'because its registration or userfaultfd was closed',
+    forgotten: 'long ago',
+  };
+  return new UffdError(
+    `This fault was ended already, ${why[by] ?? by}${action === undefined ? '' : ` (${action})`}`,
+    { code: 'ERR_UFFD_FAULT_ENDED', hint: 'fault.endedBy and fault.action tell who ended it, and how.' },
+  );
+}
+
+/** @internal */
+export function sourceRegistered(): UffdError {
+  return new UffdError(
+    'The source bytes lie in memory whose missing pages a userfaultfd of this process serves: reading them could wait for that',
+    { code: 'ERR_UFFD_SOURCE_REGISTERED', hint: 'Copy the bytes to other memory first.' },
+  );
+}
+
+/** @internal A method or an option whose feature was not negotiated. */
+export function featureNeeded(what: string, features: readonly string[]): UffdError {
+  const names = features.map((name) => `'${name}'`).join(' or ');
+  return new UffdError(`${what} needs the feature ${features.join(' or ')}, which this userfaultfd has not`, {
+    code: 'ERR_UFFD_FEATURE',
+    hint: `Ask for it: Userfaultfd.open({ features: [${names}] }).`,
+  });
 }
 
 /** @internal */

@@ -1,21 +1,9 @@
 // Events of one userfaultfd, decoded from the native queue.
 
 import type { NativeUserfaultfd } from './binding.js';
+import { PageFault, type FaultOwner } from './page-fault.js';
 import type { Region } from './region.js';
-
-/** A thread touched a page that was missing or write-protected. */
-export interface PageFault {
-  type: 'pagefault';
-  region: Region;
-  /** Bytes from the start of the region; of the exact byte with feature EXACT_ADDRESS, else of its page. */
-  offset: number;
-  reason: 'missing' | 'write-protect' | 'minor';
-  access: 'read' | 'write';
-  /** The kernel's thread id (gettid(2)), with feature THREAD_ID. */
-  threadId: number | undefined;
-  /** The fault was ended before the event was handed over; the thread goes on. */
-  resolved: boolean;
-}
+import { CONSTRUCT } from './validate.js';
 
 /** The process forked while EVENT_FORK was on; the child's userfaultfd was closed. */
 export interface ForkEvent {
@@ -48,17 +36,16 @@ export interface UnmapEvent {
 
 export type UffdEvent = PageFault | ForkEvent | RemapEvent | RemoveEvent | UnmapEvent;
 
-// The order of EventType and FaultReason in native/core/fault.h, and of the fields that
-// native/userfaultfd_wrap.cc writes.
+// The order of EventType in native/core/fault.h. The fields are those native/userfaultfd_wrap.cc writes:
+// type, registration, offset, reason, write, thread, length, id, ended by, action.
 const TYPES = ['pagefault', 'fork', 'remap', 'remove', 'unmap'] as const;
-const REASONS = ['missing', 'write-protect', 'minor'] as const;
-const FIELDS = 7;
+const FIELDS = 10;
 
 /** What is drained is decoded at once, so all readers of this thread share one. */
 let scratch = new Float64Array(0);
 
 /** What a reader asks of its userfaultfd. */
-interface RegionNames {
+interface EventOwner extends FaultOwner {
   regionOf(registration: number): Region | undefined;
   /** The native queue was read to its end: no event names an unregistered region any more. */
   drained(): void;
@@ -70,15 +57,15 @@ interface RegionNames {
  */
 export class EventReader {
   readonly #native: NativeUserfaultfd;
-  readonly #names: RegionNames;
+  readonly #owner: EventOwner;
   #events: UffdEvent[] = [];
   #next = 0;
   /** Events taken from the native queue at a time. */
   batch = 1;
 
-  constructor(native: NativeUserfaultfd, names: RegionNames) {
+  constructor(native: NativeUserfaultfd, owner: EventOwner) {
     this.#native = native;
-    this.#names = names;
+    this.#owner = owner;
   }
 
   /** The next event, or undefined when nothing waits. */
@@ -101,25 +88,25 @@ export class EventReader {
       }
       drained = count < this.batch;
     }
-    if (drained) this.#names.drained();
+    if (drained) this.#owner.drained();
   }
 
   #decode(raw: Float64Array, at: number): UffdEvent | undefined {
     const type = TYPES[raw[at]!];
     if (type === undefined) return undefined;
     if (type === 'fork') return { type };
-    const region = this.#names.regionOf(raw[at + 1]!);
+    const region = this.#owner.regionOf(raw[at + 1]!);
     const offset = raw[at + 2]!;
     if (type !== 'pagefault') return { type, region, offset, length: raw[at + 6]! };
     if (region === undefined) return undefined;
-    return {
-      type,
+    return new PageFault(CONSTRUCT, this.#owner, {
       region,
       offset,
-      reason: REASONS[raw[at + 3]!]!,
-      access: raw[at + 4] === 1 ? 'write' : 'read',
-      threadId: raw[at + 5] === 0 ? undefined : raw[at + 5],
-      resolved: true,
-    };
+      reason: raw[at + 3]!,
+      write: raw[at + 4] === 1,
+      threadId: raw[at + 5]!,
+      id: raw[at + 7]!,
+      ending: { endedBy: raw[at + 8]!, action: raw[at + 9]! },
+    });
   }
 }

@@ -47,8 +47,12 @@ export const DEFAULT_OPTIONAL_FEATURES: readonly Feature[] = [
   'WP_HUGETLBFS_SHMEM',
   'MISSING_HUGETLBFS',
   'MISSING_SHMEM',
+  'MINOR_HUGETLBFS',
+  'MINOR_SHMEM',
   'THREAD_ID',
   'EXACT_ADDRESS',
+  'POISON',
+  'MOVE',
 ];
 
 /** The known names that are set; a bit this version has no name for is kept as `BIT_n`. */

@@ -1,17 +1,55 @@
-// Memory registered with a userfaultfd.
+// Memory registered with a userfaultfd, and how its faults end.
 
-import { invalidValue, UffdError } from './errors.js';
-import type { Region } from './region.js';
-import { checkConstruct, checkOneOf, CONSTRUCT } from './validate.js';
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import type { NativePolicy } from './binding.js';
+import { checkSource } from './bytes.js';
+import { featureNeeded, invalidType, invalidValue, outOfRange, UffdError } from './errors.js';
+import type { Feature } from './features.js';
+import { Region, regionInternals } from './region.js';
+import { checkConstruct, checkInteger, checkOneOf, checkOptions, CONSTRUCT } from './validate.js';
 
 /** UFFDIO_REGISTER_MODE_*. */
-const MODES = { missing: 1, 'write-protect': 2 } as const;
+const MODES = { missing: 1, 'write-protect': 2, minor: 4 } as const;
+const DEFAULT_DEADLINE_MS = 1000;
+const LONGEST_DEADLINE_MS = 2 ** 31 - 1;
 
 export type RegisterMode = keyof typeof MODES;
 
+/** Part of a file, by its path or an open descriptor. Bytes; default all of it. */
+export interface FileSource {
+  file: string | number;
+  offset?: number;
+  length?: number;
+}
+
+/** Memory of our own from `offset` on, in bytes. */
+export interface RegionSource {
+  region: Region;
+  offset?: number;
+}
+
+export type PageSource = 'zero' | Region | RegionSource | FileSource;
+
 export interface RegisterOptions {
-  /** `'native'`: the loop thread ends every fault itself; the iterator observes. */
-  resolve?: 'native';
+  /**
+   * `'native'` (default): the loop thread ends every fault itself; the iterator observes. `'handler'`:
+   * JavaScript ends it with `fault.resolve()`, and the loop does so when JavaScript cannot: a fault of
+   * the consuming thread at once, any other after `deadlineMs` or when nobody consumes.
+   */
+  resolve?: 'native' | 'handler';
+  /** For `'handler'`: milliseconds from reading a fault to ending it without JavaScript. Default 1,000. */
+  deadlineMs?: number;
+  /**
+   * Where the loop takes missing pages from; zeros after its end. Page 0 of the registration is at the
+   * source's offset. Default `'zero'`.
+   */
+  source?: PageSource;
+  /**
+   * What the loop answers a missing page where there is no source, or the source failed: zeros, or
+   * poison (the thread gets SIGBUS). Minor faults: the page that is there, or poison. Default
+   * `'zeropage'`, and `'poison'` with a source: bytes that cannot be had are not made up.
+   */
+  fallback?: 'zeropage' | 'poison';
 }
 
 /** @internal The userfaultfd behind a registration. */
@@ -23,6 +61,7 @@ export interface RegistrationOwner {
 export class Registration implements Disposable {
   readonly region: Region;
   readonly modes: ReadonlySet<RegisterMode>;
+  readonly resolve: 'native' | 'handler';
   /** The ioctls this memory allows, for example `'WRITEPROTECT'`. */
   readonly ioctls: ReadonlySet<string>;
   /** The part that is registered, in bytes: memory that grows later is not in it. */
@@ -33,16 +72,15 @@ export class Registration implements Disposable {
   constructor(
     token: typeof CONSTRUCT,
     owner: RegistrationOwner,
-    region: Region,
-    modes: ReadonlySet<RegisterMode>,
-    ioctls: ReadonlySet<string>,
+    fields: Pick<Registration, 'region' | 'modes' | 'resolve' | 'ioctls'>,
   ) {
     checkConstruct('Registration', token);
     this.#owner = owner;
-    this.region = region;
-    this.modes = modes;
-    this.ioctls = ioctls;
-    this.byteLength = region.byteLength;
+    this.region = fields.region;
+    this.modes = fields.modes;
+    this.resolve = fields.resolve;
+    this.ioctls = fields.ioctls;
+    this.byteLength = fields.region.byteLength;
   }
 
   close(): void {
@@ -55,16 +93,110 @@ export class Registration implements Disposable {
 }
 
 /** @internal */
-export function checkModes(mode: unknown): Set<RegisterMode> {
+export function checkModes(mode: unknown, features: ReadonlySet<Feature>): Set<RegisterMode> {
   const names = Object.keys(MODES) as RegisterMode[];
   const given = Array.isArray(mode) ? (mode as unknown[]) : [mode];
   if (given.length === 0) throw invalidValue('mode', `must name at least one of ${names.join(', ')}`, mode);
-  return new Set(given.map((each) => checkOneOf('mode', each, names)));
+  const modes = new Set(given.map((each) => checkOneOf('mode', each, names)));
+  if (modes.has('minor') && !features.has('MINOR_SHMEM') && !features.has('MINOR_HUGETLBFS')) {
+    throw featureNeeded('Mode "minor"', ['MINOR_SHMEM', 'MINOR_HUGETLBFS']);
+  }
+  return modes;
+}
+
+/** @internal What the native half is told, and what to do once it was told. */
+export interface PolicyRequest {
+  policy: NativePolicy;
+  release: () => void;
 }
 
 /** @internal */
-export function modeBits(modes: ReadonlySet<RegisterMode>): number {
-  return [...modes].reduce((bits, mode) => bits | MODES[mode], 0);
+export function checkPolicy(
+  region: Region,
+  modes: ReadonlySet<RegisterMode>,
+  options: unknown,
+  features: ReadonlySet<Feature>,
+): PolicyRequest {
+  const given = checkOptions('options', options, ['resolve', 'deadlineMs', 'source', 'fallback']);
+  const { resolve = 'native', deadlineMs = DEFAULT_DEADLINE_MS, source = 'zero' } = given;
+  const { fallback = source === 'zero' ? 'zeropage' : 'poison' } = given;
+  const handler = checkOneOf('options.resolve', resolve, ['native', 'handler']) === 'handler';
+  if (handler && !features.has('THREAD_ID')) throw featureNeeded('resolve "handler"', ['THREAD_ID']);
+  if (!handler && given['deadlineMs'] !== undefined) {
+    throw invalidValue('options.deadlineMs', 'belongs to resolve "handler"', deadlineMs);
+  }
+  checkInteger('options.deadlineMs', deadlineMs, 1, LONGEST_DEADLINE_MS);
+  const poison = checkOneOf('options.fallback', fallback, ['zeropage', 'poison']) === 'poison';
+  if (poison && !features.has('POISON')) throw featureNeeded('fallback "poison"', ['POISON']);
+  const mode = [...modes].reduce((bits, each) => bits | MODES[each], 0);
+  const policy: NativePolicy = { mode, pageSize: region.pageSize, handler, deadlineMs, poison };
+  if (source === 'zero') return { policy, release: () => undefined };
+  if (!modes.has('missing')) throw invalidValue('options.source', 'belongs to mode "missing"', source);
+  if (!features.has('EVENT_REMOVE')) {
+    // Only its events tell which pages were given back: those read as zero, and not as the source has them.
+    throw featureNeeded('A source', ['EVENT_REMOVE']);
+  }
+  const { native, release } = openSource(source, region);
+  return { policy: { ...policy, source: native }, release };
+}
+
+interface OpenSource {
+  native: NonNullable<NativePolicy['source']>;
+  release: () => void;
+}
+
+function openSource(source: unknown, region: Region): OpenSource {
+  if (Region.isRegion(source)) return openRegionSource({ region: source }, region);
+  if (typeof source !== 'object' || source === null) {
+    throw invalidType(
+      'options.source',
+      "'zero', a Region, { region, offset } or { file, offset, length }",
+      source,
+    );
+  }
+  return 'file' in source ? openFileSource(source) : openRegionSource(source, region);
+}
+
+function openRegionSource(source: object, target: Region): OpenSource {
+  const { region, offset = 0 } = checkOptions('options.source', source, ['region', 'offset']);
+  if (!Region.isRegion(region)) throw invalidType('options.source.region', 'a Region', region);
+  const { mapping } = regionInternals(region);
+  if (mapping === undefined || region === target) {
+    const why = 'must be another Region.allocate(): memory that stays where it is';
+    throw invalidValue('options.source', why, region);
+  }
+  const { bytes } = region;
+  checkInteger('options.source.offset', offset, 0, bytes.byteLength - 1);
+  checkSource(bytes);
+  return { native: { mapping, offset }, release: () => undefined };
+}
+
+function openFileSource(source: object): OpenSource {
+  const { file, offset = 0, length } = checkOptions('options.source', source, ['file', 'offset', 'length']);
+  checkInteger('options.source.offset', offset, 0, Number.MAX_SAFE_INTEGER);
+  if (typeof file !== 'string' && typeof file !== 'number') {
+    throw invalidType('options.source.file', 'a path or a file descriptor', file);
+  }
+  const fd = typeof file === 'string' ? openSync(file, 'r') : file;
+  const release = (): void => {
+    if (fd !== file) closeSync(fd);
+  };
+  try {
+    const { size } = fstatSync(fd);
+    const bytes = length ?? Math.max(size - offset, 0);
+    checkInteger('options.source.length', bytes, 0, Number.MAX_SAFE_INTEGER);
+    if (offset + bytes > size) {
+      throw outOfRange(
+        'options.source.length',
+        `<= ${size - offset}, what the file has after the offset`,
+        bytes,
+      );
+    }
+    return { native: { fd, offset, length: bytes }, release };
+  } catch (error) {
+    release();
+    throw error;
+  }
 }
 
 /** @internal `mode` is named when the region is registered, but not in it. */

@@ -1,6 +1,6 @@
 // A userfaultfd of the kernel as an object: open, register, arm, resolve, observe, close.
 
-import { inspect, types } from 'node:util';
+import { inspect } from 'node:util';
 import {
   binding,
   isFailure,
@@ -8,11 +8,12 @@ import {
   type NativePartial,
   type NativeUserfaultfd,
 } from './binding.js';
+import { asBytes, checkSource } from './bytes.js';
 import {
   busyError,
   closedError,
-  detachedError,
   errnoName,
+  featureNeeded,
   invalidType,
   invalidValue,
   loopFailed,
@@ -24,10 +25,10 @@ import {
 import { EventReader, type UffdEvent } from './events.js';
 import { ioctlNames, knownFeatures, type Feature } from './features.js';
 import { accessName, attemptsOf, checkOpenOptions, openError, type OpenOptions } from './opening.js';
-import { isDetached, Region, regionInternals, type RegionUser } from './region.js';
+import { Region, regionInternals, type RegionUser } from './region.js';
 import {
   checkModes,
-  modeBits,
+  checkPolicy,
   notRegistered,
   Registration,
   type RegisterMode,
@@ -35,8 +36,8 @@ import {
 } from './registration.js';
 import {
   checkConstruct,
+  checkFlag,
   checkInteger,
-  checkOneOf,
   checkOptions,
   checkPageRange,
   checkSignal,
@@ -46,12 +47,14 @@ import {
 } from './validate.js';
 import { WaitingIterator } from './waiting-iterator.js';
 
-/** UFFDIO_WRITEPROTECT_MODE_*, UFFDIO_COPY_MODE_*, UFFDIO_ZEROPAGE_MODE_*. */
+/** UFFDIO_WRITEPROTECT_MODE_*. */
 const WRITEPROTECT_WP = 1;
 const WRITEPROTECT_DONTWAKE = 2;
-const COPY_DONTWAKE = 1;
-const COPY_WP = 2;
-const ZEROPAGE_DONTWAKE = 1;
+/** The same for COPY, ZEROPAGE, CONTINUE, MOVE and POISON. */
+const DONTWAKE = 1;
+/** Of COPY and CONTINUE. */
+const FILL_WP = 2;
+const MOVE_ALLOW_SRC_HOLES = 2;
 
 const DEFAULT_BATCH = 1024;
 const LARGEST_BATCH = 65_536;
@@ -62,6 +65,13 @@ const waitedFor = new Set<Userfaultfd>();
 export interface CopyOptions {
   /** Arm the pages in the same step (UFFDIO_COPY_MODE_WP). */
   writeProtect?: boolean;
+  /** Wake the threads that wait for them. Default true. */
+  wake?: boolean;
+}
+
+export interface MoveOptions {
+  /** Pages that the source does not have are left out instead of failing. */
+  allowHoles?: boolean;
   /** Wake the threads that wait for them. Default true. */
   wake?: boolean;
 }
@@ -117,6 +127,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     this.#reader = new EventReader(native, {
       regionOf: (id) => this.#registrations.get(id)?.registration.region ?? this.#retired.get(id)?.deref(),
       drained: () => this.#retired.clear(),
+      endingOf: (id) => native.endingOf(id),
+      resolveFault: (id, answer, bytes, writeProtect) => native.resolveFault(id, answer, bytes, writeProtect),
     });
     this.features = knownFeatures(features);
     this.access = access;
@@ -170,10 +182,11 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 
   /**
-   * Registers a region of our own or of a WebAssembly.Memory: `missing` faults are answered with zero
-   * pages, `write-protect` faults (after `writeProtect`) by taking the protection away.
-   * UFFDIO_REGISTER.
-   * @throws {UffdError} `ERR_UFFD_BUSY` when a part of the memory is registered already.
+   * Registers a region of our own or of a WebAssembly.Memory. `missing` faults come from pages that are
+   * not there, `write-protect` ones from writes after `writeProtect`, `minor` ones from pages of shared
+   * memory that are there but not mapped here. `options` say who ends them, and how. UFFDIO_REGISTER.
+   * @throws {UffdError} `ERR_UFFD_BUSY` when a part of the memory is registered already,
+   * `ERR_UFFD_FEATURE` when an option needs a feature that was not negotiated.
    */
   register(
     region: Region,
@@ -182,9 +195,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   ): Registration {
     this.#checkOpen();
     const view = checkRegion(region).bytes;
-    const { resolve = 'native' } = checkOptions('options', options, ['resolve']);
-    checkOneOf('options.resolve', resolve, ['native']);
-    const modes = checkModes(mode);
+    const modes = checkModes(mode, this.features);
     if (region.kind === 'foreign') {
       throw invalidValue(
         'region',
@@ -194,11 +205,18 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     }
     if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
     const { mapping, keepAlive, attach } = regionInternals(region);
-    const result = this.#native.register(view, modeBits(modes), mapping, keepAlive);
+    const { policy, release } = checkPolicy(region, modes, options, this.features);
+    const result = this.#native.register(view, policy, mapping, keepAlive);
+    release();
     if (isFailure(result)) {
       throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : systemError(result);
     }
-    const registration = new Registration(CONSTRUCT, this, region, modes, new Set(ioctlNames(result.ioctls)));
+    const registration = new Registration(CONSTRUCT, this, {
+      region,
+      modes,
+      resolve: policy.handler ? 'handler' : 'native',
+      ioctls: new Set(ioctlNames(result.ioctls)),
+    });
     this.#registrations.set(result.id, { registration, leaveRegion: attach(this.#user) });
     return registration;
   }
@@ -258,7 +276,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    * Fills missing pages with `bytes`, atomically for each page. `offset` and the length of `bytes` are
    * whole pages. UFFDIO_COPY.
    * @returns the bytes copied; less than asked when a page in the middle exists already.
-   * @throws {UffdError} `EEXIST` when the first page exists already, `ENOENT` when it is not registered.
+   * @throws {UffdError} `EEXIST` when the first page exists already, `ENOENT` when it is not registered,
+   * `ERR_UFFD_SOURCE_REGISTERED` when reading `bytes` could itself fault.
    */
   copy(
     region: Region,
@@ -275,7 +294,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     const armed = checkFlag('options.writeProtect', given['writeProtect'], false);
     const wake = checkFlag('options.wake', given['wake'], true);
     if (armed) this.#checkMode(region, 'write-protect');
-    const mode = (armed ? COPY_WP : 0) | (wake ? 0 : COPY_DONTWAKE);
+    checkSource(source);
+    const mode = (armed ? FILL_WP : 0) | (wake ? 0 : DONTWAKE);
     return this.#filled(this.#native.copy(target.view, offset, source, mode), 'ioctl(UFFDIO_COPY)');
   }
 
@@ -286,9 +306,71 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    */
   zeropage(region: Region, range?: Partial<ByteRange>, options: WakeOption = {}): number {
     const { view, offset, length } = this.#target(region, range);
-    const wake = checkFlag('options.wake', checkOptions('options', options, ['wake'])['wake'], true);
-    const done = this.#native.zeropage(view, offset, length, wake ? 0 : ZEROPAGE_DONTWAKE);
-    return this.#filled(done, 'ioctl(UFFDIO_ZEROPAGE)');
+    const mode = wakeMode(options);
+    return this.#filled(this.#native.zeropage(view, offset, length, mode), 'ioctl(UFFDIO_ZEROPAGE)');
+  }
+
+  /**
+   * Maps pages of shared memory that are in the page cache (another mapping filled them) but not mapped
+   * here. `range` is in bytes, whole pages; default all. UFFDIO_CONTINUE.
+   * @returns the bytes mapped; less than asked when a page in the middle cannot be.
+   * @throws {UffdError} `EFAULT` when the first page is not in the page cache, `EEXIST` when it is
+   * mapped already.
+   */
+  continue(region: Region, range?: Partial<ByteRange>, options: CopyOptions = {}): number {
+    const { view, offset, length } = this.#target(region, range, 'minor');
+    const given = checkOptions('options', options, ['writeProtect', 'wake']);
+    const armed = checkFlag('options.writeProtect', given['writeProtect'], false);
+    const wake = checkFlag('options.wake', given['wake'], true);
+    if (armed) this.#checkMode(region, 'write-protect');
+    const mode = (armed ? FILL_WP : 0) | (wake ? 0 : DONTWAKE);
+    return this.#filled(this.#native.continue(view, offset, length, mode), 'ioctl(UFFDIO_CONTINUE)');
+  }
+
+  /**
+   * Moves pages from `source` into missing pages without copying them: the source then reads as zero.
+   * `offset`, `sourceRange` are bytes, whole pages. Private anonymous memory only. UFFDIO_MOVE (Linux
+   * 6.8), feature MOVE.
+   * @returns the bytes moved; less than asked when a page in the middle cannot be.
+   */
+  move(
+    region: Region,
+    offset: number,
+    source: Region,
+    sourceRange?: Partial<ByteRange>,
+    options: MoveOptions = {},
+  ): number {
+    this.#checkFeature('move()', 'MOVE');
+    checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
+    const from = checkRegion(source, 'source');
+    const part = checkPageRange(sourceRange, from.byteLength, from.pageSize);
+    const target = this.#target(region, { offset, length: part.length });
+    const given = checkOptions('options', options, ['allowHoles', 'wake']);
+    const allowHoles = checkFlag('options.allowHoles', given['allowHoles'], false);
+    const wake = checkFlag('options.wake', given['wake'], true);
+    if (from.kind === 'foreign') {
+      throw invalidValue(
+        'source',
+        'must be memory of its own pages: Region.allocate() or a WebAssembly.Memory',
+        source,
+      );
+    }
+    const mode = (allowHoles ? MOVE_ALLOW_SRC_HOLES : 0) | (wake ? 0 : DONTWAKE);
+    const moved = this.#native.move(target.view, offset, from.bytes, part.offset, part.length, mode);
+    return this.#filled(moved, 'ioctl(UFFDIO_MOVE)');
+  }
+
+  /**
+   * Marks missing pages as lost: whoever touches them gets SIGBUS, as from a memory error, and a
+   * process that does not handle it dies. `range` is in bytes, whole pages; default all. UFFDIO_POISON
+   * (Linux 6.6), feature POISON.
+   * @returns the bytes poisoned; less than asked when a page in the middle exists already.
+   */
+  poison(region: Region, range?: Partial<ByteRange>, options: WakeOption = {}): number {
+    this.#checkFeature('poison()', 'POISON');
+    const { view, offset, length } = this.#target(region, range);
+    const mode = wakeMode(options);
+    return this.#filled(this.#native.poison(view, offset, length, mode), 'ioctl(UFFDIO_POISON)');
   }
 
   /**
@@ -311,12 +393,18 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
         take: () => this.#reader.take(),
         ended: () => this.#ended(),
         waiting: (someone) => this.#waitFor(someone),
-        released: () => (this.#iterator = undefined),
+        released: () => {
+          this.#iterator = undefined;
+          this.#native.setConsumer(false);
+        },
       },
       signal,
     );
     // A signal that was aborted before has finished it.
-    if (!iterator.finished) this.#iterator = iterator;
+    if (!iterator.finished) {
+      this.#iterator = iterator;
+      this.#native.setConsumer(true);
+    }
     return iterator;
   }
 
@@ -384,6 +472,11 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     throw failedWith === 0 ? closedError('userfaultfd') : loopFailed(failedWith);
   }
 
+  #checkFeature(what: string, feature: Feature): void {
+    this.#checkOpen();
+    if (!this.features.has(feature)) throw featureNeeded(what, [feature]);
+  }
+
   #registrationsOf(region: Region): Registration[] {
     return this.registrations.filter((each) => each.region === region);
   }
@@ -413,24 +506,12 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 }
 
-function checkRegion(region: unknown): Region {
-  if (!Region.isRegion(region)) throw invalidType('region', 'a Region', region);
+function checkRegion(region: unknown, name = 'region'): Region {
+  if (!Region.isRegion(region)) throw invalidType(name, 'a Region', region);
   return region;
 }
 
-function checkFlag(name: string, value: unknown, byDefault: boolean): boolean {
-  if (value === undefined) return byDefault;
-  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
-  return value;
-}
-
-function asBytes(bytes: unknown): Uint8Array {
-  if (!ArrayBuffer.isView(bytes) && !types.isAnyArrayBuffer(bytes)) {
-    throw invalidType('bytes', 'an ArrayBuffer, SharedArrayBuffer or a view of one', bytes);
-  }
-  if (isDetached(ArrayBuffer.isView(bytes) ? bytes.buffer : bytes)) throw detachedError();
-  if (bytes instanceof Uint8Array) return bytes;
-  return ArrayBuffer.isView(bytes)
-    ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    : new Uint8Array(bytes);
+function wakeMode(options: unknown): number {
+  const { wake } = checkOptions('options', options, ['wake']);
+  return checkFlag('options.wake', wake, true) ? 0 : DONTWAKE;
 }

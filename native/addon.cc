@@ -37,6 +37,10 @@ Napi::Value ProbeFacts(const Napi::CallbackInfo& info) {
   return facts;
 }
 
+Napi::Value MayFault(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), Registry::Get().MayFault(ViewRange(info[0])));
+}
+
 void ReleaseAll(const Napi::CallbackInfo& /*info*/) {
   if (UFFD_NET_ENABLED("exit")) Registry::Get().ReleaseAll();
 }
@@ -46,6 +50,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   static_cast<void>(Pagemap::Descriptor().Ok());
   DefineMemory(env, exports);
   exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));
+  exports.Set("mayFault", Napi::Function::New<MayFault>(env, "mayFault"));
   exports.Set("releaseAll", Napi::Function::New<ReleaseAll>(env, "releaseAll"));
   exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
   exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));

@@ -42,11 +42,11 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
 
 // The pages go back now. The addresses stay taken until the garbage collector takes the
 // ArrayBuffer: an asynchronous operation under way (fs.read, crypto.randomFill) holds that object
-// and writes to them.
+// and writes to them. Pages that a registration reads from go with that.
 void Detach(const Napi::CallbackInfo& info) {
   MappingRef* mapping = info[1].As<Napi::External<MappingRef>>().Data();
   info[0].As<Napi::ArrayBuffer>().Detach();
-  static_cast<void>(Discard((*mapping)->AddressRange()).Ok());
+  if (!(*mapping)->Pinned()) static_cast<void>(Discard((*mapping)->AddressRange()).Ok());
   mapping->reset();
 }
 

@@ -10,12 +10,48 @@ namespace uffd {
 namespace {
 
 // One event as the numbers that lib/events.ts reads, in this order.
-constexpr size_t kEventFields = 7;
+constexpr size_t kEventFields = 10;
 
 Failure OutOfView(const char* call) { return {ERANGE, call}; }
 
 uint64_t ModeArgument(const Napi::Value& value) {
   return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
+}
+
+uint64_t NumberField(const Napi::Object& object, const char* name) {
+  return static_cast<uint64_t>(object.Get(name).As<Napi::Number>().Int64Value());
+}
+
+// { fd, offset, length } or { mapping, offset }.
+Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& source) {
+  const uint64_t offset = NumberField(source, "offset");
+  if (std::shared_ptr<Mapping> memory = MappingOf(source.Get("mapping"))) {
+    return std::shared_ptr<const PageSource>(
+        std::make_shared<MemorySource>(std::move(memory), offset));
+  }
+  FileDescriptor file = FileDescriptor::Duplicate(source.Get("fd").As<Napi::Number>().Int32Value());
+  if (!file) return Failure{errno, "fcntl(F_DUPFD_CLOEXEC)"};
+  return std::shared_ptr<const PageSource>(
+      std::make_shared<FileSource>(std::move(file), offset, NumberField(source, "length")));
+}
+
+Result<std::shared_ptr<const Policy>> PolicyArgument(const Napi::Value& value) {
+  const auto given = value.As<Napi::Object>();
+  auto policy = std::make_shared<Policy>();
+  policy->mode = NumberField(given, "mode");
+  policy->page_size = NumberField(given, "pageSize");
+  policy->handler = given.Get("handler").As<Napi::Boolean>().Value();
+  policy->deadline = std::chrono::milliseconds(NumberField(given, "deadlineMs"));
+  policy->poison = given.Get("poison").As<Napi::Boolean>().Value();
+  policy->zeros = ZeroPage(policy->page_size);
+  if (policy->zeros == nullptr) return Failure{ENOMEM, "mmap"};
+  if (given.Get("source").IsObject()) {
+    Result<std::shared_ptr<const PageSource>> source =
+        SourceArgument(given.Get("source").As<Napi::Object>());
+    if (!source) return source.Error();
+    policy->source = std::move(source.Value());
+  }
+  return std::shared_ptr<const Policy>(std::move(policy));
 }
 
 uint64_t FeaturesArgument(const Napi::Value& value) {
@@ -33,6 +69,10 @@ Napi::Function UserfaultfdWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::Unregister>("unregister"),
        InstanceMethod<&Wrap::WriteProtect>("writeProtect"), InstanceMethod<&Wrap::Wake>("wake"),
        InstanceMethod<&Wrap::Copy>("copy"), InstanceMethod<&Wrap::Zeropage>("zeropage"),
+       InstanceMethod<&Wrap::Continue>("continue"), InstanceMethod<&Wrap::Poison>("poison"),
+       InstanceMethod<&Wrap::Move>("move"), InstanceMethod<&Wrap::ResolveFault>("resolveFault"),
+       InstanceMethod<&Wrap::EndingOf>("endingOf"),
+       InstanceMethod<&Wrap::SetConsumer>("setConsumer"),
        InstanceMethod<&Wrap::ArmedBytes>("armedBytes"), InstanceMethod<&Wrap::Drain>("drain"),
        InstanceMethod<&Wrap::State>("state"), InstanceMethod<&Wrap::SetRef>("setRef"),
        InstanceMethod<&Wrap::Close>("close")});
@@ -74,8 +114,10 @@ Napi::Value UserfaultfdWrap::Open(const Napi::CallbackInfo& info) {
 Napi::Value UserfaultfdWrap::Register(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Range range = ViewRange(info[0]);
+  Result<std::shared_ptr<const Policy>> policy = PolicyArgument(info[1]);
+  if (!policy) return FailureObject(env, policy.Error());
   const Result<Session::Registered> registered =
-      session_->Register(range, ModeArgument(info[1]), MappingOf(info[2]));
+      session_->Register(range, std::move(policy.Value()), MappingOf(info[2]));
   if (!registered) return FailureObject(env, registered.Error());
   const uint32_t id = registered.Value().id;
   kept_alive_[id] = Napi::Persistent(info[3].As<Napi::Object>());
@@ -114,9 +156,58 @@ Napi::Value UserfaultfdWrap::Copy(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value UserfaultfdWrap::Zeropage(const Napi::CallbackInfo& info) {
+  return OnRange(info, &Session::Zeropage);
+}
+
+Napi::Value UserfaultfdWrap::Continue(const Napi::CallbackInfo& info) {
+  return OnRange(info, &Session::Continue);
+}
+
+Napi::Value UserfaultfdWrap::Poison(const Napi::CallbackInfo& info) {
+  return OnRange(info, &Session::Poison);
+}
+
+Napi::Value UserfaultfdWrap::OnRange(const Napi::CallbackInfo& info, RangeStep step) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return PartialObject(info.Env(), {0, ERANGE});
-  return PartialObject(info.Env(), session_->Zeropage(*range, ModeArgument(info[3])));
+  return PartialObject(info.Env(), (session_.get()->*step)(*range, ModeArgument(info[3])));
+}
+
+Napi::Value UserfaultfdWrap::Move(const Napi::CallbackInfo& info) {
+  const auto source = PartOfView(info[2], info[3], info[4]);
+  const auto range = PartOfView(info[0], info[1], info[4]);
+  if (!range || !source) return PartialObject(info.Env(), {0, ERANGE});
+  const uint64_t mode = ModeArgument(info[5]);
+  return PartialObject(info.Env(), session_->Move(*range, source->start, mode));
+}
+
+Napi::Value UserfaultfdWrap::ResolveFault(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto id = static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value());
+  const auto answer = static_cast<Session::Answer>(info[1].As<Napi::Number>().Int32Value());
+  const uint8_t* bytes =
+      info[2].IsUndefined() ? nullptr : reinterpret_cast<uint8_t*>(ViewRange(info[2]).start);
+  const auto protect =
+      info[3].As<Napi::Boolean>().Value() ? Session::Protect::kYes : Session::Protect::kKeep;
+  const Session::Resolved resolved = session_->ResolveFault(id, answer, bytes, protect);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("endedBy", Napi::Number::New(env, static_cast<int>(resolved.ending.by)));
+  result.Set("action", Napi::Number::New(env, static_cast<int>(resolved.ending.action)));
+  result.Set("errno", Napi::Number::New(env, -resolved.error));
+  return result;
+}
+
+Napi::Value UserfaultfdWrap::EndingOf(const Napi::CallbackInfo& info) {
+  const auto id = static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value());
+  const Ending ending = session_->EndingOf(id);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("endedBy", Napi::Number::New(info.Env(), static_cast<int>(ending.by)));
+  result.Set("action", Napi::Number::New(info.Env(), static_cast<int>(ending.action)));
+  return result;
+}
+
+void UserfaultfdWrap::SetConsumer(const Napi::CallbackInfo& info) {
+  session_->SetConsumer(info[0].As<Napi::Boolean>().Value());
 }
 
 Napi::Value UserfaultfdWrap::ArmedBytes(const Napi::CallbackInfo& info) {
@@ -134,11 +225,15 @@ Napi::Value UserfaultfdWrap::Drain(const Napi::CallbackInfo& info) {
   size_t count = 0;
   Event event;
   while (count < capacity && session_->Pop(&event)) {
+    // A handed-over fault may have ended since.
+    const bool handed_over = event.type == EventType::kPageFault && event.id != 0;
+    const Ending ending = handed_over ? session_->EndingOf(event.id) : event.ending;
     const double values[kEventFields] = {
         static_cast<double>(event.type),   static_cast<double>(event.registration),
         static_cast<double>(event.offset), static_cast<double>(event.reason),
         event.write ? 1.0 : 0.0,           static_cast<double>(event.thread_id),
-        static_cast<double>(event.length)};
+        static_cast<double>(event.length), static_cast<double>(event.id),
+        static_cast<double>(ending.by),    static_cast<double>(ending.action)};
     std::copy(std::begin(values), std::end(values), fields + count * kEventFields);
     count++;
   }

@@ -26,12 +26,20 @@ class UserfaultfdWrap final : public Napi::ObjectWrap<UserfaultfdWrap> {
   Napi::Value Wake(const Napi::CallbackInfo& info);
   Napi::Value Copy(const Napi::CallbackInfo& info);
   Napi::Value Zeropage(const Napi::CallbackInfo& info);
+  Napi::Value Continue(const Napi::CallbackInfo& info);
+  Napi::Value Poison(const Napi::CallbackInfo& info);
+  Napi::Value Move(const Napi::CallbackInfo& info);
+  Napi::Value ResolveFault(const Napi::CallbackInfo& info);
+  Napi::Value EndingOf(const Napi::CallbackInfo& info);
+  void SetConsumer(const Napi::CallbackInfo& info);
   Napi::Value ArmedBytes(const Napi::CallbackInfo& info);
   Napi::Value Drain(const Napi::CallbackInfo& info);
   Napi::Value State(const Napi::CallbackInfo& info);
   void SetRef(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
+  using RangeStep = Partial (Session::*)(Range range, uint64_t mode) noexcept;
+  Napi::Value OnRange(const Napi::CallbackInfo& info, RangeStep step);
   void ReleaseAndClose() noexcept;
 
   std::shared_ptr<Session> session_;

@@ -134,7 +134,7 @@ test('it leaves nothing armed, busy or broken after every mistake twenty times o
 });
 
 for (const userModeOnly of [false, true]) {
-  test(`it does not hang when copy() takes its bytes from the same registered memory${userModeOnly ? ' in user-mode-only' : ''} (D6)`, async () => {
+  test(`it refuses copy() from memory whose missing pages are served${userModeOnly ? ' in user-mode-only' : ''} (D6)`, async () => {
     await passScenario('bad-input', 'copiesFromItself', { args: [String(userModeOnly)] });
   });
 }

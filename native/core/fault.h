@@ -5,11 +5,31 @@
 #include <cstdint>
 
 #include "core/kernel_abi.h"
+#include "core/range.h"
 
 namespace uffd {
 
 enum class EventType : uint8_t { kPageFault, kFork, kRemap, kRemove, kUnmap, kUnknown };
 enum class FaultReason : uint8_t { kMissing, kWriteProtect, kMinor };
+
+// Who ended a fault, and how. The order of both is known to lib/events.ts.
+enum class EndedBy : uint8_t {
+  kNobody,      // it is open
+  kLoop,        // resolve: 'native'
+  kHandler,     // resolve: 'handler', and JavaScript did
+  kDeadline,    // JavaScript did not in time
+  kOwnThread,   // the thread that consumes the events raised it
+  kNoConsumer,  // nobody reads the events any more
+  kCall,        // another call filled, unprotected or woke its page
+  kRemoved,     // its page was given back to the kernel or unmapped
+  kClosed,      // the registration or the userfaultfd was closed
+  kForgotten,   // long ago
+};
+enum class Action : uint8_t { kNone, kUnprotect, kZeropage, kCopy, kContinue, kPoison, kWake };
+struct Ending {
+  EndedBy by = EndedBy::kNobody;
+  Action action = Action::kNone;
+};
 
 struct Event {
   EventType type = EventType::kUnknown;
@@ -19,10 +39,13 @@ struct Event {
   uint32_t registration = 0;
   uint64_t address = 0;  // fault address, or start of the range
   int64_t offset = 0;    // the same from the start of the registration; set by the fault loop
-  uint64_t stamp = 0;    // WakeLog's, when it was read
-  uint64_t length = 0;   // of the range; 0 for a page fault
-  uint64_t to = 0;       // new address of a remapped range
-  int fork_fd = -1;      // the child's userfaultfd; owned by whoever decoded it
+  Range page;           // of a page fault: the page, which may be a huge one; set by the fault loop
+  uint64_t stamp = 0;   // WakeLog's, when it was read
+  uint64_t length = 0;  // of the range; 0 for a page fault
+  uint64_t to = 0;      // new address of a remapped range
+  int fork_fd = -1;     // the child's userfaultfd; owned by whoever decoded it
+  uint64_t id = 0;      // of a fault that a handler is to end, or of a fork to take; 0 for others
+  Ending ending;
 };
 
 Event DecodeEvent(const uffd_msg& message) noexcept;

@@ -1,5 +1,6 @@
-// The thread that ends page faults. One per open userfaultfd, never a pool thread. It takes no
-// JavaScript, allocates nothing and touches no memory that may fault; it resolves, then records.
+// The thread that reads a userfaultfd and has its faults served. One per open userfaultfd, never a
+// pool thread. It runs no JavaScript, allocates nothing on the way of a fault and touches no memory
+// that may fault.
 #ifndef UFFD_CORE_FAULT_LOOP_H_
 #define UFFD_CORE_FAULT_LOOP_H_
 
@@ -13,36 +14,18 @@
 #include <mutex>
 
 #include "core/fault.h"
-#include "core/fault_queue.h"
+#include "core/fault_server.h"
 #include "core/file_descriptor.h"
 #include "core/registration_table.h"
 #include "core/result.h"
 #include "core/userfaultfd.h"
-#include "core/wake_log.h"
 
 namespace uffd {
 
-// Every fault that was read ends in exactly one of these.
-enum class Outcome : uint8_t {
-  kResolved,        // this loop ended it
-  kAlreadyPresent,  // somebody else did; the thread was woken
-  kDeferred,        // the mapping is changing: read its event first, then try again
-  kDiscarded,       // its thread was woken by others since, or the range unregistered
-  kFailed,          // the descriptor is unusable
-};
-
-// Called by the loop when the reader has something to look at. Must not block or allocate.
-class Notifier {
- public:
-  virtual ~Notifier() = default;
-  virtual void Poke() noexcept = 0;
-};
-
 class FaultLoop {
  public:
-  FaultLoop(Userfaultfd* uffd, const RegistrationTable* table, WakeLog* wake_log, FaultQueue* queue,
-            Notifier* notifier) noexcept
-      : uffd_(uffd), table_(table), wake_log_(wake_log), queue_(queue), notifier_(notifier) {}
+  FaultLoop(Userfaultfd* uffd, const RegistrationTable* table, FaultServer* server) noexcept
+      : uffd_(uffd), table_(table), server_(server) {}
   FaultLoop(const FaultLoop&) = delete;
   FaultLoop& operator=(const FaultLoop&) = delete;
 
@@ -51,14 +34,14 @@ class FaultLoop {
   // and whatever it uses must be left alone.
   bool Stop() noexcept;
 
+  // What is due may have changed: the loop looks again.
+  void Poke() noexcept;
   // Waits until the loop has read and served once more, at most until `deadline`: false when that
   // is over. For calls that the kernel refuses while an event waits to be read.
   bool AwaitReading(std::chrono::steady_clock::time_point deadline) noexcept;
   // Faults wait in the descriptor or in the loop although the loop made no progress since `seen`
   // (updated). The watchdog's question.
   bool IsStuck(uint64_t* seen) const noexcept;
-  // The errno that ended the loop, 0 while it is well.
-  int FatalError() const noexcept { return fatal_error_.load(); }
 
  private:
   static constexpr size_t kBatch = 256;
@@ -72,24 +55,18 @@ class FaultLoop {
   void HandBackDeferred() noexcept;
   void TellProgress() noexcept;
   void ServeBatch() noexcept;
-  void Observe(Event event) noexcept;
-  Outcome Serve(const Event& fault) noexcept;
-  Outcome ResolveMissing(Range page, const RegistrationView& registration) noexcept;
-  Outcome OutcomeOf(int error, Range page) noexcept;
+  void Place(Event* fault) const noexcept;
   bool SeenInBatch(size_t index) const noexcept;
-  void Fail(int error) noexcept;
+  int WaitMs() noexcept;
 
   Userfaultfd* const uffd_;
   const RegistrationTable* const table_;
-  WakeLog* const wake_log_;
-  FaultQueue* const queue_;
-  Notifier* const notifier_;
+  FaultServer* const server_;
 
-  FileDescriptor stop_event_;
+  FileDescriptor poke_event_;
   pthread_t thread_{};
   bool started_ = false;
   std::atomic<bool> stopping_{false};
-  std::atomic<int> fatal_error_{0};
   std::atomic<uint64_t> progress_{0};
   std::atomic<uint32_t> open_faults_{0};
 

@@ -1,6 +1,7 @@
 #ifndef UFFD_CORE_FILE_DESCRIPTOR_H_
 #define UFFD_CORE_FILE_DESCRIPTOR_H_
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <utility>
@@ -21,6 +22,11 @@ class FileDescriptor {
     return *this;
   }
   ~FileDescriptor() { Reset(); }
+
+  // Another one for the same open file; empty, with errno set, where there is none left.
+  static FileDescriptor Duplicate(int fd) noexcept {
+    return FileDescriptor(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  }
 
   int Get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }

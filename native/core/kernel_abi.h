@@ -35,6 +35,35 @@
 #define UFFD_FEATURE_MOVE (1 << 16)
 #endif
 
+#ifndef UFFDIO_CONTINUE_MODE_WP  // Linux 6.4
+#define UFFDIO_CONTINUE_MODE_WP ((uint64_t)1 << 1)
+#endif
+// NOLINTBEGIN(readability-identifier-naming): the kernel's names
+#ifndef UFFDIO_POISON  // Linux 6.6
+#define _UFFDIO_POISON 0x08
+#define UFFDIO_POISON_MODE_DONTWAKE ((uint64_t)1 << 0)
+struct uffdio_poison {
+  struct uffdio_range range;
+  uint64_t mode;
+  int64_t updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)
+#endif
+#ifndef UFFDIO_MOVE  // Linux 6.8
+#define _UFFDIO_MOVE 0x05
+#define UFFDIO_MOVE_MODE_DONTWAKE ((uint64_t)1 << 0)
+#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((uint64_t)1 << 1)
+struct uffdio_move {
+  uint64_t dst;
+  uint64_t src;
+  uint64_t len;
+  uint64_t mode;
+  int64_t move;
+};
+#define UFFDIO_MOVE _IOWR(UFFDIO, _UFFDIO_MOVE, struct uffdio_move)
+#endif
+// NOLINTEND(readability-identifier-naming)
+
 #ifndef PAGEMAP_SCAN  // Linux 6.7, ioctl on /proc/PID/pagemap
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
 #define PM_SCAN_WP_MATCHING (1 << 0)
@@ -80,6 +109,9 @@ static_assert(sizeof(struct uffdio_register) == 32);
 static_assert(sizeof(struct uffdio_copy) == 40);
 static_assert(sizeof(struct uffdio_zeropage) == 32);
 static_assert(sizeof(struct uffdio_writeprotect) == 24);
+static_assert(sizeof(struct uffdio_continue) == 32);
+static_assert(sizeof(struct uffdio_poison) == 32);
+static_assert(sizeof(struct uffdio_move) == 40);
 static_assert(sizeof(struct page_region) == 24);
 static_assert(sizeof(struct pm_scan_arg) == 96);
 

@@ -2,6 +2,7 @@
 #ifndef UFFD_CORE_MAPPING_H_
 #define UFFD_CORE_MAPPING_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -25,6 +26,11 @@ class Mapping {
   // Of all mappings that exist now. Tests ask; the kernel's list cannot tell ours from V8's.
   static uint64_t LiveBytes() noexcept;
 
+  // Somebody reads its pages whatever becomes of the region: they must not be given back.
+  void Pin() noexcept { pins_++; }
+  void Unpin() noexcept { pins_--; }
+  bool Pinned() const noexcept { return pins_ > 0; }
+
   uint8_t* Data() const noexcept { return data_; }
   uint64_t Bytes() const noexcept { return bytes_; }
   Range AddressRange() const noexcept;
@@ -34,6 +40,7 @@ class Mapping {
 
   uint8_t* data_;
   uint64_t bytes_;
+  std::atomic<uint32_t> pins_{0};
 };
 
 // Gives whole pages back to the kernel; anonymous memory then reads as zero (madvise(2),

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -37,6 +38,15 @@ Pagemap::Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept
     : fd_(fd),
       memory_(std::move(memory)),
       regions_(reinterpret_cast<page_region*>(memory_->Data())) {}
+
+bool Pagemap::IsArmed(uint64_t address) noexcept {
+  constexpr uint64_t kUffdWp = uint64_t{1} << 57;
+  const Result<int> fd = Descriptor();
+  uint64_t entry = 0;
+  const auto at = static_cast<off_t>(address / PageSize() * sizeof(entry));
+  if (!fd || pread(fd.Value(), &entry, sizeof(entry), at) != sizeof(entry)) return false;
+  return (entry & kUffdWp) != 0;
+}
 
 Pagemap::Query Pagemap::QueryWritten(Rearm rearm) noexcept {
   const uint64_t flags = PM_SCAN_CHECK_WPASYNC | (rearm == Rearm::kYes ? PM_SCAN_WP_MATCHING : 0);

@@ -20,6 +20,10 @@ class Pagemap {
   static Result<int> Descriptor() noexcept;
   static Result<Pagemap> Create() noexcept;
 
+  // Whether the page at `address` carries write protection, also one that does not exist yet. Needs
+  // no PAGEMAP_SCAN (bit 57 of its entry in /proc/self/pagemap).
+  static bool IsArmed(uint64_t address) noexcept;
+
   enum class Rearm { kNo, kYes };
   // Adds the pages of `range` written since they were last armed to `written`, page-aligned. Fails
   // with EPERM when a part of the range is not tracked asynchronously (it was remapped since).

@@ -3,27 +3,27 @@
 #include <algorithm>
 
 namespace uffd {
-namespace {
 
-RegistrationView ViewOf(const Registration& entry) noexcept {
-  return {entry.id, entry.range, entry.mode};
-}
-
-}  // namespace
-
-uint32_t RegistrationTable::Add(Range range, uint64_t mode, std::shared_ptr<Mapping> memory) {
+uint32_t RegistrationTable::Add(Range range, std::shared_ptr<const Policy> policy,
+                                std::shared_ptr<Mapping> memory) {
   const std::lock_guard<std::mutex> writing(writers_);
   for (const Registration& entry : *entries_) {
     if (entry.range.Overlaps(range)) return 0;
   }
   auto next = std::make_shared<Entries>(*entries_);
   const uint32_t id = next_id_++;
-  const auto after = std::upper_bound(
-      next->begin(), next->end(), range.start,
-      [](uint64_t start, const Registration& entry) { return start < entry.range.start; });
-  next->insert(after, Registration{id, range, mode, std::move(memory)});
+  Insert(next.get(), Registration{id, range, 0, 0, std::move(policy), std::move(memory)});
   Publish(std::move(next));
   return id;
+}
+
+void RegistrationTable::SetIoctls(uint32_t id, uint64_t ioctls) {
+  const std::lock_guard<std::mutex> writing(writers_);
+  auto next = std::make_shared<Entries>(*entries_);
+  for (Registration& entry : *next) {
+    if (entry.id == id) entry.ioctls = ioctls;
+  }
+  Publish(std::move(next));
 }
 
 void RegistrationTable::Remove(uint32_t id) {
@@ -38,6 +38,35 @@ void RegistrationTable::Clear() {
   Publish(std::make_shared<Entries>());
 }
 
+void RegistrationTable::Cut(Range range) {
+  const std::lock_guard<std::mutex> writing(writers_);
+  Publish(std::make_shared<Entries>(Without(*entries_, range)));
+}
+
+void RegistrationTable::Move(Range range, uint64_t to) {
+  const std::lock_guard<std::mutex> writing(writers_);
+  Entries next = Without(*entries_, range);
+  for (const Registration& entry : *entries_) {
+    const Range part = entry.range.Intersect(range);
+    if (part.Empty()) continue;
+    Registration moved = entry;
+    moved.range = {part.start - range.start + to, part.end - range.start + to};
+    moved.base = entry.OffsetOf(part.start);
+    Insert(&next, std::move(moved));
+  }
+  Publish(std::make_shared<Entries>(std::move(next)));
+}
+
+void RegistrationTable::CopyFrom(const RegistrationTable& other) {
+  const std::lock_guard<std::mutex> writing(writers_);
+  Publish(other.Current());
+}
+
+std::shared_ptr<const RegistrationTable::Entries> RegistrationTable::Current() const noexcept {
+  const std::lock_guard<std::mutex> reading(lookup_);
+  return entries_;
+}
+
 void RegistrationTable::Publish(std::shared_ptr<const Entries> next) {
   {
     const std::lock_guard<std::mutex> swapping(lookup_);
@@ -46,7 +75,35 @@ void RegistrationTable::Publish(std::shared_ptr<const Entries> next) {
   // The old entries are freed here, outside the lock; the last one may unmap memory.
 }
 
-std::optional<RegistrationView> RegistrationTable::Find(uint64_t address) const noexcept {
+RegistrationTable::Entries RegistrationTable::Without(const Entries& entries, Range range) {
+  Entries kept;
+  kept.reserve(entries.size() + 1);
+  for (const Registration& entry : entries) {
+    if (!entry.range.Overlaps(range)) {
+      kept.push_back(entry);
+      continue;
+    }
+    if (entry.range.start < range.start) {
+      kept.push_back(entry);
+      kept.back().range.end = range.start;
+    }
+    if (range.end < entry.range.end) {
+      kept.push_back(entry);
+      kept.back().base = entry.OffsetOf(range.end);
+      kept.back().range.start = range.end;
+    }
+  }
+  return kept;
+}
+
+void RegistrationTable::Insert(Entries* entries, Registration registration) {
+  const auto after = std::upper_bound(
+      entries->begin(), entries->end(), registration.range.start,
+      [](uint64_t start, const Registration& entry) { return start < entry.range.start; });
+  entries->insert(after, std::move(registration));
+}
+
+std::optional<Registration> RegistrationTable::Find(uint64_t address) const noexcept {
   const std::lock_guard<std::mutex> reading(lookup_);
   const auto after = std::upper_bound(
       entries_->begin(), entries_->end(), address,
@@ -54,27 +111,17 @@ std::optional<RegistrationView> RegistrationTable::Find(uint64_t address) const 
   if (after == entries_->begin()) return std::nullopt;
   const Registration& entry = *(after - 1);
   if (address >= entry.range.end) return std::nullopt;
-  return ViewOf(entry);
+  return entry;
 }
 
-std::optional<RegistrationView> RegistrationTable::FindById(uint32_t id) const noexcept {
-  const std::lock_guard<std::mutex> reading(lookup_);
-  for (const Registration& entry : *entries_) {
-    if (entry.id == id) return ViewOf(entry);
-  }
-  return std::nullopt;
+std::vector<Registration> RegistrationTable::WithId(uint32_t id) const {
+  const std::shared_ptr<const Entries> entries = Current();
+  std::vector<Registration> found;
+  std::copy_if(entries->begin(), entries->end(), std::back_inserter(found),
+               [id](const Registration& entry) { return entry.id == id; });
+  return found;
 }
 
-std::vector<RegistrationView> RegistrationTable::All() const {
-  std::shared_ptr<const Entries> entries;
-  {
-    const std::lock_guard<std::mutex> reading(lookup_);
-    entries = entries_;
-  }
-  std::vector<RegistrationView> views;
-  views.reserve(entries->size());
-  for (const Registration& entry : *entries) views.push_back(ViewOf(entry));
-  return views;
-}
+std::vector<Registration> RegistrationTable::All() const { return *Current(); }
 
 }  // namespace uffd

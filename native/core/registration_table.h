@@ -1,7 +1,9 @@
-// The ranges one userfaultfd serves: written by JavaScript threads, looked up by the fault loop.
+// The ranges one userfaultfd serves: written by JavaScript threads, and by the fault loop when the
+// kernel tells that a range moved or went away; looked up by the fault loop.
 #ifndef UFFD_CORE_REGISTRATION_TABLE_H_
 #define UFFD_CORE_REGISTRATION_TABLE_H_
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -9,21 +11,39 @@
 #include <vector>
 
 #include "core/mapping.h"
+#include "core/page_source.h"
 #include "core/range.h"
 
 namespace uffd {
 
+// How the faults of a registration end. Never changes once registered.
+struct Policy {
+  uint64_t mode = 0;  // UFFDIO_REGISTER_MODE_*
+  uint64_t page_size = 0;
+  // A handler in JavaScript ends them, at most `deadline` after they were read; else the loop does.
+  bool handler = false;
+  std::chrono::milliseconds deadline{0};
+  // The loop's own answer to a missing page: its bytes from here, else (none, or it failed) poison
+  // or zeros. To a minor fault: poison, or the page that is there.
+  std::shared_ptr<const PageSource> source;
+  bool poison = false;
+  // One page of them: what UFFDIO_COPY reads where UFFDIO_ZEROPAGE is not to be had. Never freed.
+  const uint8_t* zeros = nullptr;
+};
+
+// A range of addresses that one registration serves. It has one, until a part of it is moved.
 struct Registration {
   uint32_t id = 0;
   Range range;
-  uint64_t mode = 0;                // UFFDIO_REGISTER_MODE_*
+  uint64_t base = 0;    // what is at range.start was at this offset of the registered memory
+  uint64_t ioctls = 0;  // 1 << _UFFDIO_*, what this kind of memory allows
+  std::shared_ptr<const Policy> policy;
   std::shared_ptr<Mapping> memory;  // keeps memory of our own mapped while it is registered
-};
 
-struct RegistrationView {
-  uint32_t id;
-  Range range;
-  uint64_t mode;
+  uint64_t OffsetOf(uint64_t address) const noexcept { return base + (address - range.start); }
+  Range PageOf(uint64_t address) const noexcept {
+    return Range{address, address + 1}.RoundOutward(policy->page_size);
+  }
 };
 
 // The lock is held for a few loads, never across a system call, an allocation or a touch of memory
@@ -31,16 +51,25 @@ struct RegistrationView {
 class RegistrationTable {
  public:
   // 0 when the range overlaps another one.
-  uint32_t Add(Range range, uint64_t mode, std::shared_ptr<Mapping> memory);
+  uint32_t Add(Range range, std::shared_ptr<const Policy> policy, std::shared_ptr<Mapping> memory);
+  void SetIoctls(uint32_t id, uint64_t ioctls);
   void Remove(uint32_t id);
   void Clear();
-  std::optional<RegistrationView> Find(uint64_t address) const noexcept;
-  std::optional<RegistrationView> FindById(uint32_t id) const noexcept;
-  std::vector<RegistrationView> All() const;
+  // The kernel took `range` away, or moved it to `to`.
+  void Cut(Range range);
+  void Move(Range range, uint64_t to);
+  // For the userfaultfd of a forked child, which has the same memory at the same addresses.
+  void CopyFrom(const RegistrationTable& other);
+  std::optional<Registration> Find(uint64_t address) const noexcept;
+  std::vector<Registration> WithId(uint32_t id) const;
+  std::vector<Registration> All() const;
 
  private:
   using Entries = std::vector<Registration>;
+  std::shared_ptr<const Entries> Current() const noexcept;
   void Publish(std::shared_ptr<const Entries> next);
+  static Entries Without(const Entries& entries, Range range);
+  static void Insert(Entries* entries, Registration registration);
 
   std::mutex writers_;         // one change at a time
   mutable std::mutex lookup_;  // guards the pointer only

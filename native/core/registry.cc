@@ -1,5 +1,6 @@
 #include "core/registry.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/native_thread.h"
@@ -47,8 +48,16 @@ std::vector<std::shared_ptr<Session>> Registry::Live() noexcept {
   return live;
 }
 
+bool Registry::MayFault(Range range) noexcept {
+  const std::vector<std::shared_ptr<Session>> live = Live();
+  return std::any_of(live.begin(), live.end(), [range](const std::shared_ptr<Session>& session) {
+    return session->MayFault(range);
+  });
+}
+
 void Registry::ReleaseAll() noexcept {
   const std::vector<std::shared_ptr<Session>> live = Live();
+  for (const std::shared_ptr<Session>& session : live) session->EndOpenFaults();
   // Sleepers of all sessions first: a call into one may sleep in a fault of another.
   for (const std::shared_ptr<Session>& session : live) session->FreeSleepers();
   for (const std::shared_ptr<Session>& session : live) session->Release();

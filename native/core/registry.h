@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/range.h"
 #include "core/result.h"
 
 namespace uffd {
@@ -24,6 +25,8 @@ class Registry {
   // Starts the watchdog with the first session.
   Status Add(const std::shared_ptr<Session>& session) noexcept;
   void Remove(Session* session) noexcept;
+  // Whether a thread that reads this memory may have to wait for some userfaultfd.
+  bool MayFault(Range range) noexcept;
   // For the end of the process: after this nobody sleeps in a fault of any session.
   void ReleaseAll() noexcept;
 

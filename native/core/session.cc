@@ -1,7 +1,9 @@
 #include "core/session.h"
 
 #include <sched.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <iterator>
@@ -17,6 +19,11 @@ namespace {
 // waits for that reader between its tries, and gives up when others never stop changing the
 // mapping.
 constexpr std::chrono::seconds kChangingPatience(2);
+// What a loop may take to end the open faults of a session that closes.
+constexpr std::chrono::milliseconds kEndingPatience(200);
+
+int ErrorOf(const Status& status) noexcept { return status ? 0 : status.Error().error; }
+int ErrorOf(const Partial& partial) noexcept { return partial.error; }
 
 }  // namespace
 
@@ -73,36 +80,52 @@ Session::Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* 
     : uffd_(std::move(uffd)),
       queue_(std::move(queue)),
       notifier_(notifier),
-      loop_(std::make_unique<FaultLoop>(&uffd_, &table_, &wake_log_, queue_.get(), notifier)) {}
+      server_(std::make_unique<FaultServer>(&uffd_, &table_, queue_.get(), notifier,
+                                            static_cast<uint32_t>(gettid()), true)),
+      loop_(std::make_unique<FaultLoop>(&uffd_, &table_, server_.get())) {}
 
 Session::~Session() { Release(); }
 
-Result<Session::Registered> Session::Register(Range range, uint64_t mode,
+Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const Policy> policy,
                                               std::shared_ptr<Mapping> memory) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_REGISTER)"};
+  const uint64_t mode = policy->mode;
+  const Status prepared = server_->Prepare(range, *policy);
+  if (!prepared) return prepared.Error();
   // In the table first: a fault may come before the ioctl returns.
-  const uint32_t id = table_.Add(range, mode, std::move(memory));
+  const uint32_t id = table_.Add(range, std::move(policy), std::move(memory));
   if (id == 0) return Failure{EBUSY, "ioctl(UFFDIO_REGISTER)"};
   const Result<uint64_t> ioctls = uffd_.Register(range, mode);
   if (!ioctls) {
     table_.Remove(id);
     return ioctls.Error();
   }
+  table_.SetIoctls(id, ioctls.Value());
   return Registered{id, ioctls.Value()};
 }
 
 Status Session::Unregister(uint32_t id) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_UNREGISTER)"};
-  const auto registration = table_.FindById(id);
-  if (!registration) return Failure{ENOENT, "ioctl(UFFDIO_UNREGISTER)"};
-  const Status unregistered = uffd_.Unregister(registration->range);
-  static_cast<void>(uffd_.Wake(registration->range).Ok());
+  Status done = Done{};
+  for (const Registration& part : table_.WithId(id)) {
+    const Status unregistered = uffd_.Unregister(part.range);
+    static_cast<void>(uffd_.Wake(part.range).Ok());
+    if (!unregistered) done = unregistered;
+    server_->Unregistered(part.range);
+  }
   table_.Remove(id);
-  // A fault of it that was just resolved is recorded by now: the caller may ask for queued events.
-  const std::lock_guard<std::mutex> recorded(wake_log_.Mutex());
-  return unregistered;
+  return done;
+}
+
+// Repeats a step that the kernel refuses while an event of a changing mapping waits to be read.
+template <typename Step>
+auto Session::WhileChanging(Step step) noexcept {
+  const auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
+  auto done = step();
+  while (ErrorOf(done) == EAGAIN && loop_->AwaitReading(deadline)) done = step();
+  return done;
 }
 
 Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
@@ -110,13 +133,9 @@ Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WRITEPROTECT)"};
   const bool arming = (mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0;
-  if (!arming) wake_log_.Note(range);
-  const auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
-  Status done = uffd_.WriteProtect(range, mode);
-  while (!done && done.Error().error == EAGAIN && loop_->AwaitReading(deadline)) {
-    done = uffd_.WriteProtect(range, mode);
-  }
+  const Status done = WhileChanging([&] { return uffd_.WriteProtect(range, mode); });
   if (!done && arming) static_cast<void>(uffd_.WriteProtect(range, 0).Ok());
+  if (!arming && (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) == 0) server_->Woken(range);
   return done;
 }
 
@@ -124,38 +143,88 @@ Status Session::Wake(Range range) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WAKE)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WAKE)"};
-  wake_log_.Note(range);
-  return uffd_.Wake(range);
+  const Status done = uffd_.Wake(range);
+  server_->Woken(range);
+  return done;
 }
 
+// `step` fills what is left of the range, as far as it comes.
 template <typename Step>
-Partial Session::Fill(Range range, Step step) noexcept {
+Partial Session::Fill(Range range, bool wakes, Step step) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return {0, kClosedErrno};
   if (!Owns(range)) return {0, ENOENT};
-  const auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
-  Partial total;
-  do {
-    const Partial done = step(Range{range.start + static_cast<uint64_t>(total.bytes), range.end});
-    total.bytes += done.bytes;
-    total.error = done.error;
-  } while (total.error == EAGAIN && loop_->AwaitReading(deadline));
-  return total;
+  int64_t total = 0;
+  const Partial last = WhileChanging([&] {
+    const Partial done = step(Range{range.start + static_cast<uint64_t>(total), range.end});
+    total += done.bytes;
+    return done;
+  });
+  if (wakes && total > 0) {
+    server_->Woken({range.start, range.start + static_cast<uint64_t>(total)});
+  }
+  return {total, last.error};
 }
 
 Partial Session::Copy(Range destination, const void* source, uint64_t mode) noexcept {
-  // Noted before and after: filling the page wakes whoever waits for it.
-  wake_log_.Note(destination);
-  const Partial copied = Fill(destination, [&](Range rest) {
+  return Fill(destination, (mode & UFFDIO_COPY_MODE_DONTWAKE) == 0, [&](Range rest) {
     const auto* from = static_cast<const uint8_t*>(source) + (rest.start - destination.start);
     return uffd_.Copy(rest, from, mode);
   });
-  wake_log_.Note(destination);
-  return copied;
 }
 
 Partial Session::Zeropage(Range range, uint64_t mode) noexcept {
-  return Fill(range, [&](Range rest) { return uffd_.Zeropage(rest, mode); });
+  return Fill(range, (mode & UFFDIO_ZEROPAGE_MODE_DONTWAKE) == 0,
+              [&](Range rest) { return uffd_.Zeropage(rest, mode); });
+}
+
+Partial Session::Continue(Range range, uint64_t mode) noexcept {
+  return Fill(range, (mode & UFFDIO_CONTINUE_MODE_DONTWAKE) == 0,
+              [&](Range rest) { return uffd_.Continue(rest, mode); });
+}
+
+Partial Session::Poison(Range range, uint64_t mode) noexcept {
+  return Fill(range, (mode & UFFDIO_POISON_MODE_DONTWAKE) == 0,
+              [&](Range rest) { return uffd_.Poison(rest, mode); });
+}
+
+Partial Session::Move(Range destination, uint64_t source, uint64_t mode) noexcept {
+  return Fill(destination, (mode & UFFDIO_MOVE_MODE_DONTWAKE) == 0, [&](Range rest) {
+    return uffd_.Move(rest, source + (rest.start - destination.start), mode);
+  });
+}
+
+Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_t* bytes,
+                                        Protect protect) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return {{EndedBy::kClosed, Action::kWake}};
+  const std::optional<FaultServer::Claim> claim = server_->ClaimFault(id);
+  if (!claim) return {server_->EndingOf(id)};
+  UFFD_BARRIER("resolve-after-claim", nullptr);
+  const bool armed = protect == Protect::kYes;
+  FaultResolver::Answer done{};
+  static_cast<void>(WhileChanging([&] {
+    done = server_->AnswerClaim(*claim, answer == Answer::kPoison, bytes, armed);
+    return Partial{0, done.error};
+  }));
+  switch (done.outcome) {
+    case Outcome::kResolved:
+    case Outcome::kAlreadyPresent:
+    case Outcome::kDiscarded: {
+      const Ending ending{EndedBy::kHandler, done.action};
+      server_->Finish(id, ending);
+      return {ending};
+    }
+    default:
+      server_->Abandon(id);
+      loop_->Poke();  // its deadline may have passed meanwhile
+      return {{}, done.error};
+  }
+}
+
+void Session::SetConsumer(bool present) noexcept {
+  server_->SetConsumer(present);
+  if (!present) loop_->Poke();
 }
 
 Result<uint64_t> Session::ArmedBytes(Range range) noexcept {
@@ -169,6 +238,23 @@ Result<uint64_t> Session::ArmedBytes(Range range) noexcept {
   return armed.Bytes();
 }
 
+bool Session::MayFault(Range range) const noexcept {
+  constexpr uint64_t kReads = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
+  const std::vector<Registration> all = table_.All();
+  return std::any_of(all.begin(), all.end(), [range](const Registration& registration) {
+    return registration.range.Overlaps(range) && (registration.policy->mode & kReads) != 0;
+  });
+}
+
+void Session::EndOpenFaults() noexcept {
+  server_->EndAll();
+  if (!server_->HasOpenFaults()) return;
+  loop_->Poke();
+  const auto deadline = std::chrono::steady_clock::now() + kEndingPatience;
+  while (server_->HasOpenFaults() && loop_->AwaitReading(deadline)) {
+  }
+}
+
 void Session::FreeSleepers() noexcept {
   closed_ = true;
   UnregisterAndWakeAll();
@@ -178,6 +264,7 @@ void Session::Release() noexcept {
   const std::lock_guard<std::mutex> releasing(release_);
   if (released_) return;
   released_ = true;
+  if (failed_with_ == 0) EndOpenFaults();
   FreeSleepers();
   UFFD_BARRIER("release-after-wake", nullptr);
   // A call admitted before may sleep in a fault of ours (its source), freed just now; or it may
@@ -218,6 +305,7 @@ void Session::Leak() noexcept {
     return;
   }
   static_cast<void>(loop_.release());
+  static_cast<void>(server_.release());
   static_cast<void>(queue_.release());
 }
 
@@ -231,7 +319,7 @@ bool Session::CallsEnded() const noexcept {
 }
 
 void Session::UnregisterAndWakeAll() noexcept {
-  for (const RegistrationView& registration : table_.All()) {
+  for (const Registration& registration : table_.All()) {
     static_cast<void>(uffd_.Unregister(registration.range).Ok());
     static_cast<void>(uffd_.Wake(registration.range).Ok());
   }
@@ -243,7 +331,7 @@ bool Session::NeedsRescue() noexcept {
   // no rescue.
   const std::unique_lock<std::mutex> not_releasing(release_, std::try_to_lock);
   if (!not_releasing.owns_lock() || released_) return false;
-  const int fatal = loop_->FatalError();
+  const int fatal = server_->FatalError();
   stuck_ticks_ = loop_->IsStuck(&seen_progress_) ? stuck_ticks_ + 1 : 0;
   if (fatal == 0 && stuck_ticks_ < kStuckTicks) return false;
   failed_with_ = fatal != 0 ? fatal : kStuckErrno;

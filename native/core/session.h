@@ -12,9 +12,9 @@
 
 #include "core/fault_loop.h"
 #include "core/fault_queue.h"
+#include "core/fault_server.h"
 #include "core/registration_table.h"
 #include "core/userfaultfd.h"
-#include "core/wake_log.h"
 
 namespace uffd {
 
@@ -33,19 +33,40 @@ class Session : public std::enable_shared_from_this<Session> {
   ~Session();
 
   // Every method below may be called from any thread and fails with ESHUTDOWN once released.
-  Result<Registered> Register(Range range, uint64_t mode, std::shared_ptr<Mapping> memory) noexcept;
+  Result<Registered> Register(Range range, std::shared_ptr<const Policy> policy,
+                              std::shared_ptr<Mapping> memory) noexcept;
   Status Unregister(uint32_t id) noexcept;
   // Arms or disarms. When arming fails half way the part that was armed is disarmed again.
   Status WriteProtect(Range range, uint64_t mode) noexcept;
   Status Wake(Range range) noexcept;
   Partial Copy(Range destination, const void* source, uint64_t mode) noexcept;
   Partial Zeropage(Range range, uint64_t mode) noexcept;
+  Partial Continue(Range range, uint64_t mode) noexcept;
+  Partial Poison(Range range, uint64_t mode) noexcept;
+  Partial Move(Range destination, uint64_t source, uint64_t mode) noexcept;
   Result<uint64_t> ArmedBytes(Range range) noexcept;
+  // Whether a thread that reads this memory may have to wait for a userfaultfd of this process.
+  bool MayFault(Range range) const noexcept;
+
+  // Ends a fault that was handed over: with `bytes` (one page), or without by what answers its
+  // reason.
+  struct Resolved {
+    Ending ending;  // by kHandler: this call did it
+    int error = 0;  // it is still open
+  };
+  enum class Answer { kFill, kPoison };
+  enum class Protect { kKeep, kYes };
+  Resolved ResolveFault(uint64_t id, Answer answer, const uint8_t* bytes, Protect protect) noexcept;
+  Ending EndingOf(uint64_t id) noexcept { return server_->EndingOf(id); }
+  // Whether somebody reads the events.
+  void SetConsumer(bool present) noexcept;
 
   // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up,
   // the watchdog), when it returns no thread sleeps in a fault of this userfaultfd and none will.
   void Release() noexcept;
-  // Its first half, which never waits: no new calls, every sleeper woken.
+  // Its first part: the loop ends what is open, as far as it can in a moment.
+  void EndOpenFaults() noexcept;
+  // Its second part, which never waits: no new calls, every sleeper woken.
   void FreeSleepers() noexcept;
   bool Released() const noexcept { return closed_.load(); }
   // After Release: something would not end and still uses the notifier.
@@ -78,13 +99,15 @@ class Session : public std::enable_shared_from_this<Session> {
   bool Owns(Range range) const noexcept;
   // Repeats `step` on what is left of the range while the mapping is changing.
   template <typename Step>
-  Partial Fill(Range range, Step step) noexcept;
+  Partial Fill(Range range, bool wakes, Step step) noexcept;
+  template <typename Step>
+  auto WhileChanging(Step step) noexcept;
 
   Userfaultfd uffd_;
   std::unique_ptr<FaultQueue> queue_;
   RegistrationTable table_;
-  WakeLog wake_log_;
   Notifier* const notifier_;
+  std::unique_ptr<FaultServer> server_;
   std::unique_ptr<FaultLoop> loop_;
 
   std::atomic<bool> closed_{false};

@@ -154,6 +154,24 @@ Partial Userfaultfd::Zeropage(Range range, uint64_t mode) noexcept {
   return PartialResult(returned, args.zeropage);
 }
 
+Partial Userfaultfd::Continue(Range range, uint64_t mode) noexcept {
+  uffdio_continue args{{range.start, range.Length()}, mode, 0};
+  const int returned = ioctl(Fd(), UFFDIO_CONTINUE, &args);
+  return PartialResult(returned, args.mapped);
+}
+
+Partial Userfaultfd::Poison(Range range, uint64_t mode) noexcept {
+  uffdio_poison args{{range.start, range.Length()}, mode, 0};
+  const int returned = ioctl(Fd(), UFFDIO_POISON, &args);
+  return PartialResult(returned, args.updated);
+}
+
+Partial Userfaultfd::Move(Range destination, uint64_t source, uint64_t mode) noexcept {
+  uffdio_move args{destination.start, source, destination.Length(), mode, 0};
+  const int returned = ioctl(Fd(), UFFDIO_MOVE, &args);
+  return PartialResult(returned, args.move);
+}
+
 Result<size_t> Userfaultfd::Read(uffd_msg* messages, size_t capacity) noexcept {
   const ssize_t bytes = read(Fd(), messages, capacity * sizeof(uffd_msg));
   if (bytes >= 0) return static_cast<size_t>(bytes) / sizeof(uffd_msg);

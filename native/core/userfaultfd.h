@@ -52,6 +52,9 @@ class Userfaultfd {
   Status WriteProtect(Range range, uint64_t mode) noexcept;
   Partial Copy(Range destination, const void* source, uint64_t mode) noexcept;
   Partial Zeropage(Range range, uint64_t mode) noexcept;
+  Partial Continue(Range range, uint64_t mode) noexcept;
+  Partial Poison(Range range, uint64_t mode) noexcept;
+  Partial Move(Range destination, uint64_t source, uint64_t mode) noexcept;
   // Reads up to `capacity` messages: their number, or 0 when there is none now.
   Result<size_t> Read(uffd_msg* messages, size_t capacity) noexcept;
 

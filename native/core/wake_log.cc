@@ -3,7 +3,6 @@
 namespace uffd {
 
 void WakeLog::Note(Range range) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t epoch = epoch_.load() + 1;
   last_[epoch % kRemembered] = range;
   epoch_.store(epoch);

@@ -1,5 +1,5 @@
-// Which ranges JavaScript unprotected or woke lately, so that a fault read before cannot strip
-// protection that came after.
+// Which ranges JavaScript unprotected, filled or woke lately, so that a fault read before cannot
+// strip protection that came after.
 //
 //   loop thread                     JavaScript thread
 //   reads a fault of page P
@@ -18,29 +18,23 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 
 #include "core/range.h"
 
 namespace uffd {
 
+// All but Now() under the FaultServer's mutex.
 class WakeLog {
  public:
-  // Held by the loop while it resolves and records one fault, and by Note: one is before the other.
-  // Never held while user memory is touched or a result awaited.
-  std::mutex& Mutex() noexcept { return mutex_; }
-
   // The stamp of a fault: taken before it is read.
   uint64_t Now() const noexcept { return epoch_.load(); }
-  // Before the range is unprotected or woken.
+  // After the range was unprotected, filled or woken: what was read before that is over.
   void Note(Range range) noexcept;
-  // Under the mutex.
   bool WokenSince(uint64_t stamp, Range page) const noexcept;
 
  private:
   static constexpr size_t kRemembered = 256;
 
-  std::mutex mutex_;
   std::atomic<uint64_t> epoch_{0};
   std::array<Range, kRemembered> last_{};  // the range of epoch e is at e % kRemembered
 };

@@ -362,21 +362,72 @@ function copyCases(): Case[] {
   ];
 }
 
+/** Sources of missing pages; the features are asked for before, so that only the source is wrong. */
+function sourceCases(): Case[] {
+  const source = (title: string, make: (f: Fixture) => unknown, code: string, message: RegExp): Case => ({
+    title: `source: ${title}`,
+    call: (f) => {
+      using uffd = Userfaultfd.open({ features: ['EVENT_REMOVE', 'POISON'] });
+      const options = { source: make(f) } as { source: 'zero' };
+      return uffd.register(Region.allocate({ bytes: 2 * 4096 }), 'missing', options);
+    },
+    code,
+    message,
+  });
+  return [
+    source('a number', () => 5, TYPE, /options\.source/),
+    source('null', () => null, TYPE, /options\.source/),
+    source('an unknown word', () => 'zeros', TYPE, /options\.source/),
+    source('an unknown property', (f) => ({ region: f.unregistered, at: 5 }), VALUE, /known: region, offset/),
+    source('no region', () => ({ offset: 5 }), TYPE, /options\.source\.region/),
+    source('a negative offset', (f) => ({ region: f.unregistered, offset: -1 }), RANGE, /source\.offset/),
+    source(
+      'an offset beyond its end',
+      (f) => ({ region: f.unregistered, offset: 1e9 }),
+      RANGE,
+      /source\.offset/,
+    ),
+    source('memory of V8', (f) => f.foreign, VALUE, /Region\.allocate/),
+    source('a closed region', (f) => f.closedRegion, 'ERR_UFFD_CLOSED', /closed/),
+    source('a region that waits itself', (f) => f.missingOnly, 'ERR_UFFD_SOURCE_REGISTERED', /could wait/),
+    source('a file of another type', () => ({ file: true }), TYPE, /path or a file descriptor/),
+    source(
+      'a length beyond the end',
+      () => ({ file: process.execPath, length: 1e12 }),
+      RANGE,
+      /source\.length/,
+    ),
+    source(
+      'an offset beyond the end',
+      () => ({ file: process.execPath, offset: 1e12, length: 1 }),
+      RANGE,
+      /source/,
+    ),
+    {
+      title: 'source: in mode write-protect only',
+      call: (f) =>
+        call(f.uffd, 'register', f.unregistered, 'write-protect', { source: Region.allocate({ bytes: 1 }) }),
+      code: VALUE,
+      message: /belongs to mode "missing"/,
+    },
+  ];
+}
+
 function registerCases(): Case[] {
   const register = (f: Fixture, ...rest: unknown[]): unknown =>
     call(f.uffd, 'register', f.unregistered, ...rest);
   return [
-    ...['minor', 'wp', 'MISSING', '', '__proto__', 'toString'].map((mode): Case => ({
+    ...['wp', 'MISSING', '', '__proto__', 'toString'].map((mode): Case => ({
       title: `mode '${mode}'`,
       call: (f) => register(f, mode),
       code: VALUE,
-      message: /"mode" argument must be one of missing, write-protect/,
+      message: /"mode" argument must be one of missing, write-protect, minor/,
     })),
     {
       title: 'one unknown mode of two',
       call: (f) => register(f, ['missing', 'dirty']),
       code: VALUE,
-      message: /missing, write-protect\. Received 'dirty'/,
+      message: /missing, write-protect, minor\. Received 'dirty'/,
     },
     { title: 'no modes', call: (f) => register(f, []), code: VALUE, message: /missing, write-protect/ },
     ...[undefined, null, 1, {}, [['missing']]].map((mode): Case => ({
@@ -385,6 +436,64 @@ function registerCases(): Case[] {
       code: TYPE,
       message: /missing, write-protect/,
     })),
+    {
+      title: 'mode minor of private memory',
+      call: (f) => register(f, 'minor'),
+      code: 'EINVAL',
+      message: /UFFDIO_REGISTER.*cannot be registered in this mode/,
+    },
+    {
+      title: 'mode minor without its feature',
+      call: () => {
+        using uffd = Userfaultfd.open({ optionalFeatures: [] });
+        uffd.register(Region.allocate({ bytes: 1 }), 'minor');
+      },
+      code: 'ERR_UFFD_FEATURE',
+      message: /MINOR_SHMEM or MINOR_HUGETLBFS/,
+    },
+    {
+      title: 'a handler without THREAD_ID',
+      call: () => {
+        using uffd = Userfaultfd.open({ optionalFeatures: [] });
+        uffd.register(Region.allocate({ bytes: 1 }), 'missing', { resolve: 'handler' });
+      },
+      code: 'ERR_UFFD_FEATURE',
+      message: /THREAD_ID/,
+    },
+    {
+      title: 'poison without POISON',
+      call: () => {
+        using uffd = Userfaultfd.open({ optionalFeatures: [] });
+        uffd.register(Region.allocate({ bytes: 1 }), 'missing', { fallback: 'poison' });
+      },
+      code: 'ERR_UFFD_FEATURE',
+      message: /POISON/,
+    },
+    {
+      title: 'a source without EVENT_REMOVE',
+      call: (f) => register(f, 'missing', { source: Region.allocate({ bytes: 1 }) }),
+      code: 'ERR_UFFD_FEATURE',
+      message: /EVENT_REMOVE/,
+    },
+    {
+      title: 'a deadline without a handler',
+      call: (f) => register(f, 'missing', { deadlineMs: 10 }),
+      code: VALUE,
+      message: /deadlineMs.*belongs to resolve "handler"/,
+    },
+    ...[0, -1, 1.5, NaN, Infinity, 2 ** 31].map((deadlineMs): Case => ({
+      title: `a deadline of ${deadlineMs} ms`,
+      call: (f) => register(f, 'missing', { resolve: 'handler', deadlineMs }),
+      code: RANGE,
+      message: /deadlineMs/,
+    })),
+    {
+      title: 'an unknown fallback',
+      call: (f) => register(f, 'missing', { fallback: 'unprotect' }),
+      code: VALUE,
+      message: /options\.fallback.*zeropage, poison/,
+    },
+    ...sourceCases(),
     {
       title: 'an unknown way to resolve',
       call: (f) => register(f, 'missing', { resolve: 'javascript' }),

@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { Region, Userfaultfd, type PageFault } from '../../lib/index.js';
+import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
 import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import {
   Bell,
@@ -53,17 +53,26 @@ export async function writeToArmedPage(): Promise<void> {
   region.bytes[offset + 1] = 8;
   assert.equal(region.bytes[6 * region.pageSize], 1);
   assert.equal(uffd.armedPages(region), PAGES - 1);
-  assert.deepEqual(await bell.eventsSoFar(), [
+  const [fault, ...others] = await bell.faultsSoFar();
+  assert.deepEqual(others, []);
+  assert.ok(fault instanceof PageFault);
+  const { type, reason, access, threadId, pageOffset, resolved, endedBy, action } = fault;
+  assert.deepEqual(
+    { type, offset: fault.offset, reason, access, threadId, pageOffset, resolved, endedBy, action },
     {
       type: 'pagefault',
-      region,
       offset,
       reason: 'write-protect',
       access: 'write',
       threadId: process.pid,
+      pageOffset: 5 * region.pageSize,
       resolved: true,
+      endedBy: 'loop',
+      action: 'unprotect',
     },
-  ]);
+  );
+  assert.equal(fault.region, region);
+  await assert.rejects(fault.resolve(), { code: 'ERR_UFFD_FAULT_ENDED' });
   assert.deepEqual([...region.bytes.subarray(offset - 1, offset + 3)], [1, 9, 8, 1]);
 }
 

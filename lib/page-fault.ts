@@ -1,0 +1,189 @@
+// A page fault as an event, and for those a handler is to end, the way to end it.
+
+import { inspect } from 'node:util';
+import type { NativeEnding } from './binding.js';
+import { asBytes, checkSource } from './bytes.js';
+import { closedError, faultEnded, invalidValue, outOfRange, systemError } from './errors.js';
+import type { Region } from './region.js';
+import { checkConstruct, checkFlag, checkOptions } from './validate.js';
+
+// The order of FaultReason, EndedBy and Action in native/core/fault.h.
+const REASONS = ['missing', 'write-protect', 'minor'] as const;
+const ENDED_BY = [
+  undefined,
+  'loop',
+  'handler',
+  'deadline',
+  'own-thread',
+  'no-consumer',
+  'call',
+  'removed',
+  'closed',
+  'forgotten',
+] as const;
+const ACTIONS = [undefined, 'unprotect', 'zeropage', 'copy', 'continue', 'poison', 'wake'] as const;
+const FILL = 0;
+const POISON = 1;
+
+/**
+ * Who ended a fault. `loop`: resolve `'native'`. `handler`: `resolve()` or `poison()`. The rest are
+ * nets under resolve `'handler'`: its `deadline` passed; the thread that consumes the events raised it
+ * (`own-thread`); nobody consumes them any more (`no-consumer`); another method filled, unprotected or
+ * woke its page (`call`); its page was given back or unmapped (`removed`); the registration or the
+ * userfaultfd was closed (`closed`). `forgotten`: thousands of faults ended since.
+ */
+export type FaultEndedBy = Exclude<(typeof ENDED_BY)[number], undefined>;
+/** How: the ioctl that answered it; `wake` alone when the page was there already, or gone. */
+export type FaultAction = Exclude<(typeof ACTIONS)[number], undefined>;
+
+export interface ResolveOptions {
+  /** Arm the page in the same step. A page that was armed before stays so in any case. */
+  writeProtect?: boolean;
+}
+
+/** The userfaultfd a fault came from. */
+export interface FaultOwner {
+  endingOf(id: number): NativeEnding;
+  resolveFault(
+    id: number,
+    answer: number,
+    bytes: Uint8Array | undefined,
+    writeProtect: boolean,
+  ): NativeEnding & { errno: number };
+}
+
+export interface FaultFields {
+  region: Region;
+  offset: number;
+  reason: number;
+  write: boolean;
+  threadId: number;
+  /** 0: it was never handed over. */
+  id: number;
+  ending: NativeEnding;
+}
+
+/**
+ * A thread touched a page that was missing, write-protected or not mapped yet.
+ *
+ * man 2 ioctl_userfaultfd; struct uffd_msg in man 2 userfaultfd.
+ */
+export class PageFault {
+  readonly type = 'pagefault';
+  readonly region: Region;
+  /** Bytes from the start of the region; of the exact byte with feature EXACT_ADDRESS, else of its page. */
+  readonly offset: number;
+  readonly reason: 'missing' | 'write-protect' | 'minor';
+  readonly access: 'read' | 'write';
+  /** The kernel's thread id (gettid(2)), with feature THREAD_ID. */
+  readonly threadId: number | undefined;
+  readonly #id: number;
+  readonly #owner: FaultOwner;
+  #ending: NativeEnding;
+
+  /** @internal */
+  constructor(token: symbol, owner: FaultOwner, fields: FaultFields) {
+    checkConstruct('PageFault', token);
+    this.region = fields.region;
+    this.offset = fields.offset;
+    this.reason = REASONS[fields.reason]!;
+    this.access = fields.write ? 'write' : 'read';
+    this.threadId = fields.threadId === 0 ? undefined : fields.threadId;
+    this.#id = fields.id;
+    this.#owner = owner;
+    this.#ending = fields.ending;
+  }
+
+  /** Whether it was ended and its thread goes on. False while a handler still may, or must, end it. */
+  get resolved(): boolean {
+    return this.endedBy !== undefined;
+  }
+
+  get endedBy(): FaultEndedBy | undefined {
+    return ENDED_BY[this.#look().endedBy];
+  }
+
+  get action(): FaultAction | undefined {
+    return ACTIONS[this.#look().action];
+  }
+
+  /** Where the page begins, in bytes from the start of the region. */
+  get pageOffset(): number {
+    return this.offset - (this.offset % this.region.pageSize);
+  }
+
+  /**
+   * Ends the fault, and the thread goes on: a missing page is filled with `bytes` (one page of
+   * `region.pageSize`) or with zeros; a write-protected one is unprotected; a minor one is mapped as it
+   * is. Done when called; the promise is for handlers to await. UFFDIO_COPY, UFFDIO_ZEROPAGE,
+   * UFFDIO_WRITEPROTECT, UFFDIO_CONTINUE.
+   * @returns whether this call did it; false when the page was there already, or its memory is gone.
+   * @throws {UffdError} `ERR_UFFD_FAULT_ENDED` when it was ended before (`endedBy` says by whom),
+   * `ERR_UFFD_CLOSED`, `ERR_UFFD_SOURCE_REGISTERED` when reading `bytes` could itself fault.
+   */
+  async resolve(
+    bytes?: ArrayBufferView | ArrayBuffer | SharedArrayBuffer,
+    options: ResolveOptions = {},
+  ): Promise<boolean> {
+    const given = checkOptions('options', options, ['writeProtect']);
+    const writeProtect = checkFlag('options.writeProtect', given['writeProtect'], false);
+    return Promise.resolve(
+      this.#end(FILL, bytes === undefined ? undefined : this.#page(bytes), writeProtect),
+    );
+  }
+
+  /**
+   * Ends the fault by poisoning its page: the thread, and whoever touches the page later, gets SIGBUS
+   * as from a memory error. UFFDIO_POISON (Linux 6.6), for a source that failed.
+   */
+  async poison(): Promise<boolean> {
+    if (this.reason === 'write-protect') {
+      throw invalidValue('fault', 'must be a missing or minor one to be poisoned', this);
+    }
+    return Promise.resolve(this.#end(POISON, undefined, false));
+  }
+
+  [inspect.custom](_depth: number, options: object): string {
+    const { type, region, offset, reason, access, threadId, resolved, endedBy, action } = this;
+    return inspect({ type, region, offset, reason, access, threadId, resolved, endedBy, action }, options);
+  }
+
+  #look(): NativeEnding {
+    if (ENDED_BY[this.#ending.endedBy] === undefined) this.#ending = this.#owner.endingOf(this.#id);
+    return this.#ending;
+  }
+
+  #end(answer: number, bytes: Uint8Array | undefined, writeProtect: boolean): boolean {
+    if (this.resolved) throw faultEnded(this.endedBy!, this.action);
+    const done = this.#owner.resolveFault(this.#id, answer, bytes, writeProtect);
+    if (done.errno !== 0) throw systemError({ errno: done.errno, syscall: this.#syscall(answer, bytes) });
+    this.#ending = done;
+    if (ENDED_BY[done.endedBy] === 'closed') throw closedError('userfaultfd');
+    if (ENDED_BY[done.endedBy] !== 'handler') throw faultEnded(this.endedBy!, this.action);
+    return this.action !== 'wake';
+  }
+
+  #page(bytes: unknown): Uint8Array {
+    if (this.reason !== 'missing') {
+      throw invalidValue(
+        'bytes',
+        `can be given for a missing page only; this fault is "${this.reason}"`,
+        bytes,
+      );
+    }
+    const source = asBytes(bytes);
+    const { pageSize } = this.region;
+    if (source.byteLength !== pageSize) {
+      throw outOfRange('bytes.byteLength', `${pageSize}, one page of this region`, source.byteLength);
+    }
+    checkSource(source);
+    return source;
+  }
+
+  #syscall(answer: number, bytes: Uint8Array | undefined): string {
+    if (answer === POISON) return 'ioctl(UFFDIO_POISON)';
+    if (this.reason === 'write-protect') return 'ioctl(UFFDIO_WRITEPROTECT)';
+    if (this.reason === 'minor') return 'ioctl(UFFDIO_CONTINUE)';
+    return bytes === undefined ? 'ioctl(UFFDIO_ZEROPAGE)' : 'ioctl(UFFDIO_COPY)';
+  }
+}

@@ -1,0 +1,74 @@
+#include "core/fault_resolver.h"
+
+#include <cerrno>
+
+#include "core/kernel_abi.h"
+#include "core/pagemap.h"
+
+namespace uffd {
+
+bool FaultResolver::IsArmed(Range page, const Registration& registration) const noexcept {
+  if ((registration.policy->mode & UFFDIO_REGISTER_MODE_WP) == 0) return false;
+  // Of a child's memory we cannot tell: a fault too much is better than a write unseen.
+  return !own_memory_ || Pagemap::IsArmed(page.start);
+}
+
+FaultResolver::Answer FaultResolver::Unprotect(Range page) noexcept {
+  const Status done = uffd_->WriteProtect(page, 0);
+  return AnswerOf(done ? 0 : done.Error().error, page, Action::kUnprotect);
+}
+
+FaultResolver::Answer FaultResolver::Fill(Range page, const uint8_t* bytes,
+                                          const Registration& registration, bool arm) noexcept {
+  const uint64_t mode = arm || IsArmed(page, registration) ? UFFDIO_COPY_MODE_WP : 0;
+  if (bytes != nullptr) {
+    return AnswerOf(uffd_->Copy(page, bytes, mode).error, page, Action::kCopy);
+  }
+  // ZEROPAGE takes an armed page that does not exist yet for one that does, and hugetlb has none.
+  const bool zeropage = (registration.ioctls & (uint64_t{1} << _UFFDIO_ZEROPAGE)) != 0;
+  const Partial done = zeropage && mode == 0 ? uffd_->Zeropage(page, 0)
+                                             : uffd_->Copy(page, registration.policy->zeros, mode);
+  return AnswerOf(done.error, page, Action::kZeropage);
+}
+
+FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
+  Partial done = uffd_->Poison(page, 0);
+  if (done.error == EEXIST && own_memory_ && Pagemap::IsArmed(page.start)) {
+    // An armed page that does not exist yet counts as existing here too.
+    static_cast<void>(uffd_->WriteProtect(page, UFFDIO_WRITEPROTECT_MODE_DONTWAKE).Ok());
+    done = uffd_->Poison(page, 0);
+  }
+  return AnswerOf(done.error, page, Action::kPoison);
+}
+
+FaultResolver::Answer FaultResolver::Continue(Range page,
+                                              const Registration& registration) noexcept {
+  const uint64_t mode = IsArmed(page, registration) ? UFFDIO_CONTINUE_MODE_WP : 0;
+  return AnswerOf(uffd_->Continue(page, mode).error, page, Action::kContinue);
+}
+
+FaultResolver::Answer FaultResolver::Wake(Range page) noexcept {
+  static_cast<void>(uffd_->Wake(page).Ok());
+  return {Outcome::kDiscarded, Action::kWake, 0};
+}
+
+FaultResolver::Answer FaultResolver::AnswerOf(int error, Range page, Action action) noexcept {
+  switch (error) {
+    case 0:
+      return {Outcome::kResolved, action, 0};
+    case EAGAIN:
+    case ENOMEM:  // the kernel may free some; the thread waits as it would in any fault
+      return {Outcome::kDeferred, Action::kNone, error};
+    case EEXIST:  // without the wake the thread that lost the race would sleep on (test 30, D8)
+      static_cast<void>(uffd_->Wake(page).Ok());
+      return {Outcome::kAlreadyPresent, Action::kWake, error};
+    case ENOENT:  // unregistered or unmapped meanwhile
+    case ESRCH:   // the process is ending
+      static_cast<void>(uffd_->Wake(page).Ok());
+      return {Outcome::kDiscarded, Action::kWake, error};
+    default:
+      return {Outcome::kFailed, Action::kNone, error};
+  }
+}
+
+}  // namespace uffd

@@ -1,0 +1,57 @@
+// Ends one fault by the ioctl that answers it, and says what the kernel made of it.
+#ifndef UFFD_CORE_FAULT_RESOLVER_H_
+#define UFFD_CORE_FAULT_RESOLVER_H_
+
+#include <cstdint>
+
+#include "core/fault.h"
+#include "core/registration_table.h"
+#include "core/userfaultfd.h"
+
+namespace uffd {
+
+// Every fault that was read ends in exactly one of these.
+enum class Outcome : uint8_t {
+  kResolved,        // this loop ended it
+  kHandedOver,      // a handler in JavaScript is to end it; until then it is among the OpenFaults
+  kAttached,        // its page has an open fault already, whose end wakes this thread too
+  kAlreadyPresent,  // somebody else ended it; the thread was woken
+  kDeferred,        // the mapping is changing: read its event first, then try again
+  kDiscarded,       // its thread was woken by others since, or the range unregistered
+  kFailed,          // the descriptor is unusable
+};
+
+class FaultResolver {
+ public:
+  struct Answer {
+    Outcome outcome;
+    Action action;
+    int error;
+  };
+
+  // `own_memory`: the descriptor is of this process, not of a forked child.
+  FaultResolver(Userfaultfd* uffd, bool own_memory) noexcept
+      : uffd_(uffd), own_memory_(own_memory) {}
+
+  Answer Unprotect(Range page) noexcept;
+  // With zeros where `bytes` is null. Armed when `arm` says so, or when it was armed before.
+  Answer Fill(Range page, const uint8_t* bytes, const Registration& registration,
+              bool arm) noexcept;
+  Answer Poison(Range page) noexcept;
+  Answer Continue(Range page, const Registration& registration) noexcept;
+  Answer Wake(Range page) noexcept;
+  // What this errno (0 for none) of an answering ioctl means.
+  Answer AnswerOf(int error, Range page, Action action) noexcept;
+
+ private:
+  // Whether a page that is filled must be armed in the same step: else its mark is dropped (test
+  // 30, B16).
+  bool IsArmed(Range page, const Registration& registration) const noexcept;
+
+  Userfaultfd* const uffd_;
+  const bool own_memory_;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_FAULT_RESOLVER_H_

@@ -1,0 +1,349 @@
+#include "core/fault_server.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/kernel_abi.h"
+#include "core/test_barrier.h"
+
+namespace uffd {
+namespace {
+
+constexpr std::chrono::milliseconds kRetry(1);
+constexpr std::chrono::seconds kForkPatience(1);
+
+}  // namespace
+
+FaultServer::FaultServer(Userfaultfd* uffd, RegistrationTable* table, FaultQueue* queue,
+                         Notifier* notifier, uint32_t consumer_thread, bool own_memory) noexcept
+    : uffd_(uffd),
+      table_(table),
+      queue_(queue),
+      notifier_(notifier),
+      consumer_thread_(consumer_thread),
+      resolver_(uffd, own_memory) {}
+
+Outcome FaultServer::Serve(const Event& fault) noexcept {
+  std::optional<EndedBy> by;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto registration = Current(fault, 0);
+    if (!registration) return Outcome::kDiscarded;
+    by = registration->policy->handler ? ReasonToEndNow(fault) : EndedBy::kLoop;
+    if (!by) return HandOver(fault, *registration->policy);
+  }
+  return EndNatively({fault, *by, 0});
+}
+
+// Why a fault that a handler is to end must be ended here and now, if it must.
+std::optional<EndedBy> FaultServer::ReasonToEndNow(const Event& fault) const noexcept {
+  if (ending_) return EndedBy::kClosed;
+  if (consumer_ == Consumer::kGone) return EndedBy::kNoConsumer;
+  if (fault.thread_id == consumer_thread_) return EndedBy::kOwnThread;
+  return std::nullopt;
+}
+
+Outcome FaultServer::HandOver(const Event& fault, const Policy& policy) noexcept {
+  if (open_.IsOpen(fault.page, fault.reason)) return Outcome::kAttached;
+  Event event = fault;
+  event.id = open_.Add(fault, Clock::now() + policy.deadline);
+  // As many threads sleep as there are entries: this one asks again until one is free.
+  if (event.id == 0) return resolver_.Wake(fault.page).outcome;
+  Record(event);
+  return Outcome::kHandedOver;
+}
+
+// The registration of a fault that must still be ended. The thread of any other fault is woken: it
+// faults again if it still must.
+std::optional<Registration> FaultServer::Current(const Event& fault, uint64_t open_id) noexcept {
+  auto registration = table_->Find(fault.address);
+  const bool stale = !registration || registration->id != fault.registration ||
+                     (open_id == 0 && wake_log_.WokenSince(fault.stamp, fault.page));
+  if (!stale) return registration;
+  resolver_.Wake(fault.page);
+  return std::nullopt;
+}
+
+// Looks up, loads without the lock (a disk may take its time), looks again, answers.
+Outcome FaultServer::EndNatively(const Task& task) noexcept {
+  std::optional<Registration> registration = table_->Find(task.fault.address);
+  Result<const uint8_t*> loaded = static_cast<const uint8_t*>(nullptr);
+  if (registration && registration->policy->source && task.fault.reason == FaultReason::kMissing) {
+    loaded = Load(task.fault.page, *registration);
+    UFFD_BARRIER("server-after-load", nullptr);
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  OpenFaults::Entry* const entry = task.open_id == 0 ? nullptr : open_.FindOpen(task.open_id);
+  if (task.open_id != 0 && (entry == nullptr || entry->claimed)) return Outcome::kDiscarded;
+  registration = Current(task.fault, task.open_id);
+  if (!registration) {
+    if (entry != nullptr) open_.End(entry, {EndedBy::kRemoved, Action::kWake});
+    return Outcome::kDiscarded;
+  }
+  const FaultResolver::Answer answer = AnswerOf(task, *registration, loaded);
+  if (answer.outcome == Outcome::kFailed) Fail(answer.error);
+  if (answer.outcome == Outcome::kDeferred || answer.outcome == Outcome::kFailed) {
+    if (entry == nullptr) return answer.outcome;
+    entry->due = Clock::now() + kRetry;
+    entry->due_to = task.by;
+    return Outcome::kHandedOver;
+  }
+  if (entry != nullptr) {
+    open_.End(entry, {task.by, answer.action});
+    return answer.outcome;
+  }
+  if (answer.outcome == Outcome::kResolved) {
+    Event event = task.fault;
+    event.ending = {task.by, answer.action};
+    Record(event);
+  }
+  return answer.outcome;
+}
+
+FaultResolver::Answer FaultServer::AnswerOf(const Task& task, const Registration& registration,
+                                            const Result<const uint8_t*>& loaded) noexcept {
+  const Range page = task.fault.page;
+  const int injected = UFFD_INJECTED_ERROR();
+  if (injected != 0) return resolver_.AnswerOf(injected, page, Action::kNone);
+  const Policy& policy = *registration.policy;
+  const FaultReason reason = task.fault.reason;
+  if (reason == FaultReason::kWriteProtect) return resolver_.Unprotect(page);
+  if (task.by == EndedBy::kRemoved) return resolver_.Fill(page, nullptr, registration, false);
+  const bool unanswered = !policy.source || !loaded;
+  if (policy.poison && unanswered) return resolver_.Poison(page);
+  if (reason == FaultReason::kMinor) return resolver_.Continue(page, registration);
+  return resolver_.Fill(page, loaded ? loaded.Value() : nullptr, registration, false);
+}
+
+Result<const uint8_t*> FaultServer::Load(Range page, const Registration& registration) noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!removed_.Within(page).Empty()) return static_cast<const uint8_t*>(nullptr);
+  }
+  std::shared_ptr<Mapping> buffer;
+  {
+    const std::lock_guard<std::mutex> lock(buffer_mutex_);
+    buffer = buffer_;
+  }
+  return registration.policy->source->Load(registration.OffsetOf(page.start), page.Length(),
+                                           buffer->Data());
+}
+
+void FaultServer::ServeDue() noexcept {
+  const auto now = Clock::now();
+  Task tasks[kDueAtOnce];
+  size_t count = 0;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::erase_if(forks_, [now](const Fork& fork) { return fork.due <= now; });
+    open_.ForEachOpen([&](OpenFaults::Entry* entry) {
+      if (entry->claimed || count == kDueAtOnce) return;
+      std::optional<EndedBy> by;
+      if (entry->due <= now) {
+        by = entry->due_to;
+      } else if (ending_ || consumer_ == Consumer::kGone) {
+        by = ending_ ? EndedBy::kClosed : EndedBy::kNoConsumer;
+      }
+      if (by) tasks[count++] = {entry->fault, *by, entry->id};
+    });
+  }
+  for (size_t i = 0; i < count; i++) static_cast<void>(EndNatively(tasks[i]));
+}
+
+std::optional<FaultServer::Clock::time_point> FaultServer::NextDue() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::optional<Clock::time_point> next = open_.NextDue();
+  for (const Fork& fork : forks_) {
+    if (!next || fork.due < *next) next = fork.due;
+  }
+  return next;
+}
+
+bool FaultServer::IsOverdue() noexcept {
+  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  const auto next = lock.owns_lock() ? open_.NextDue() : std::nullopt;
+  return next && *next < Clock::now();
+}
+
+void FaultServer::Observe(Event event) noexcept {
+  const Range range{event.address, event.address + event.length};
+  std::shared_ptr<const PageSource> source;
+  if (const auto registration = table_->Find(event.address)) {
+    event.registration = registration->id;
+    event.offset = static_cast<int64_t>(registration->OffsetOf(event.address));
+    source = registration->policy->source;
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  switch (event.type) {
+    case EventType::kFork:
+      KeepFork(&event);
+      break;
+    case EventType::kRemove:
+      // Nobody asks for the others.
+      if (source != nullptr) removed_.Add(range);
+      EndRemoved(range);
+      break;
+    case EventType::kUnmap:
+      table_->Cut(range);
+      removed_.Remove(range);
+      EndRemoved(range);
+      break;
+    case EventType::kRemap: {
+      table_->Move(range, event.to);
+      RangeSet moved = removed_.Within(range);
+      removed_.Remove(range);
+      for (const Range& part : moved.Ranges()) {
+        removed_.Add({part.start - range.start + event.to, part.end - range.start + event.to});
+      }
+      EndRemoved(range);
+      break;
+    }
+    default:
+      break;
+  }
+  Record(event);
+}
+
+// What is gone must not be filled with what was meant for it (test 32, B23): missing pages are
+// zeros now, and everybody else faults again. At once while the mapping is still changing would be
+// EAGAIN, so ServeDue does it.
+void FaultServer::EndRemoved(Range range) noexcept {
+  open_.ForEachOpen([&](OpenFaults::Entry* entry) {
+    if (entry->claimed || !entry->fault.page.Overlaps(range)) return;
+    entry->due = Clock::now();
+    entry->due_to = EndedBy::kRemoved;
+  });
+}
+
+// Left open with nobody to read it, the child's descriptor would keep the child's faults waiting.
+void FaultServer::KeepFork(Event* event) noexcept {
+  FileDescriptor child(std::exchange(event->fork_fd, -1));
+  if (consumer_ != Consumer::kPresent || ending_ || forks_.size() == kForks) return;
+  event->id = next_fork_++;
+  forks_.push_back({event->id, std::move(child), Clock::now() + kForkPatience});
+}
+
+FileDescriptor FaultServer::TakeFork(uint64_t id) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found =
+      std::find_if(forks_.begin(), forks_.end(), [id](const Fork& fork) { return fork.id == id; });
+  if (found == forks_.end()) return {};
+  FileDescriptor child = std::move(found->fd);
+  forks_.erase(found);
+  return child;
+}
+
+void FaultServer::CopyRemoved(FaultServer* parent) noexcept {
+  const std::lock_guard<std::mutex> lock(parent->mutex_);
+  removed_ = parent->removed_;
+}
+
+void FaultServer::Record(const Event& event) noexcept {
+  queue_->Push(event);
+  notifier_->Poke();
+}
+
+void FaultServer::Fail(int error) noexcept {
+  int none = 0;
+  fatal_error_.compare_exchange_strong(none, error);
+  notifier_->Poke();
+}
+
+Status FaultServer::Prepare(Range range, const Policy& policy) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  removed_.Remove(range);
+  if (policy.handler) {
+    const Status prepared = open_.Prepare();
+    if (!prepared) return prepared;
+  }
+  if (!policy.source) return Done{};
+  const std::lock_guard<std::mutex> swapping(buffer_mutex_);
+  if (buffer_ && buffer_->Bytes() >= policy.page_size) return Done{};
+  Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(policy.page_size);
+  if (!larger) return larger.Error();
+  buffer_ = std::move(larger.Value());
+  return Done{};
+}
+
+void FaultServer::Woken(Range range) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  wake_log_.Note(range);
+  open_.EndIn(range, {EndedBy::kCall, Action::kWake});
+}
+
+void FaultServer::Unregistered(Range range) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  wake_log_.Note(range);
+  open_.EndIn(range, {EndedBy::kClosed, Action::kWake});
+  if (!removed_.Empty()) removed_.Remove(range);
+}
+
+void FaultServer::SetConsumer(bool present) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  consumer_ = present ? Consumer::kPresent : Consumer::kGone;
+  if (!present) forks_.clear();
+}
+
+void FaultServer::EndAll() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ending_ = true;
+  forks_.clear();
+}
+
+bool FaultServer::HasOpenFaults() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return open_.OpenCount() > 0;
+}
+
+std::optional<FaultServer::Claim> FaultServer::ClaimFault(uint64_t id) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  OpenFaults::Entry* const entry = open_.FindOpen(id);
+  if (entry == nullptr || entry->claimed || entry->due_to == EndedBy::kRemoved) return std::nullopt;
+  auto registration = table_->Find(entry->fault.address);
+  if (!registration || registration->id != entry->fault.registration) return std::nullopt;
+  entry->claimed = true;
+  return Claim{entry->fault.page, std::move(*registration), entry->fault.reason};
+}
+
+FaultResolver::Answer FaultServer::AnswerClaim(const Claim& claim, bool poison,
+                                               const uint8_t* bytes, bool arm) noexcept {
+  if (poison) return resolver_.Poison(claim.page);
+  switch (claim.reason) {
+    case FaultReason::kWriteProtect:
+      return resolver_.Unprotect(claim.page);
+    case FaultReason::kMinor:
+      return resolver_.Continue(claim.page, claim.registration);
+    case FaultReason::kMissing:
+      break;
+  }
+  return resolver_.Fill(claim.page, bytes, claim.registration, arm);
+}
+
+// A thread may have faulted on the page once more while it was claimed, and been attached: whoever
+// waits there is woken after the end.
+void FaultServer::Finish(uint64_t id, Ending ending) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  OpenFaults::Entry* const entry = open_.FindOpen(id);
+  if (entry == nullptr) return;
+  const Range page = entry->fault.page;
+  wake_log_.Note(page);
+  open_.End(entry, ending);
+  resolver_.Wake(page);
+}
+
+void FaultServer::Abandon(uint64_t id) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (OpenFaults::Entry* const entry = open_.FindOpen(id)) entry->claimed = false;
+}
+
+Ending FaultServer::EndingOf(uint64_t id) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Ending ending = open_.EndingOf(id);
+  const OpenFaults::Entry* const entry = open_.FindOpen(id);
+  if (entry != nullptr && entry->due_to == EndedBy::kRemoved) {
+    return {EndedBy::kRemoved, Action::kNone};
+  }
+  return ending;
+}
+
+}  // namespace uffd

@@ -1,0 +1,149 @@
+// What becomes of each fault and event of one userfaultfd: the decisions, and the one lock under
+// which they are made. The fault loop reads and calls; JavaScript threads resolve and wake.
+//
+// `resolve: 'native'`: the loop ends the fault and records it. `resolve: 'handler'`: the fault is
+// handed over and stays open until JavaScript claims it, or the loop ends it because
+//   - the thread that consumes the events raised it (it would wait for itself),
+//   - its deadline passed,
+//   - nobody consumes the events any more.
+#ifndef UFFD_CORE_FAULT_SERVER_H_
+#define UFFD_CORE_FAULT_SERVER_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "core/fault.h"
+#include "core/fault_queue.h"
+#include "core/fault_resolver.h"
+#include "core/file_descriptor.h"
+#include "core/open_faults.h"
+#include "core/registration_table.h"
+#include "core/wake_log.h"
+
+namespace uffd {
+
+// Called when the reader has something to look at. Must not block or allocate.
+class Notifier {
+ public:
+  virtual ~Notifier() = default;
+  virtual void Poke() noexcept = 0;
+};
+
+class FaultServer {
+ public:
+  using Clock = OpenFaults::Clock;
+  struct Claim {
+    Range page;
+    Registration registration;
+    FaultReason reason;
+  };
+
+  // `consumer_thread`: gettid(2) of the thread whose event loop reads the events.
+  FaultServer(Userfaultfd* uffd, RegistrationTable* table, FaultQueue* queue, Notifier* notifier,
+              uint32_t consumer_thread, bool own_memory) noexcept;
+  FaultServer(const FaultServer&) = delete;
+  FaultServer& operator=(const FaultServer&) = delete;
+
+  // Loop thread.
+
+  // The stamp of what is read next.
+  uint64_t Now() const noexcept { return wake_log_.Now(); }
+  Outcome Serve(const Event& fault) noexcept;
+  // Anything but a page fault: applied to the registrations and the open faults, then recorded.
+  void Observe(Event event) noexcept;
+  // Ends what is due.
+  void ServeDue() noexcept;
+  // When ServeDue must be called next.
+  std::optional<Clock::time_point> NextDue() noexcept;
+  // The errno that made the descriptor unusable, 0 while it is well.
+  int FatalError() const noexcept { return fatal_error_.load(); }
+  void Fail(int error) noexcept;
+
+  // Any thread.
+
+  // Before this range is registered with this policy.
+  Status Prepare(Range range, const Policy& policy) noexcept;
+  // JavaScript unprotected, filled or woke this range: what was read of it before is over.
+  void Woken(Range range) noexcept;
+  // The registration of this range ended. Returns when a fault of it that was just resolved is
+  // recorded.
+  void Unregistered(Range range) noexcept;
+  void SetConsumer(bool present) noexcept;
+  // From now on everything that is or will be open ends at once.
+  void EndAll() noexcept;
+  bool HasOpenFaults() noexcept;
+  // A fault was not ended when it was due. Waits for nothing, so that it can be asked of a loop
+  // that stands still.
+  bool IsOverdue() noexcept;
+  // The way of a handler: claim, answer, then finish or abandon. Nothing when it has ended.
+  std::optional<Claim> ClaimFault(uint64_t id) noexcept;
+  FaultResolver::Answer AnswerClaim(const Claim& claim, bool poison, const uint8_t* bytes,
+                                    bool arm) noexcept;
+  void Finish(uint64_t id, Ending ending) noexcept;
+  void Abandon(uint64_t id) noexcept;
+  Ending EndingOf(uint64_t id) noexcept;
+  // The descriptor of a forked child whose event was handed over; nothing when it was closed since.
+  FileDescriptor TakeFork(uint64_t id) noexcept;
+  // In a forked child's memory these pages read as zero, whatever their source says.
+  void CopyRemoved(FaultServer* parent) noexcept;
+
+ private:
+  enum class Consumer : uint8_t { kNotYet, kPresent, kGone };
+  struct Fork {
+    uint64_t id = 0;
+    FileDescriptor fd;
+    Clock::time_point due;
+  };
+  // A fault that is to be ended now, without JavaScript.
+  struct Task {
+    Event fault;
+    EndedBy by;
+    uint64_t open_id;  // 0: it was never handed over
+  };
+
+  Outcome EndNatively(const Task& task) noexcept;
+  FaultResolver::Answer AnswerOf(const Task& task, const Registration& registration,
+                                 const Result<const uint8_t*>& loaded) noexcept;
+  Result<const uint8_t*> Load(Range page, const Registration& registration) noexcept;
+  std::optional<EndedBy> ReasonToEndNow(const Event& fault) const noexcept;
+  std::optional<Registration> Current(const Event& fault, uint64_t open_id) noexcept;
+  Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
+  void EndRemoved(Range range) noexcept;
+  void KeepFork(Event* event) noexcept;
+  void Record(const Event& event) noexcept;
+
+  static constexpr size_t kForks = 16;
+  static constexpr size_t kDueAtOnce = 64;
+
+  Userfaultfd* const uffd_;
+  RegistrationTable* const table_;
+  FaultQueue* const queue_;
+  Notifier* const notifier_;
+  const uint32_t consumer_thread_;
+  FaultResolver resolver_;
+  std::atomic<int> fatal_error_{0};
+
+  // Held for one decision and the ioctl that carries it out; never while user memory is touched, a
+  // source loaded or a result awaited.
+  std::mutex mutex_;
+  WakeLog wake_log_;
+  OpenFaults open_;
+  Consumer consumer_ = Consumer::kNotYet;
+  bool ending_ = false;
+  RangeSet removed_;  // given back to the kernel while registered: zeros now
+  std::vector<Fork> forks_;
+  uint64_t next_fork_ = 1;
+
+  // What a source loads into. Grown before the registration that needs it exists; loop thread only.
+  std::mutex buffer_mutex_;
+  std::shared_ptr<Mapping> buffer_;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_FAULT_SERVER_H_

@@ -1,0 +1,77 @@
+#include "core/open_faults.h"
+
+#include <algorithm>
+
+namespace uffd {
+
+Status OpenFaults::Prepare() noexcept {
+  if (table_ != nullptr) return Done{};
+  Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(sizeof(Table));
+  if (!memory) return memory.Error();
+  memory_ = std::move(memory.Value());
+  table_ = reinterpret_cast<Table*>(memory_->Data());
+  return Done{};
+}
+
+uint64_t OpenFaults::Add(const Event& fault, Clock::time_point due) noexcept {
+  if (open_count_ == kCapacity) return 0;
+  // A fault that stays open for long keeps its place; the others go round it.
+  while (table_->entries[next_id_ % kCapacity].open) next_id_++;
+  const uint64_t id = next_id_++;
+  const size_t index = id % kCapacity;
+  Entry& entry = table_->entries[index];
+  entry = Entry{};
+  entry.id = id;
+  entry.fault = fault;
+  entry.due = due;
+  entry.open = true;
+  table_->open[open_count_++] = static_cast<uint16_t>(index);
+  return id;
+}
+
+bool OpenFaults::IsOpen(Range page, FaultReason reason) const noexcept {
+  for (size_t i = 0; i < open_count_; i++) {
+    const Entry& entry = table_->entries[table_->open[i]];
+    if (entry.fault.page.start == page.start && entry.fault.reason == reason) return true;
+  }
+  return false;
+}
+
+OpenFaults::Entry* OpenFaults::FindOpen(uint64_t id) noexcept {
+  if (table_ == nullptr) return nullptr;
+  Entry& entry = table_->entries[id % kCapacity];
+  return entry.id == id && entry.open ? &entry : nullptr;
+}
+
+Ending OpenFaults::EndingOf(uint64_t id) const noexcept {
+  if (table_ == nullptr) return {EndedBy::kForgotten, Action::kNone};
+  const Entry& entry = table_->entries[id % kCapacity];
+  return entry.id == id ? entry.ending : Ending{EndedBy::kForgotten, Action::kNone};
+}
+
+void OpenFaults::End(Entry* entry, Ending ending) noexcept {
+  const auto index = static_cast<uint16_t>(entry - table_->entries);
+  entry->open = false;
+  entry->claimed = false;
+  entry->ending = ending;
+  uint16_t* const last = table_->open + open_count_;
+  std::iter_swap(std::find(table_->open, last, index), last - 1);
+  open_count_--;
+}
+
+void OpenFaults::EndIn(Range range, Ending ending) noexcept {
+  ForEachOpen([&](Entry* entry) {
+    if (!entry->claimed && entry->fault.page.Overlaps(range)) End(entry, ending);
+  });
+}
+
+std::optional<OpenFaults::Clock::time_point> OpenFaults::NextDue() const noexcept {
+  std::optional<Clock::time_point> next;
+  for (size_t i = 0; i < open_count_; i++) {
+    const Entry& entry = table_->entries[table_->open[i]];
+    if (!entry.claimed && (!next || entry.due < *next)) next = entry.due;
+  }
+  return next;
+}
+
+}  // namespace uffd

@@ -1,0 +1,69 @@
+#include "core/page_source.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+namespace uffd {
+namespace {
+
+constexpr uint64_t kLargestBasePage = 64UL * 1024;
+alignas(kLargestBasePage) uint8_t g_zeros[kLargestBasePage];
+
+}  // namespace
+
+const uint8_t* ZeroPage(uint64_t page_size) noexcept {
+  if (page_size <= kLargestBasePage) return g_zeros;
+  static std::mutex making;
+  static std::shared_ptr<Mapping> huge;
+  const std::lock_guard<std::mutex> lock(making);
+  if (!huge || huge->Bytes() < page_size) {
+    Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(page_size);
+    if (!larger) return nullptr;
+    // Policies made before hold on to the smaller one.
+    static_cast<void>(new std::shared_ptr<Mapping>(std::exchange(huge, larger.Value())));
+  }
+  return huge->Data();
+}
+
+MemorySource::MemorySource(std::shared_ptr<Mapping> memory, uint64_t offset) noexcept
+    : memory_(std::move(memory)), offset_(offset) {
+  memory_->Pin();
+}
+
+MemorySource::~MemorySource() { memory_->Unpin(); }
+
+Result<const uint8_t*> MemorySource::Load(uint64_t offset, uint64_t size,
+                                          uint8_t* buffer) const noexcept {
+  const uint64_t from = offset_ + offset;
+  if (from >= memory_->Bytes()) return static_cast<const uint8_t*>(nullptr);
+  const uint8_t* bytes = memory_->Data() + from;
+  const uint64_t there = memory_->Bytes() - from;
+  if (there >= size) return bytes;
+  std::memcpy(buffer, bytes, there);
+  std::memset(buffer + there, 0, size - there);
+  return static_cast<const uint8_t*>(buffer);
+}
+
+Result<const uint8_t*> FileSource::Load(uint64_t offset, uint64_t size,
+                                        uint8_t* buffer) const noexcept {
+  if (offset >= length_) return static_cast<const uint8_t*>(nullptr);
+  const uint64_t there = std::min(size, length_ - offset);
+  uint64_t done = 0;
+  while (done < there) {
+    const ssize_t count = pread(file_.Get(), buffer + done, there - done,
+                                static_cast<off_t>(offset_ + offset + done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return Failure{errno, "pread"};
+    if (count == 0) return Failure{ENODATA, "pread"};  // shorter than it was
+    done += static_cast<uint64_t>(count);
+  }
+  std::memset(buffer + there, 0, size - there);
+  return static_cast<const uint8_t*>(buffer);
+}
+
+}  // namespace uffd

@@ -1,0 +1,60 @@
+// Where the bytes of missing pages come from when no JavaScript is asked: other memory, or a file.
+#ifndef UFFD_CORE_PAGE_SOURCE_H_
+#define UFFD_CORE_PAGE_SOURCE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "core/file_descriptor.h"
+#include "core/mapping.h"
+#include "core/result.h"
+
+namespace uffd {
+
+// Has no state of its own that changes: several loops may load from one at a time.
+class PageSource {
+ public:
+  virtual ~PageSource() = default;
+  // The `size` bytes at `offset`, in place or in `buffer` (`size` bytes long); null: they are
+  // zeros. May wait for a disk.
+  virtual Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
+                                      uint8_t* buffer) const noexcept = 0;
+};
+
+// One page of zeros, never freed: null when there is no memory for a huge one.
+const uint8_t* ZeroPage(uint64_t page_size) noexcept;
+
+// Memory of our own from `offset` on, zeros after its end. Its pages stay while it is a source,
+// also when their region is closed.
+class MemorySource final : public PageSource {
+ public:
+  MemorySource(std::shared_ptr<Mapping> memory, uint64_t offset) noexcept;
+  ~MemorySource() override;
+  MemorySource(const MemorySource&) = delete;
+  MemorySource& operator=(const MemorySource&) = delete;
+  Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
+                              uint8_t* buffer) const noexcept override;
+
+ private:
+  const std::shared_ptr<Mapping> memory_;
+  const uint64_t offset_;
+};
+
+// `length` bytes of a file from `offset` on, zeros after that. Bytes it does not have (any more)
+// are an error: they are never made up.
+class FileSource final : public PageSource {
+ public:
+  FileSource(FileDescriptor file, uint64_t offset, uint64_t length) noexcept
+      : file_(std::move(file)), offset_(offset), length_(length) {}
+  Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
+                              uint8_t* buffer) const noexcept override;
+
+ private:
+  const FileDescriptor file_;
+  const uint64_t offset_;
+  const uint64_t length_;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_PAGE_SOURCE_H_
