@@ -1,0 +1,56 @@
+// resolve: 'handler': JavaScript ends the faults, and what happens when it does not.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { passScenario, runScenario, type ScenarioOptions } from './support/scenario.js';
+
+function it(title: string, scenario: string, args: string[] = [], options: ScenarioOptions = {}): void {
+  test(title, async () => {
+    await passScenario('handlers', scenario, { args, ...options });
+  });
+}
+
+describe('a handler', () => {
+  it('fills a missing page with bytes, and its thread goes on', 'fillsWithBytes');
+  it('fills it with zeros when it gives none', 'fillsWithZeros');
+  it('unprotects a write-protected page', 'unprotects');
+  it('sees missing, then write-protect, and filling keeps the page armed (D9, B16)', 'missingThenProtected');
+  it('can arm a page in the step that fills it', 'armsInTheSameStep');
+  it('gets one fault for eight threads on one page, and frees them all', 'eightThreadsOnePage');
+  it('may end several faults in any order', 'faultsAreIndependent');
+  it('is ended by another call that fills, unprotects or wakes the page (B13)', 'endedByCall');
+});
+
+describe('bad input to a handler', () => {
+  it('is told when it resolves twice', 'resolvesTwice');
+  it(
+    'is told when its bytes are not one page, or wait themselves, and may try again (D6)',
+    'refusesOtherBytes',
+  );
+  for (const how of ['close', 'unregister', 'registration']) {
+    it(`is told when it resolves after the end: ${how}`, 'resolvesAfterClose', [how]);
+  }
+});
+
+describe('the nets under a handler', () => {
+  for (const net of ['zeropage', 'source']) {
+    it(`end a fault when its deadline passes: ${net}`, 'deadlinePasses', [net]);
+  }
+  it('end a write when its deadline passes', 'deadlineOfWrites');
+  it('keep the deadline of each registration', 'deadlinesDiffer');
+  it('hold what nobody reads yet until its deadline', 'nobodyBegan');
+  for (const how of ['break', 'throw', 'abort']) {
+    it(`end everything when the consumer leaves: ${how}`, 'consumerLeaves', [how]);
+  }
+  it("end the consumer's own faults at once, 10,000 times in a program of one thread (D1)", 'ownFaults');
+  it('never install bytes in a page that was given back meanwhile (B23)', 'removedWhileOpen');
+  it('leave a fault alone that is being resolved, and free who faults meanwhile', 'claimHeld');
+  it('are watched themselves: a loop that stands still is found out (A8)', 'stuckWithOpenFault');
+  for (const how of ['handler', 'deadline']) {
+    test(`poison only when asked to: ${how} (C4)`, async () => {
+      const { signal, stdout } = await runScenario('handlers', 'poisons', { args: [how] });
+      assert.match(stdout, /READY/);
+      assert.equal(signal, 'SIGBUS');
+    });
+  }
+});

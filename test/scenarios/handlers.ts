@@ -1,0 +1,467 @@
+// Faults that JavaScript ends, and the nets under it. Each function runs in a process of its own
+// (test 32). The main thread consumes; Workers fault.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import path from 'node:path';
+import { PageFault, Region, Userfaultfd, type RegisterOptions, type UffdEvent } from '../../lib/index.js';
+import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
+import { eventually, pages, resources, sharedRegion, Toucher, withoutWatchdog } from './loop-support.js';
+
+/** Far beyond what a test takes, so that no deadline helps out. */
+const NEVER_MS = 600_000;
+
+function page(region: Region, value: number): Uint8Array {
+  return new Uint8Array(region.pageSize).fill(value);
+}
+
+interface Served {
+  region: Region;
+  uffd: Userfaultfd;
+  events: AsyncIterableIterator<UffdEvent>;
+}
+
+/** Shared memory whose missing pages JavaScript fills. */
+function serve(options: RegisterOptions = {}, mode: 'missing' | 'both' = 'missing'): Served {
+  const region = sharedRegion(1);
+  const uffd = Userfaultfd.open({ features: ['EVENT_REMOVE'] });
+  const handled: RegisterOptions = { resolve: 'handler', deadlineMs: NEVER_MS, ...options };
+  const registration = uffd.register(
+    region,
+    mode === 'both' ? ['missing', 'write-protect'] : 'missing',
+    handled,
+  );
+  assert.equal(registration.resolve, 'handler');
+  return { region, uffd, events: uffd.events() };
+}
+
+async function nextFault(events: AsyncIterableIterator<UffdEvent>): Promise<PageFault> {
+  const { value } = (await events.next()) as IteratorYieldResult<UffdEvent>;
+  assert.ok(value instanceof PageFault);
+  return value;
+}
+
+function reader(region: Region, at: number): Toucher {
+  const toucher = new Toucher(region.bytes, { offset: at * region.pageSize + 5, access: 'read' });
+  toucher.go();
+  return toucher;
+}
+
+function writer(region: Region, at: number): Toucher {
+  const toucher = new Toucher(region.bytes, { offset: at * region.pageSize + 5, value: 99 });
+  toucher.go();
+  return toucher;
+}
+
+const done = (toucher: Toucher): Promise<void> => eventually(() => toucher.finishedRound === 1);
+
+// What resolve() does
+
+export async function fillsWithBytes(): Promise<void> {
+  const { region, events } = serve();
+  const thread = reader(region, 3);
+  const fault = await nextFault(events);
+  assert.equal(fault.region, region);
+  assert.equal(fault.reason, 'missing');
+  assert.equal(fault.access, 'read');
+  assert.equal(fault.threadId, thread.tid);
+  assert.equal(fault.pageOffset, 3 * region.pageSize);
+  assert.deepEqual([fault.resolved, fault.endedBy, fault.action], [false, undefined, undefined]);
+  untilAsleepInFault(thread.tid);
+  assert.equal(await fault.resolve(page(region, 7)), true);
+  await done(thread);
+  assert.equal(thread.lastRead, 7);
+  assert.deepEqual([fault.resolved, fault.endedBy, fault.action], [true, 'handler', 'copy']);
+}
+
+export async function fillsWithZeros(): Promise<void> {
+  const { region, events } = serve();
+  const thread = writer(region, 2);
+  const fault = await nextFault(events);
+  assert.equal(fault.access, 'write');
+  assert.equal(await fault.resolve(), true);
+  await done(thread);
+  assert.equal(fault.action, 'zeropage');
+  assert.equal(region.bytes[2 * region.pageSize + 5], 99);
+}
+
+export async function unprotects(): Promise<void> {
+  const region = sharedRegion(1);
+  region.bytes.fill(1);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: NEVER_MS });
+  uffd.writeProtect(region);
+  const events = uffd.events();
+  const thread = writer(region, 4);
+  const fault = await nextFault(events);
+  assert.equal(fault.reason, 'write-protect');
+  assert.equal(region.bytes[4 * region.pageSize + 5], 1);
+  await assert.rejects(fault.resolve(page(region, 1)), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: /missing page/,
+  });
+  await assert.rejects(fault.poison(), { code: 'ERR_INVALID_ARG_VALUE' });
+  assert.equal(await fault.resolve(), true);
+  await done(thread);
+  assert.deepEqual([fault.endedBy, fault.action], ['handler', 'unprotect']);
+  assert.equal(region.bytes[4 * region.pageSize + 5], 99);
+  assert.equal(uffd.armedPages(region), region.byteLength / region.pageSize - 1);
+}
+
+/** D9: missing, then write-protect; B16: filling a page keeps it armed. */
+export async function missingThenProtected(): Promise<void> {
+  const { region, uffd, events } = serve({}, 'both');
+  const count = region.byteLength / region.pageSize;
+  uffd.writeProtect(region);
+  const thread = writer(region, 1);
+  const first = await nextFault(events);
+  assert.equal(first.reason, 'missing');
+  await first.resolve(page(region, 3));
+  assert.equal(uffd.armedPages(region), count);
+  const second = await nextFault(events);
+  assert.equal(second.reason, 'write-protect');
+  assert.equal(second.pageOffset, first.pageOffset);
+  assert.equal(region.bytes[region.pageSize], 3);
+  await second.resolve();
+  await done(thread);
+  assert.equal(uffd.armedPages(region), count - 1);
+  assert.deepEqual([...region.bytes.subarray(region.pageSize + 4, region.pageSize + 7)], [3, 99, 3]);
+}
+
+export async function armsInTheSameStep(): Promise<void> {
+  const { region, uffd, events } = serve({}, 'both');
+  const thread = reader(region, 1);
+  const fault = await nextFault(events);
+  assert.equal(uffd.armedPages(region), 0);
+  await fault.resolve(page(region, 3), { writeProtect: true });
+  await done(thread);
+  assert.equal(uffd.armedPages(region), 1);
+}
+
+export async function eightThreadsOnePage(): Promise<void> {
+  const { region, uffd, events } = serve();
+  const threads = Array.from({ length: 8 }, () => reader(region, 5));
+  for (const { tid } of threads) untilAsleepInFault(tid);
+  const fault = await nextFault(events);
+  await fault.resolve(page(region, 8));
+  for (const thread of threads) await done(thread);
+  assert.deepEqual([...new Set(threads.map(({ lastRead }) => lastRead))], [8]);
+  // One fault: the next event is of another page.
+  const other = reader(region, 6);
+  const next = await nextFault(events);
+  assert.equal(next.pageOffset, 6 * region.pageSize);
+  await next.resolve();
+  await done(other);
+  uffd.close();
+}
+
+export async function faultsAreIndependent(): Promise<void> {
+  const { region, events } = serve();
+  const threads = [9, 2, 7, 4].map((at) => reader(region, at));
+  const faults: PageFault[] = [];
+  for (let i = 0; i < 4; i++) faults.push(await nextFault(events));
+  // In any order, and the others stay.
+  faults.sort((a, b) => a.offset - b.offset);
+  for (const [i, fault] of faults.entries()) {
+    assert.equal(sleepersInFault().length, 4 - i);
+    await fault.resolve(page(region, fault.pageOffset / region.pageSize));
+    await eventually(() => sleepersInFault().length === 3 - i);
+  }
+  for (const thread of threads) await done(thread);
+  assert.deepEqual(
+    threads.map(({ lastRead }) => lastRead),
+    [9, 2, 7, 4],
+  );
+}
+
+// Bad input
+
+export async function resolvesTwice(): Promise<void> {
+  const { region, events } = serve();
+  const thread = reader(region, 0);
+  const fault = await nextFault(events);
+  await fault.resolve(page(region, 1));
+  const twice = { name: 'UffdError', code: 'ERR_UFFD_FAULT_ENDED', message: /earlier resolve/ };
+  await assert.rejects(fault.resolve(page(region, 2)), twice);
+  await assert.rejects(fault.poison(), twice);
+  await done(thread);
+  assert.equal(thread.lastRead, 1);
+}
+
+export async function refusesOtherBytes(): Promise<void> {
+  const { region, uffd, events } = serve();
+  const { pageSize } = region;
+  const thread = reader(region, 0);
+  const fault = await nextFault(events);
+  const wrong: [unknown, string, RegExp][] = [
+    [new Uint8Array(pageSize - 1), 'ERR_OUT_OF_RANGE', /one page of this region/],
+    [new Uint8Array(pageSize + 1), 'ERR_OUT_OF_RANGE', /one page/],
+    [new Uint8Array(2 * pageSize), 'ERR_OUT_OF_RANGE', /one page/],
+    [new Uint8Array(0), 'ERR_OUT_OF_RANGE', /one page/],
+    ['bytes', 'ERR_INVALID_ARG_TYPE', /ArrayBuffer/],
+    [null, 'ERR_INVALID_ARG_TYPE', /ArrayBuffer/],
+    [region.bytes.subarray(pageSize, 2 * pageSize), 'ERR_UFFD_SOURCE_REGISTERED', /could wait/],
+  ];
+  for (const [bytes, code, message] of wrong) {
+    await assert.rejects(fault.resolve(bytes as Uint8Array), { code, message });
+  }
+  const detached = new ArrayBuffer(pageSize);
+  structuredClone(detached, { transfer: [detached] });
+  await assert.rejects(fault.resolve(detached), { code: 'ERR_UFFD_DETACHED' });
+  await assert.rejects(fault.resolve(page(region, 1), { wake: false } as object), {
+    code: 'ERR_INVALID_ARG_VALUE',
+  });
+  assert.equal(fault.resolved, false);
+  // Nothing of that ended it.
+  untilAsleepInFault(thread.tid);
+  await fault.resolve(page(region, 1));
+  await done(thread);
+  uffd.close();
+}
+
+export async function resolvesAfterClose(how: string): Promise<void> {
+  const { region, uffd, events } = serve();
+  const thread = reader(region, 0);
+  const fault = await nextFault(events);
+  if (how === 'close') uffd.close();
+  if (how === 'unregister') uffd.unregister(region);
+  if (how === 'registration') uffd.registrations[0]!.close();
+  await done(thread);
+  assert.equal(fault.resolved, true);
+  assert.equal(fault.endedBy, 'closed');
+  await assert.rejects(fault.resolve(page(region, 1)), { code: 'ERR_UFFD_FAULT_ENDED', message: /closed/ });
+}
+
+// The nets
+
+export async function deadlinePasses(net: string): Promise<void> {
+  const fallback = net === 'zeropage' ? 'zeropage' : undefined;
+  const source = net === 'source' ? Region.allocate({ bytes: 1 << 16 }) : undefined;
+  source?.bytes.fill(6);
+  const { region, events } = serve({
+    deadlineMs: 50,
+    ...(fallback === undefined ? {} : { fallback }),
+    ...(source === undefined ? {} : { source }),
+  });
+  const began = performance.now();
+  const thread = reader(region, 2);
+  const fault = await nextFault(events);
+  await done(thread);
+  assert.ok(performance.now() - began >= 45, 'not before its time');
+  assert.equal(thread.lastRead, source === undefined ? 0 : 6);
+  assert.equal(fault.endedBy, 'deadline');
+  assert.equal(fault.action, source === undefined ? 'zeropage' : 'copy');
+  await assert.rejects(fault.resolve(page(region, 1)), { code: 'ERR_UFFD_FAULT_ENDED', message: /deadline/ });
+  assert.equal(thread.lastRead, source === undefined ? 0 : 6);
+}
+
+export async function deadlineOfWrites(): Promise<void> {
+  const region = sharedRegion(1);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: 20 });
+  uffd.writeProtect(region);
+  const events = uffd.events();
+  const thread = writer(region, 2);
+  const fault = await nextFault(events);
+  await done(thread);
+  assert.deepEqual([fault.endedBy, fault.action], ['deadline', 'unprotect']);
+}
+
+/** Each its own deadline, the loop asleep until the first of them. */
+export async function deadlinesDiffer(): Promise<void> {
+  const uffd = Userfaultfd.open();
+  const order: number[] = [];
+  const waiting = [400, 100, 250].map(async (deadlineMs) => {
+    const region = sharedRegion(1);
+    uffd.register(region, 'missing', { resolve: 'handler', deadlineMs });
+    await done(reader(region, 0));
+    order.push(deadlineMs);
+  });
+  await Promise.all(waiting);
+  assert.deepEqual(order, [100, 250, 400]);
+}
+
+/** Read by nobody, and not yet by somebody: the deadline counts. */
+export async function nobodyBegan(): Promise<void> {
+  const region = sharedRegion(1);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: 50 });
+  const early = reader(region, 0);
+  await done(early);
+  // What waits until a consumer comes is handed to it.
+  const later = reader(region, 1);
+  untilAsleepInFault(later.tid);
+  const events = uffd.events();
+  const told = [await nextFault(events), await nextFault(events)];
+  assert.deepEqual(
+    told.map(({ endedBy }) => endedBy),
+    ['deadline', undefined],
+  );
+  await told[1]!.resolve(page(region, 5));
+  await done(later);
+  assert.equal(later.lastRead, 5);
+}
+
+async function leave(how: string, served: Served): Promise<void> {
+  const { uffd, events } = served;
+  await events.return!();
+  const controller = new AbortController();
+  const loop = (async () => {
+    for await (const event of uffd.events({ signal: controller.signal })) {
+      assert.ok(event instanceof PageFault);
+      if (how === 'abort') controller.abort();
+      if (how === 'throw') throw new Error('thrown by the handler');
+      if (how === 'break') break;
+      if (how === 'closeRegion') served.region.close();
+    }
+  })();
+  if (how === 'throw') return assert.rejects(loop, /thrown by the handler/);
+  if (how === 'abort') return assert.rejects(loop, { name: 'AbortError' });
+  return loop;
+}
+
+export async function consumerLeaves(how: string): Promise<void> {
+  const served = serve();
+  const { region, uffd } = served;
+  const leaving = leave(how, served);
+  const threads = [1, 2, 3].map((at) => reader(region, at));
+  await leaving;
+  for (const thread of threads) await done(thread);
+  // And those that come after.
+  const later = reader(region, 4);
+  await done(later);
+  const events = uffd.events();
+  const told: PageFault[] = [];
+  for (let i = 0; i < 3; i++) told.push(await nextFault(events));
+  assert.deepEqual([...new Set(told.map(({ endedBy }) => endedBy))], ['no-consumer']);
+  // A new consumer serves again.
+  const again = reader(region, 5);
+  const fault = await nextFault(events);
+  await fault.resolve(page(region, 5));
+  await done(again);
+  assert.equal(again.lastRead, 5);
+}
+
+/** D1: the consumer's own faults, in a program that has one thread. */
+export async function ownFaults(): Promise<void> {
+  const rounds = 10_000;
+  const region = Region.allocate({ bytes: 1 << 16 });
+  const count = region.byteLength / region.pageSize;
+  const uffd = Userfaultfd.open();
+  uffd.register(region, ['missing', 'write-protect'], { resolve: 'handler', deadlineMs: NEVER_MS });
+  const ended = new Map<string, number>();
+  const consuming = (async () => {
+    for await (const event of uffd) {
+      assert.ok(event instanceof PageFault);
+      assert.equal(event.resolved, true);
+      const what = `${event.reason} ${event.endedBy} ${event.action}`;
+      ended.set(what, (ended.get(what) ?? 0) + 1);
+    }
+  })();
+  for (let i = 0; i < rounds; i++) {
+    const at = (i % count) * region.pageSize;
+    if (i % count === 0) uffd.writeProtect(region);
+    region.bytes[at] = i;
+    assert.equal(region.bytes[at], i & 0xff);
+    if (i % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+  uffd.close();
+  await consuming;
+  assert.equal(ended.get('missing own-thread zeropage'), count);
+  assert.equal(ended.get('write-protect own-thread unprotect'), rounds);
+}
+
+/** The other way to end a fault: a call that fills its page. */
+export async function endedByCall(): Promise<void> {
+  const { region, uffd, events } = serve({}, 'both');
+  const first = reader(region, 0);
+  const filled = await nextFault(events);
+  uffd.copy(region, 0, page(region, 4));
+  await done(first);
+  assert.deepEqual([filled.endedBy, filled.action], ['call', 'wake']);
+  await assert.rejects(filled.resolve(), { code: 'ERR_UFFD_FAULT_ENDED', message: /another call/ });
+
+  uffd.writeProtect(region, pages(region, 0));
+  const second = writer(region, 0);
+  const armed = await nextFault(events);
+  uffd.unprotect(region, pages(region, 0));
+  uffd.writeProtect(region, pages(region, 0));
+  await eventually(() => armed.resolved);
+  assert.equal(armed.endedBy, 'call');
+  // Protection that came after stays (B13), whether or not the writer was faster.
+  if (second.finishedRound === 0) await (await nextFault(events)).resolve();
+  await done(second);
+
+  const third = reader(region, 3);
+  const woken = await nextFault(events);
+  uffd.wake(region, pages(region, 3));
+  assert.equal(woken.endedBy, 'call');
+  // It resolved nothing: the thread faults again.
+  const again = await nextFault(events);
+  assert.equal(again.pageOffset, woken.pageOffset);
+  await again.resolve(page(region, 2));
+  await done(third);
+  assert.equal(third.lastRead, 2);
+}
+
+/** B23: bytes fetched for a page must not be installed once the page was given back. */
+export async function removedWhileOpen(): Promise<void> {
+  const { region, events } = serve();
+  const thread = reader(region, 3);
+  const fault = await nextFault(events);
+  region.discard(3 * region.pageSize, region.pageSize);
+  await assert.rejects(fault.resolve(page(region, 9)), {
+    code: 'ERR_UFFD_FAULT_ENDED',
+    message: /given back/,
+  });
+  await done(thread);
+  assert.equal(thread.lastRead, 0);
+  assert.equal(fault.endedBy, 'removed');
+  const { value } = (await events.next()) as IteratorYieldResult<UffdEvent>;
+  assert.deepEqual(value, { type: 'remove', region, offset: 3 * region.pageSize, length: region.pageSize });
+}
+
+/** A claim is held past the deadline; meanwhile another thread faults on the page. */
+export async function claimHeld(): Promise<void> {
+  withoutWatchdog();
+  const { region, events } = serve({ deadlineMs: 100 });
+  const first = reader(region, 3);
+  const fault = await nextFault(events);
+  testing().closeBarrier('resolve-after-claim');
+  const second = new Toucher(region.bytes, { offset: 3 * region.pageSize, access: 'read' });
+  const conductor = new Worker(path.join(__dirname, 'handlers-conductor.js'), {
+    workerData: { tid: second.tid, pastMs: 150 },
+  });
+  second.go();
+  // Blocks this thread at the barrier until the conductor opens it.
+  assert.equal(await fault.resolve(page(region, 7)), true);
+  assert.deepEqual(await once(conductor, 'exit'), [0]);
+  await done(first);
+  await done(second);
+  assert.deepEqual([first.lastRead, second.lastRead], [7, 7]);
+  assert.deepEqual([fault.endedBy, fault.action], ['handler', 'copy']);
+}
+
+/** A loop that stands still with a handler's fault overdue is found out. */
+export async function stuckWithOpenFault(): Promise<void> {
+  const { region, uffd, events } = serve({ deadlineMs: 50 });
+  testing().closeBarrier('loop-before-poll');
+  const thread = reader(region, 3);
+  await nextFault(events);
+  untilSomebodyWaitsAt('loop-before-poll');
+  await done(thread);
+  await assert.rejects(events.next(), { code: 'ERR_UFFD_LOOP_FAILED', errno: -110 });
+  assert.throws(() => uffd.writeProtect(region), { code: 'ERR_UFFD_LOOP_FAILED' });
+  assert.equal(resources().loops, 0);
+}
+
+/** Only a net or a handler that asks for it may do this: the thread gets SIGBUS. */
+export async function poisons(how: string): Promise<void> {
+  const { region, events } = serve(how === 'deadline' ? { deadlineMs: 20, fallback: 'poison' } : {});
+  reader(region, 3);
+  const fault = await nextFault(events);
+  process.stdout.write('READY\n');
+  if (how === 'handler') await fault.poison();
+  await new Promise(() => undefined);
+}
