@@ -1,6 +1,9 @@
 // resolve: 'handler': JavaScript ends the faults, and what happens when it does not.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, test } from 'node:test';
 import { passScenario, runScenario, type ScenarioOptions } from './support/scenario.js';
 
@@ -45,6 +48,7 @@ describe('the nets under a handler', () => {
   it("end the consumer's own faults at once, 10,000 times in a program of one thread (D1)", 'ownFaults');
   it('never install bytes in a page that was given back meanwhile (B23)', 'removedWhileOpen');
   it('leave a fault alone that is being resolved, and free who faults meanwhile', 'claimHeld');
+  it('hand over a fault anew that came while the one before was being ended', 'faultsAgainWhileWoken');
   it('are watched themselves: a loop that stands still is found out (A8)', 'stuckWithOpenFault');
   for (const how of ['handler', 'deadline']) {
     test(`poison only when asked to: ${how} (C4)`, async () => {
@@ -53,4 +57,27 @@ describe('the nets under a handler', () => {
       assert.equal(signal, 'SIGBUS');
     });
   }
+});
+
+describe('a Worker that serves the main thread', () => {
+  it('fills 10,000 pages of plain memory from a file with asynchronous reads', 'workerServesMainThread', [], {
+    timeoutMs: 60_000,
+  });
+  for (const how of ['never', 'throw', 'exit']) {
+    it(`may go wrong, and the main thread goes on: ${how}`, 'workerGoesWrong', [how]);
+  }
+  test('is an example of under 40 lines that runs', () => {
+    const example = path.join(__dirname, '..', '..', 'examples', 'worker-serves-file.mjs');
+    assert.ok(readFileSync(example, 'utf8').split('\n').length < 40);
+    const { status, stdout, stderr } = spawnSync(process.execPath, [example], { timeout: 20_000 });
+    assert.equal(status, 0, String(stderr));
+    assert.match(String(stdout), /^127 \d+ \d+: three pages of \d+ bytes were read\n$/);
+  });
+});
+
+describe('a handler that needs the pool while every pool thread sleeps in its faults', () => {
+  it('is helped by the deadline (D2)', 'poolIsAsleep');
+  it('is helped by the deadline, with one pool thread (D2)', 'poolIsAsleep', [], {
+    env: { UV_THREADPOOL_SIZE: '1' },
+  });
 });

@@ -268,13 +268,15 @@ Status FaultServer::Prepare(Range range, const Policy& policy) noexcept {
 void FaultServer::Woken(Range range) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   wake_log_.Note(range);
-  open_.EndIn(range, {EndedBy::kCall, Action::kWake});
+  // A thread that was woken may have faulted again already, and been attached to the fault that
+  // ends here: without this wake nobody would end its fault (test 32).
+  if (open_.EndIn(range, {EndedBy::kCall, Action::kWake})) resolver_.Wake(range);
 }
 
 void FaultServer::Unregistered(Range range) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   wake_log_.Note(range);
-  open_.EndIn(range, {EndedBy::kClosed, Action::kWake});
+  if (open_.EndIn(range, {EndedBy::kClosed, Action::kWake})) resolver_.Wake(range);
   if (!removed_.Empty()) removed_.Remove(range);
 }
 

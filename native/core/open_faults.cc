@@ -59,10 +59,12 @@ void OpenFaults::End(Entry* entry, Ending ending) noexcept {
   open_count_--;
 }
 
-void OpenFaults::EndIn(Range range, Ending ending) noexcept {
+bool OpenFaults::EndIn(Range range, Ending ending) noexcept {
+  const size_t before = open_count_;
   ForEachOpen([&](Entry* entry) {
     if (!entry->claimed && entry->fault.page.Overlaps(range)) End(entry, ending);
   });
+  return open_count_ < before;
 }
 
 std::optional<OpenFaults::Clock::time_point> OpenFaults::NextDue() const noexcept {

@@ -49,8 +49,8 @@ class OpenFaults {
   // What is known of it; EndedBy::kForgotten when many others came after it.
   Ending EndingOf(uint64_t id) const noexcept;
   void End(Entry* entry, Ending ending) noexcept;
-  // Ends the unclaimed ones in the range: their threads were woken.
-  void EndIn(Range range, Ending ending) noexcept;
+  // Ends the unclaimed ones in the range, and tells whether there was any.
+  bool EndIn(Range range, Ending ending) noexcept;
 
   size_t OpenCount() const noexcept { return open_count_; }
   // Of the unclaimed ones.

@@ -144,6 +144,7 @@ Status Session::Wake(Range range) noexcept {
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WAKE)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WAKE)"};
   const Status done = uffd_.Wake(range);
+  UFFD_BARRIER("wake-before-woken", nullptr);
   server_->Woken(range);
   return done;
 }

@@ -2,12 +2,33 @@
 // (test 32). The main thread consumes; Workers fault.
 
 import assert from 'node:assert/strict';
+import { randomBytes, randomFill } from 'node:crypto';
 import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { PageFault, Region, Userfaultfd, type RegisterOptions, type UffdEvent } from '../../lib/index.js';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import {
+  PageFault,
+  Region,
+  type UffdError,
+  Userfaultfd,
+  type RegisterOptions,
+  type UffdEvent,
+} from '../../lib/index.js';
 import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
-import { eventually, pages, resources, sharedRegion, Toucher, withoutWatchdog } from './loop-support.js';
+import type { ServerOrder } from './handlers-server.js';
+import {
+  eventually,
+  pages,
+  resources,
+  sharedMemory,
+  sharedRegion,
+  Toucher,
+  withoutWatchdog,
+} from './loop-support.js';
 
 /** Far beyond what a test takes, so that no deadline helps out. */
 const NEVER_MS = 600_000;
@@ -272,14 +293,20 @@ export async function deadlineOfWrites(): Promise<void> {
 export async function deadlinesDiffer(): Promise<void> {
   const uffd = Userfaultfd.open();
   const order: number[] = [];
-  const waiting = [400, 100, 250].map(async (deadlineMs) => {
+  const threads = [900, 100, 500].map((deadlineMs) => {
     const region = sharedRegion(1);
     uffd.register(region, 'missing', { resolve: 'handler', deadlineMs });
-    await done(reader(region, 0));
-    order.push(deadlineMs);
+    return { deadlineMs, toucher: new Toucher(region.bytes) };
   });
-  await Promise.all(waiting);
-  assert.deepEqual(order, [100, 250, 400]);
+  // A thread takes its time to start, so all are there before the first faults.
+  for (const { toucher } of threads) toucher.go();
+  await Promise.all(
+    threads.map(async ({ deadlineMs, toucher }) => {
+      await done(toucher);
+      order.push(deadlineMs);
+    }),
+  );
+  assert.deepEqual(order, [100, 500, 900]);
 }
 
 /** Read by nobody, and not yet by somebody: the deadline counts. */
@@ -390,6 +417,7 @@ export async function endedByCall(): Promise<void> {
   await eventually(() => armed.resolved);
   assert.equal(armed.endedBy, 'call');
   // Protection that came after stays (B13), whether or not the writer was faster.
+  await eventually(() => second.finishedRound === 1 || sleepersInFault().includes(second.tid));
   if (second.finishedRound === 0) await (await nextFault(events)).resolve();
   await done(second);
 
@@ -431,7 +459,7 @@ export async function claimHeld(): Promise<void> {
   testing().closeBarrier('resolve-after-claim');
   const second = new Toucher(region.bytes, { offset: 3 * region.pageSize, access: 'read' });
   const conductor = new Worker(path.join(__dirname, 'handlers-conductor.js'), {
-    workerData: { tid: second.tid, pastMs: 150 },
+    workerData: { barrier: 'resolve-after-claim', tid: second.tid, pastMs: 150 },
   });
   second.go();
   // Blocks this thread at the barrier until the conductor opens it.
@@ -443,17 +471,36 @@ export async function claimHeld(): Promise<void> {
   assert.deepEqual([fault.endedBy, fault.action], ['handler', 'copy']);
 }
 
+/** A woken thread faults again before its fault has ended: it must not be forgotten with that. */
+export async function faultsAgainWhileWoken(): Promise<void> {
+  withoutWatchdog();
+  const { region, uffd, events } = serve();
+  const thread = reader(region, 3);
+  const fault = await nextFault(events);
+  testing().closeBarrier('wake-before-woken');
+  const conductor = new Worker(path.join(__dirname, 'handlers-conductor.js'), {
+    workerData: { barrier: 'wake-before-woken', tid: thread.tid, pastMs: 50 },
+  });
+  uffd.wake(region, pages(region, 3));
+  assert.deepEqual(await once(conductor, 'exit'), [0]);
+  assert.equal(fault.endedBy, 'call');
+  await (await nextFault(events)).resolve(page(region, 6));
+  await done(thread);
+  assert.equal(thread.lastRead, 6);
+}
+
 /** A loop that stands still with a handler's fault overdue is found out. */
 export async function stuckWithOpenFault(): Promise<void> {
-  const { region, uffd, events } = serve({ deadlineMs: 50 });
-  testing().closeBarrier('loop-before-poll');
+  const { region, uffd, events } = serve({ deadlineMs: 500 });
   const thread = reader(region, 3);
-  await nextFault(events);
-  untilSomebodyWaitsAt('loop-before-poll');
+  const fault = await nextFault(events);
+  testing().closeBarrier('loop-before-read');
+  untilSomebodyWaitsAt('loop-before-read');
+  assert.equal(fault.resolved, false);
   await done(thread);
   await assert.rejects(events.next(), { code: 'ERR_UFFD_LOOP_FAILED', errno: -110 });
   assert.throws(() => uffd.writeProtect(region), { code: 'ERR_UFFD_LOOP_FAILED' });
-  assert.equal(resources().loops, 0);
+  await eventually(() => resources().loops === 0);
 }
 
 /** Only a net or a handler that asks for it may do this: the thread gets SIGBUS. */
@@ -464,4 +511,83 @@ export async function poisons(how: string): Promise<void> {
   process.stdout.write('READY\n');
   if (how === 'handler') await fault.poison();
   await new Promise(() => undefined);
+}
+
+// A Worker serves the main thread
+
+function serverOf(order: ServerOrder): Worker {
+  return new Worker(path.join(__dirname, 'handlers-server.js'), { workerData: order });
+}
+
+/** A file of random bytes, and shared memory of its size. */
+function randomFile(pageCount: number): { file: string; content: Buffer; memory: WebAssembly.Memory } {
+  const content = randomBytes(pageCount * 4096);
+  const file = path.join(mkdtempSync(path.join(tmpdir(), 'uffd-handlers-')), 'content');
+  writeFileSync(file, content);
+  return { file, content, memory: sharedMemory(content.byteLength) };
+}
+
+export async function workerServesMainThread(): Promise<void> {
+  const { file, content, memory } = randomFile(10_000);
+  try {
+    const worker = serverOf({ file, memory, deadlineMs: NEVER_MS });
+    await once(worker, 'message');
+    const bytes = Buffer.from(memory.buffer as unknown as ArrayBuffer, 0, content.byteLength);
+    // In no order that a reader ahead could guess: 7,919 is prime to the number of pages.
+    for (let i = 0; i < 10_000; i++) {
+      const at = ((i * 7919) % 10_000) * 4096;
+      assert.equal(bytes.compare(content, at, at + 4096, at, at + 4096), 0, `page ${at / 4096}`);
+    }
+    await worker.terminate();
+    assert.equal(bytes.compare(content), 0);
+  } finally {
+    rmSync(path.dirname(file), { recursive: true });
+  }
+}
+
+/** Whatever becomes of the handler, the main thread goes on, and learns why. */
+export async function workerGoesWrong(how: 'never' | 'throw' | 'exit'): Promise<void> {
+  const { file, content, memory } = randomFile(64);
+  try {
+    const worker = serverOf({ file, memory, deadlineMs: 200, goesWrongAfter: 10, how });
+    await once(worker, 'message');
+    const ended = how === 'never' ? undefined : once(worker, how === 'throw' ? 'error' : 'exit');
+    const bytes = new Uint8Array(memory.buffer);
+    const right = (at: number): boolean => bytes[at * 4096] === content[at * 4096];
+    const began = performance.now();
+    for (let at = 0; at < 10; at++) assert.ok(right(at));
+    // This one was asked for and never given.
+    assert.equal(bytes[10 * 4096], 0);
+    assert.ok(performance.now() - began < 2000);
+    if (how === 'throw') assert.match(String((await ended)![0]), /the handler threw/);
+    if (how === 'exit') assert.deepEqual(await ended, [3]);
+    await worker.terminate();
+  } finally {
+    rmSync(path.dirname(file), { recursive: true });
+  }
+}
+
+/** D2: every pool thread sleeps in a fault whose handler needs the pool. */
+export async function poolIsAsleep(): Promise<void> {
+  const region = Region.allocate({ bytes: 16 * 4096 });
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: 200 });
+  const endings: string[] = [];
+  const serving = (async () => {
+    for await (const fault of uffd) {
+      assert.ok(fault instanceof PageFault);
+      // Needs a pool thread, and there is none until the deadline has passed.
+      const bytes = (await readFile(process.execPath)).subarray(0, region.pageSize);
+      await fault.resolve(bytes).catch((error: UffdError) => endings.push(error.code));
+    }
+  })();
+  const fill = promisify(randomFill);
+  const views = [0, 1, 2, 3].map((i) => region.bytes.subarray(i * 4 * 4096, i * 4 * 4096 + 4096));
+  await Promise.all(views.map((view) => fill(view)));
+  for (const view of views) assert.ok(new Set(view).size > 50);
+  // The events wait for a pool thread too; what was late is told so.
+  await eventually(() => endings.length === 4);
+  assert.deepEqual(new Set(endings), new Set(['ERR_UFFD_FAULT_ENDED']));
+  uffd.close();
+  await serving;
 }
