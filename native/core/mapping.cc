@@ -54,4 +54,10 @@ Status Discard(Range range) noexcept {
   return Done{};
 }
 
+void Unmerge(Range range) noexcept {
+  // Fails on a kernel without KSM and on memory that is never merged: all is well then.
+  static_cast<void>(
+      madvise(reinterpret_cast<void*>(range.start), range.Length(), MADV_UNMERGEABLE));
+}
+
 }  // namespace uffd

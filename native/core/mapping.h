@@ -47,6 +47,10 @@ class Mapping {
 // MADV_DONTNEED).
 Status Discard(Range range) noexcept;
 
+// Takes the range out of KSM's hands: merging pages drops their write protection (madvise(2),
+// MADV_UNMERGEABLE). A process under PR_SET_MEMORY_MERGE has all its memory in them.
+void Unmerge(Range range) noexcept;
+
 }  // namespace uffd
 
 #endif  // UFFD_CORE_MAPPING_H_

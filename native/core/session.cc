@@ -93,6 +93,7 @@ Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const
   const uint64_t mode = policy->mode;
   const Status prepared = server_->Prepare(range, *policy);
   if (!prepared) return prepared.Error();
+  Unmerge(range);
   // In the table first: a fault may come before the ioctl returns.
   const uint32_t id = table_.Add(range, std::move(policy), std::move(memory));
   if (id == 0) return Failure{EBUSY, "ioctl(UFFDIO_REGISTER)"};

@@ -453,14 +453,18 @@ export async function removedWhileOpen(): Promise<void> {
 /** A claim is held past the deadline; meanwhile another thread faults on the page. */
 export async function claimHeld(): Promise<void> {
   withoutWatchdog();
-  const { region, events } = serve({ deadlineMs: 100 });
-  const first = reader(region, 3);
-  const fault = await nextFault(events);
+  const deadlineMs = 1000;
+  const { region, events } = serve({ deadlineMs });
+  const [first, second] = [0, 1].map(
+    () => new Toucher(region.bytes, { offset: 3 * region.pageSize, access: 'read' }),
+  ) as [Toucher, Toucher];
   testing().closeBarrier('resolve-after-claim');
-  const second = new Toucher(region.bytes, { offset: 3 * region.pageSize, access: 'read' });
   const conductor = new Worker(path.join(__dirname, 'handlers-conductor.js'), {
-    workerData: { barrier: 'resolve-after-claim', tid: second.tid, pastMs: 150 },
+    workerData: { barrier: 'resolve-after-claim', tid: second.tid, pastMs: deadlineMs + 100 },
   });
+  await once(conductor, 'online');
+  first.go();
+  const fault = await nextFault(events);
   second.go();
   // Blocks this thread at the barrier until the conductor opens it.
   assert.equal(await fault.resolve(page(region, 7)), true);
