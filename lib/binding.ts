@@ -24,6 +24,22 @@ export interface NativePartial {
 
 export type NativeToken = object;
 
+/** MappingRequest of native/core/mapping.h. */
+export interface NativeAllocation {
+  backing: number;
+  bytes: number;
+  pageSize: number;
+  mapShared: boolean;
+  advice: number;
+  path: string;
+  fileOffset: number;
+}
+
+export interface NativeBuffer {
+  buffer: ArrayBuffer;
+  mapping: NativeToken;
+}
+
 export interface NativeUserfaultfd {
   open(
     required: bigint,
@@ -96,8 +112,18 @@ export interface NativeTesting {
 
 export interface NativeBinding {
   pageSize: number;
-  allocate(bytes: number): { buffer: ArrayBuffer; mapping: NativeToken } | NativeFailure;
-  discard(view: Uint8Array, offset: number, length: number): NativeFailure | undefined;
+  /** In bytes, of the huge pages one gets without asking for a size. */
+  hugetlbPageSize(): number | NativeFailure;
+  regularFileBytes(path: string): number | NativeFailure;
+  allocate(request: NativeAllocation): NativeBuffer | NativeFailure;
+  /** Another mapping of the same memory. */
+  alias(mapping: NativeToken): NativeBuffer | NativeFailure;
+  discard(
+    view: Uint8Array,
+    offset: number,
+    length: number,
+    mapping: NativeToken | undefined,
+  ): NativeFailure | undefined;
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
   addressInPage(view: Uint8Array): number;
   probe(): NativeProbe;

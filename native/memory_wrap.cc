@@ -9,14 +9,22 @@ namespace {
 
 using MappingRef = std::shared_ptr<Mapping>;
 
-Napi::Value Allocate(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto bytes = static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value());
-  const Result<MappingRef> mapping = Mapping::Anonymous(bytes);
-  if (!mapping) return FailureObject(env, mapping.Error());
-  const MappingRef& memory = mapping.Value();
-  // The buffer and the token each hold the mapping; it goes with the last of them, and with the
-  // last userfaultfd that has it registered.
+MappingRequest RequestOf(const Napi::Object& options) {
+  const auto number = [&](const char* name) { return options.Get(name).As<Napi::Number>(); };
+  MappingRequest request;
+  request.backing = static_cast<Backing>(number("backing").Int32Value());
+  request.bytes = static_cast<uint64_t>(number("bytes").Int64Value());
+  request.page_size = static_cast<uint64_t>(number("pageSize").Int64Value());
+  request.map_shared = options.Get("mapShared").As<Napi::Boolean>();
+  request.advice = static_cast<HugePageAdvice>(number("advice").Int32Value());
+  request.path = options.Get("path").As<Napi::String>().Utf8Value();
+  request.file_offset = static_cast<uint64_t>(number("fileOffset").Int64Value());
+  return request;
+}
+
+// A buffer over the mapping, and the token that names it. Each holds the mapping; it goes with the
+// last of them, and with the last userfaultfd that has it registered.
+Napi::Object BufferOver(Napi::Env env, const MappingRef& memory) {
   const auto buffer = Napi::ArrayBuffer::New(
       env, memory->Data(), memory->Bytes(),
       [](Napi::Env /*env*/, void* /*data*/, MappingRef* held) { delete held; },
@@ -34,10 +42,24 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value BufferOrFailure(Napi::Env env, const Result<MappingRef>& mapping) {
+  if (!mapping) return FailureObject(env, mapping.Error());
+  return BufferOver(env, mapping.Value());
+}
+
+Napi::Value Allocate(const Napi::CallbackInfo& info) {
+  return BufferOrFailure(info.Env(), Mapping::Create(RequestOf(info[0].As<Napi::Object>())));
+}
+
+Napi::Value Alias(const Napi::CallbackInfo& info) {
+  return BufferOrFailure(info.Env(), MappingOf(info[0])->Alias());
+}
+
 Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
-  return StatusValue(info.Env(), Discard(*range));
+  const MappingRef mapping = MappingOf(info[3]);
+  return StatusValue(info.Env(), mapping ? mapping->Discard(*range) : Discard(*range));
 }
 
 // The pages go back now. The addresses stay taken until the garbage collector takes the
@@ -46,7 +68,7 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
 void Detach(const Napi::CallbackInfo& info) {
   MappingRef* mapping = info[1].As<Napi::External<MappingRef>>().Data();
   info[0].As<Napi::ArrayBuffer>().Detach();
-  static_cast<void>(Discard((*mapping)->AddressRange()).Ok());
+  (*mapping)->Vacate();
   mapping->reset();
 }
 
@@ -54,11 +76,28 @@ Napi::Value AddressInPage(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % PageSize()));
 }
 
+Napi::Value HugetlbPageSize(const Napi::CallbackInfo& info) {
+  const Result<uint64_t> size = DefaultHugetlbPageSize();
+  if (!size) return FailureObject(info.Env(), size.Error());
+  return Napi::Number::New(info.Env(), static_cast<double>(size.Value()));
+}
+
+Napi::Value RegularFileBytes(const Napi::CallbackInfo& info) {
+  const auto file = MemoryFile::OpenRegular(info[0].As<Napi::String>().Utf8Value());
+  if (!file) return FailureObject(info.Env(), file.Error());
+  const Result<uint64_t> bytes = file.Value()->Bytes();
+  if (!bytes) return FailureObject(info.Env(), bytes.Error());
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
+}
+
 }  // namespace
 
 void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
+  exports.Set("hugetlbPageSize", Napi::Function::New<HugetlbPageSize>(env, "hugetlbPageSize"));
+  exports.Set("regularFileBytes", Napi::Function::New<RegularFileBytes>(env, "regularFileBytes"));
   exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
+  exports.Set("alias", Napi::Function::New<Alias>(env, "alias"));
   exports.Set("discard", Napi::Function::New<DiscardPages>(env, "discard"));
   exports.Set("detach", Napi::Function::New<Detach>(env, "detach"));
   exports.Set("addressInPage", Napi::Function::New<AddressInPage>(env, "addressInPage"));

@@ -1,10 +1,14 @@
-// Memory this package owns: page-aligned, zero-filled, released with its last owner.
+// Memory this package owns: page-aligned, zero-filled unless it is a file's, released with its last
+// owner.
 #ifndef UFFD_CORE_MAPPING_H_
 #define UFFD_CORE_MAPPING_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
+#include "core/memory_file.h"
 #include "core/range.h"
 #include "core/result.h"
 
@@ -12,11 +16,27 @@ namespace uffd {
 
 uint64_t PageSize() noexcept;
 
+enum class Backing { kAnonymous = 0, kMemfd = 1, kHugetlb = 2, kFile = 3 };
+enum class HugePageAdvice { kNone = 0, kNever = 1, kAdvise = 2 };
+
+struct MappingRequest {
+  Backing backing = Backing::kAnonymous;
+  uint64_t bytes = 0;       // whole pages of `page_size`
+  uint64_t page_size = 0;   // of the backing
+  bool map_shared = false;  // MAP_SHARED of a memfd, also one of huge pages; else MAP_PRIVATE
+  HugePageAdvice advice = HugePageAdvice::kNone;
+  std::string path;  // kFile only, as is the next
+  uint64_t file_offset = 0;
+};
+
 class Mapping {
  public:
-  // Anonymous and private. A forked child does not get it (it could sleep in a fault nobody serves)
-  // and KSM does not merge it (merging drops write protection).
+  // A forked child does not get the memory (it could sleep in a fault nobody serves) and KSM does
+  // not merge it (merging drops write protection).
+  static Result<std::shared_ptr<Mapping>> Create(const MappingRequest& request) noexcept;
   static Result<std::shared_ptr<Mapping>> Anonymous(uint64_t bytes) noexcept;
+  // Another mapping of the same memory, at another address. EINVAL when this one is private.
+  Result<std::shared_ptr<Mapping>> Alias() const noexcept;
 
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -27,17 +47,33 @@ class Mapping {
 
   uint8_t* Data() const noexcept { return data_; }
   uint64_t Bytes() const noexcept { return bytes_; }
+  // Of the pages that back it: 2 MiB and the like for hugetlb.
+  uint64_t BackingPageSize() const noexcept { return page_size_; }
   Range AddressRange() const noexcept;
+  // Other mappings may exist, or be made, of the same memory.
+  bool CanAlias() const noexcept { return file_ != nullptr; }
+
+  // Gives whole pages back to the kernel. They then read as zero, through every mapping of them;
+  // those of a file read as the file.
+  Status Discard(Range range) const noexcept;
+  // Gives all of it back and keeps only the addresses, which are plain memory from here on: whoever
+  // still writes there hits nobody.
+  void Vacate() noexcept;
 
  private:
-  Mapping(uint8_t* data, uint64_t bytes) noexcept;
+  Mapping(uint8_t* data, const MappingRequest& request, std::shared_ptr<MemoryFile> file) noexcept;
+  static Result<std::shared_ptr<Mapping>> Map(const MappingRequest& request,
+                                              std::shared_ptr<MemoryFile> file) noexcept;
+  Status Advise(HugePageAdvice advice) const noexcept;
 
   uint8_t* data_;
   uint64_t bytes_;
+  uint64_t page_size_;
+  Backing backing_;
+  std::shared_ptr<MemoryFile> file_;  // of a shared mapping only
 };
 
-// Gives whole pages back to the kernel; anonymous memory then reads as zero (madvise(2),
-// MADV_DONTNEED).
+// Gives whole pages of private anonymous memory back (madvise(2), MADV_DONTNEED).
 Status Discard(Range range) noexcept;
 
 }  // namespace uffd
