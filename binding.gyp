@@ -15,6 +15,7 @@
       "native/core/fault_loop.cc",
       "native/core/fault_queue.cc",
       "native/core/mapping.cc",
+      "native/core/mapping_table.cc",
       "native/core/memory_file.cc",
       "native/core/native_thread.cc",
       "native/core/pagemap.cc",

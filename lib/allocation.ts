@@ -1,7 +1,7 @@
 // New memory of our own: what may be asked for, and the pages that come of it.
 
 import { constants } from 'node:buffer';
-import { binding, isFailure, type NativeBuffer } from './binding.js';
+import { binding, isFailure, type NativeRegion } from './binding.js';
 import {
   errnoName,
   invalidType,
@@ -11,11 +11,12 @@ import {
   type NativeFailure,
   type UffdError,
 } from './errors.js';
-import { hugePages } from './huge-pages.js';
-import { checkInteger, checkOneOf, checkOptions, checkWholePages } from './validate.js';
+import { hugePages as systemHugePages } from './huge-pages.js';
+import { SHARED_GRANULE, sharedCarrier } from './shared-carrier.js';
+import { checkFlag, checkInteger, checkOneOf, checkOptions, checkWholePages } from './validate.js';
 
 /** In the order of Backing in native/core/mapping.h. */
-const BACKINGS = ['anonymous', 'memfd', 'hugetlb', 'file'] as const;
+export const BACKINGS = ['anonymous', 'memfd', 'hugetlb', 'file'] as const;
 /** In the order of HugePageAdvice there, after "no advice". */
 const HUGE_PAGES = ['never', 'advise'] as const;
 const MAPPINGS = ['private', 'shared'] as const;
@@ -27,7 +28,15 @@ const MAPPINGS = ['private', 'shared'] as const;
  */
 export type Backing = (typeof BACKINGS)[number];
 
-export interface AllocateMemoryOptions {
+interface AllocateAnyOptions {
+  /**
+   * `region.buffer` is a SharedArrayBuffer, which Workers can have: then `bytes` is rounded up to whole
+   * 64 KiB too. Default false.
+   */
+  shared?: boolean;
+}
+
+export interface AllocateMemoryOptions extends AllocateAnyOptions {
   /** Size in bytes, rounded up to whole pages of the backing. */
   bytes: number;
   /** Default `'anonymous'`. */
@@ -43,7 +52,7 @@ export interface AllocateMemoryOptions {
   hugePageSize?: number;
 }
 
-export interface AllocateFileOptions {
+export interface AllocateFileOptions extends AllocateAnyOptions {
   backing: 'file';
   /** A regular file. Writes to the memory do not reach it. */
   path: string;
@@ -58,12 +67,12 @@ export type AllocateOptions = AllocateMemoryOptions | AllocateFileOptions;
 
 /** @internal */
 export interface Allocated {
-  backing: Backing;
-  pageSize: number;
-  native: NativeBuffer;
+  native: NativeRegion;
+  /** The shared buffer it lies in, all of it. */
+  over: Uint8Array | undefined;
 }
 
-const KNOWN = ['bytes', 'backing', 'mapping', 'hugePages', 'hugePageSize', 'path', 'fileOffset'];
+const KNOWN = ['bytes', 'backing', 'mapping', 'hugePages', 'hugePageSize', 'shared', 'path', 'fileOffset'];
 /** Which backings an option is for. */
 const MEANT_FOR: Readonly<Record<string, readonly Backing[]>> = {
   hugePages: ['anonymous', 'memfd'],
@@ -81,18 +90,29 @@ export function allocate(options: unknown): Allocated {
   const { hugePages } = given;
   if (hugePages !== undefined) checkOneOf('options.hugePages', hugePages, HUGE_PAGES);
   const file = backing === 'file' ? checkFile(given) : { path: '', fileOffset: 0, left: undefined };
-  const bytes = given['bytes'] === undefined && file.left !== undefined ? file.left : given['bytes'];
+  const shared = checkFlag('options.shared', given['shared'], false);
+  const asked = given['bytes'] === undefined && file.left !== undefined ? file.left : given['bytes'];
+  const bytes = wholePages(asked, shared ? Math.max(pageSize, SHARED_GRANULE) : pageSize);
+  if (file.left !== undefined) checkFileHas(bytes, asked, pageSize, file.left);
+  const alignment = hugePages === 'advise' ? (systemHugePages().transparentSize ?? 0) : pageSize;
+  const over = shared ? sharedCarrier(carrierBytes(bytes, alignment)) : undefined;
   const native = binding().allocate({
     backing: BACKINGS.indexOf(backing),
-    bytes: wholePages(bytes, pageSize, file.left),
+    bytes,
     pageSize,
     mapShared: mapping === 'shared',
     advice: 1 + HUGE_PAGES.indexOf(hugePages as (typeof HUGE_PAGES)[number]),
     path: file.path,
     fileOffset: file.fileOffset,
+    over,
   });
   if (isFailure(native)) throw allocationError(native, given['path']);
-  return { backing, pageSize, native };
+  return { native, over };
+}
+
+/** @internal Room for `bytes` from an address that is a multiple of `alignment`. */
+export function carrierBytes(bytes: number, alignment: number): number {
+  return alignment > SHARED_GRANULE ? bytes + alignment : bytes;
 }
 
 function checkBacking(given: Record<string, unknown>): Backing {
@@ -122,7 +142,7 @@ function hugetlbPageSize(asked: unknown): number {
     return size;
   }
   checkInteger('options.hugePageSize', asked, 1, Number.MAX_SAFE_INTEGER);
-  const { sizes } = hugePages();
+  const { sizes } = systemHugePages();
   if (!sizes.includes(asked)) {
     throw outOfRange('options.hugePageSize', `one of ${sizes.join(', ')}, the sizes of this system`, asked);
   }
@@ -146,20 +166,17 @@ function checkFile(given: Record<string, unknown>): { path: string; fileOffset: 
   return { path, fileOffset, left: size - fileOffset };
 }
 
-function wholePages(bytes: unknown, pageSize: number, fileBytes: number | undefined): number {
+function wholePages(bytes: unknown, unit: number): number {
   checkInteger('options.bytes', bytes, 1, Number.MAX_SAFE_INTEGER);
-  const rounded = Math.ceil(bytes / pageSize) * pageSize;
-  if (rounded > constants.MAX_LENGTH) {
-    throw outOfRange(
-      'options.bytes',
-      `<= ${constants.MAX_LENGTH}, the longest buffer of this Node.js`,
-      bytes,
-    );
-  }
-  if (fileBytes !== undefined && rounded > Math.ceil(fileBytes / pageSize) * pageSize) {
-    throw outOfRange('options.bytes', `<= ${fileBytes}, what the file has from there on`, bytes);
-  }
-  return rounded;
+  const rounded = Math.ceil(bytes / unit) * unit;
+  if (rounded <= constants.MAX_LENGTH) return rounded;
+  throw outOfRange('options.bytes', `<= ${constants.MAX_LENGTH}, the longest buffer of this Node.js`, bytes);
+}
+
+/** A touch behind the last page of a file ends the process (SIGBUS). */
+function checkFileHas(bytes: number, asked: unknown, pageSize: number, left: number): void {
+  if (bytes <= Math.ceil(left / pageSize) * pageSize) return;
+  throw outOfRange('options.bytes', `<= ${left}, what the file has from there on`, asked);
 }
 
 function allocationError(failure: NativeFailure, path: unknown): UffdError {

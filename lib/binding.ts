@@ -33,10 +33,18 @@ export interface NativeAllocation {
   advice: number;
   path: string;
   fileOffset: number;
+  /** A shared buffer to lay the pages over. */
+  over: Uint8Array | undefined;
 }
 
-export interface NativeBuffer {
-  buffer: ArrayBuffer;
+export interface NativeRegion {
+  /** Of its own; undefined where it lies over a shared one, then from `offset` on. */
+  buffer?: ArrayBuffer;
+  offset?: number;
+  backing: number;
+  bytes: number;
+  /** Of the backing, in bytes. */
+  pageSize: number;
   mapping: NativeToken;
 }
 
@@ -115,9 +123,13 @@ export interface NativeBinding {
   /** In bytes, of the huge pages one gets without asking for a size. */
   hugetlbPageSize(): number | NativeFailure;
   regularFileBytes(path: string): number | NativeFailure;
-  allocate(request: NativeAllocation): NativeBuffer | NativeFailure;
+  allocate(request: NativeAllocation): NativeRegion | NativeFailure;
   /** Another mapping of the same memory. */
-  alias(mapping: NativeToken): NativeBuffer | NativeFailure;
+  alias(mapping: NativeToken, over: Uint8Array | undefined): NativeRegion | NativeFailure;
+  /** The name under which the mapping is found in every thread of this process. */
+  keyOf(mapping: NativeToken): string | NativeFailure;
+  /** Undefined when there is no such region, or it does not lie in this shared buffer. */
+  attach(key: string, over: Uint8Array | undefined): NativeRegion | undefined;
   discard(
     view: Uint8Array,
     offset: number,
@@ -125,6 +137,8 @@ export interface NativeBinding {
     mapping: NativeToken | undefined,
   ): NativeFailure | undefined;
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
+  /** Closes a region in a shared buffer, which stays. */
+  leave(mapping: NativeToken): void;
   addressInPage(view: Uint8Array): number;
   probe(): NativeProbe;
   releaseAll(): void;

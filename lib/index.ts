@@ -11,6 +11,7 @@ export type { Feature } from './features.js';
 export { Region } from './region.js';
 export type { AllocateFileOptions, AllocateMemoryOptions } from './allocation.js';
 export type { AllocateOptions, Backing, MemorySource, RegionKind, Trackable, WasmMemory } from './region.js';
+export type { RegionHandle } from './region-handle.js';
 export { Snapshot } from './snapshot.js';
 export type { RestoreStats, SnapshotOptions } from './snapshot.js';
 export { Registration } from './registration.js';

@@ -1,10 +1,12 @@
 // Memory as the rest of the package sees it: bytes at a place that may grow, shrink or go away.
 
-import { inspect } from 'node:util';
-import { allocate, type AllocateOptions, type Backing } from './allocation.js';
-import { binding, isFailure, type NativeToken } from './binding.js';
+import { inspect, types } from 'node:util';
+import { allocate, BACKINGS, carrierBytes, type AllocateOptions, type Backing } from './allocation.js';
+import { binding, isFailure, type NativeRegion, type NativeToken } from './binding.js';
 import { closedError, errnoName, invalidType, invalidValue, systemError } from './errors.js';
 import { extentOf, isMemorySource, isWasmMemory, type MemorySource } from './memory-source.js';
+import { attachHandle, makeHandle, type RegionHandle } from './region-handle.js';
+import { sharedCarrier } from './shared-carrier.js';
 import { checkConstruct, checkPageRange, CONSTRUCT } from './validate.js';
 
 export type { AllocateOptions, Backing } from './allocation.js';
@@ -22,10 +24,14 @@ export interface RegionUser {
 
 /** Of a region of our own. */
 interface Owned {
-  mapping: NativeToken;
-  backing: Backing;
-  pageSize: number;
+  readonly backing: Backing;
+  readonly pageSize: number;
+  /** Let go of at close. */
+  mapping: NativeToken | undefined;
 }
+
+/** Of shared buffers: whoever has one may make a handle's region of it, also when its first is forgotten. */
+const mappingsOfBuffers = new WeakMap<ArrayBufferLike, NativeToken>();
 
 interface RegionInternals {
   readonly mapping: NativeToken | undefined;
@@ -93,8 +99,26 @@ export class Region implements Disposable {
    * @throws {UffdError} `ENOMEM`, for `hugetlb` when too few huge pages are free; `EMFILE`.
    */
   static allocate(options: AllocateOptions): Region {
-    const { native, backing, pageSize } = allocate(options);
-    return new Region(CONSTRUCT, 'owned', native.buffer, { mapping: native.mapping, backing, pageSize });
+    const { native, over } = allocate(options);
+    return Region.#own(native, over);
+  }
+
+  /**
+   * The region that `handle` names, in this thread: the same bytes at the same addresses, with a life
+   * of its own. The memory stays until the last of its regions is closed. A tracker or userfaultfd of
+   * any of these threads sees all of them.
+   * @throws {UffdError} `ERR_UFFD_HANDLE` when it names no open region of this process.
+   */
+  static attach(handle: RegionHandle): Region {
+    const { native, view } = attachHandle(handle);
+    return Region.#own(native, view);
+  }
+
+  static #own(native: NativeRegion, over: Uint8Array | undefined): Region {
+    const source = native.buffer ?? new Uint8Array(over!.buffer, native.offset, native.bytes);
+    const { mapping, pageSize } = native;
+    if (over !== undefined) mappingsOfBuffers.set(over.buffer, mapping);
+    return new Region(CONSTRUCT, 'owned', source, { backing: BACKINGS[native.backing]!, pageSize, mapping });
   }
 
   /**
@@ -154,13 +178,26 @@ export class Region implements Disposable {
    * `hugetlb` mapping only. A tracker or userfaultfd sees the accesses through its own mapping only.
    */
   alias(): Region {
-    this.#currentView();
-    const native = this.#owned === undefined ? undefined : binding().alias(this.#owned.mapping);
+    const view = this.#currentView();
+    const mapping = this.#owned?.mapping;
+    const over = types.isSharedArrayBuffer(view.buffer)
+      ? sharedCarrier(carrierBytes(view.byteLength, this.pageSize))
+      : undefined;
+    const native = mapping === undefined ? undefined : binding().alias(mapping, over);
     if (native === undefined || (isFailure(native) && errnoName(native.errno) === 'EINVAL')) {
       throw invalidValue('region', "must be a shared mapping of the backing 'memfd' or 'hugetlb'", this);
     }
     if (isFailure(native)) throw systemError(native);
-    return new Region(CONSTRUCT, 'owned', native.buffer, { ...this.#owned!, mapping: native.mapping });
+    return Region.#own(native, over);
+  }
+
+  /** For `Region.attach` in a Worker of this process; can be posted. Memory of our own only. */
+  get handle(): RegionHandle {
+    const { buffer } = this.#currentView();
+    if (this.#owned?.mapping === undefined) {
+      throw invalidValue('region', 'must be allocated by this package to have a handle', this);
+    }
+    return makeHandle(this.#owned.mapping, types.isSharedArrayBuffer(buffer) ? buffer : undefined);
   }
 
   /**
@@ -198,7 +235,11 @@ export class Region implements Disposable {
     for (const user of [...this.#users]) user.deref()?.regionClosing(this);
     this.#closed = true;
     this.#view = undefined;
-    if (this.#owned !== undefined) binding().detach(this.#source as ArrayBuffer, this.#owned.mapping);
+    if (this.#owned?.mapping !== undefined) {
+      if (types.isArrayBuffer(this.#source)) binding().detach(this.#source, this.#owned.mapping);
+      else binding().leave(this.#owned.mapping);
+      this.#owned.mapping = undefined;
+    }
     this.#source = undefined;
   }
 

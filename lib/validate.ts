@@ -75,6 +75,12 @@ export function checkOneOf<T extends string>(name: string, value: unknown, known
   return value as T;
 }
 
+export function checkFlag(name: string, value: unknown, byDefault: boolean): boolean {
+  if (value === undefined) return byDefault;
+  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+  return value;
+}
+
 export function checkSignal(value: unknown): AbortSignal | undefined {
   if (value === undefined || value instanceof AbortSignal) return value;
   throw invalidType('options.signal', 'an AbortSignal', value);

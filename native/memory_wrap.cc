@@ -1,13 +1,35 @@
 #include "memory_wrap.h"
 
+#include <atomic>
 #include <cerrno>
 
 #include "convert.h"
+#include "core/mapping_table.h"
 
 namespace uffd {
 namespace {
 
-using MappingRef = std::shared_ptr<Mapping>;
+// One open region of a mapping.
+struct OpenRegion {
+  explicit OpenRegion(std::shared_ptr<Mapping> memory) : mapping(std::move(memory)) {}
+
+  void Leave(bool closing) noexcept {
+    if (open.exchange(false)) mapping->Leave(closing);
+  }
+
+  const std::shared_ptr<Mapping> mapping;
+  std::atomic<bool> open{true};
+};
+
+using RegionRef = std::shared_ptr<OpenRegion>;
+
+RegionRef& RegionOf(const Napi::Value& token) {
+  return *token.As<Napi::External<RegionRef>>().Data();
+}
+
+Range RangeOrEmpty(const Napi::Value& view) {
+  return view.IsUndefined() ? Range{} : ViewRange(view);
+}
 
 MappingRequest RequestOf(const Napi::Object& options) {
   const auto number = [&](const char* name) { return options.Get(name).As<Napi::Number>(); };
@@ -19,58 +41,100 @@ MappingRequest RequestOf(const Napi::Object& options) {
   request.advice = static_cast<HugePageAdvice>(number("advice").Int32Value());
   request.path = options.Get("path").As<Napi::String>().Utf8Value();
   request.file_offset = static_cast<uint64_t>(number("fileOffset").Int64Value());
+  request.over = RangeOrEmpty(options.Get("over"));
   return request;
 }
 
-// A buffer over the mapping, and the token that names it. Each holds the mapping; it goes with the
-// last of them, and with the last userfaultfd that has it registered.
-Napi::Object BufferOver(Napi::Env env, const MappingRef& memory) {
+// A buffer over the mapping. Its bytes are an open region until they are detached or collected, and
+// they hold the mapping; so does the object itself, which outlives its detached bytes: see Detach.
+Napi::ArrayBuffer BufferOver(Napi::Env env, const RegionRef& region) {
   const auto buffer = Napi::ArrayBuffer::New(
-      env, memory->Data(), memory->Bytes(),
-      [](Napi::Env /*env*/, void* /*data*/, MappingRef* held) { delete held; },
-      new MappingRef(memory));
-  // And the object itself, which outlives its detached bytes: see Detach.
+      env, region->mapping->Data(), region->mapping->Bytes(),
+      [](Napi::Env /*env*/, void* /*data*/, RegionRef* held) {
+        (*held)->Leave(false);
+        delete held;
+      },
+      new RegionRef(region));
   napi_add_finalizer(
-      env, buffer, new MappingRef(memory),
-      [](napi_env /*env*/, void* held, void* /*hint*/) { delete static_cast<MappingRef*>(held); },
+      env, buffer, new RegionRef(region),
+      [](napi_env /*env*/, void* held, void* /*hint*/) { delete static_cast<RegionRef*>(held); },
       nullptr, nullptr);
+  return buffer;
+}
+
+// What lib/region.ts makes a Region of. `over`: where a shared buffer lies, whose part it is.
+Napi::Object RegionObject(Napi::Env env, const std::shared_ptr<Mapping>& mapping, Range over) {
+  const auto region = std::make_shared<OpenRegion>(mapping);
   Napi::Object result = Napi::Object::New(env);
-  result.Set("buffer", buffer);
-  result.Set("mapping", Napi::External<MappingRef>::New(
-                            env, new MappingRef(memory),
-                            [](Napi::Env /*env*/, MappingRef* held) { delete held; }));
+  if (over.Empty()) {
+    result.Set("buffer", BufferOver(env, region));
+  } else {
+    const auto offset = static_cast<double>(mapping->AddressRange().start - over.start);
+    result.Set("offset", Napi::Number::New(env, offset));
+  }
+  result.Set("backing", Napi::Number::New(env, static_cast<int>(mapping->PagesOf())));
+  result.Set("bytes", Napi::Number::New(env, static_cast<double>(mapping->Bytes())));
+  result.Set("pageSize", Napi::Number::New(env, static_cast<double>(mapping->BackingPageSize())));
+  result.Set("mapping", Napi::External<RegionRef>::New(
+                            env, new RegionRef(region),
+                            [](Napi::Env /*env*/, RegionRef* held) { delete held; }));
   return result;
 }
 
-Napi::Value BufferOrFailure(Napi::Env env, const Result<MappingRef>& mapping) {
+Napi::Value RegionOrFailure(Napi::Env env, const Result<std::shared_ptr<Mapping>>& mapping,
+                            Range over) {
   if (!mapping) return FailureObject(env, mapping.Error());
-  return BufferOver(env, mapping.Value());
+  return RegionObject(env, mapping.Value(), over);
 }
 
 Napi::Value Allocate(const Napi::CallbackInfo& info) {
-  return BufferOrFailure(info.Env(), Mapping::Create(RequestOf(info[0].As<Napi::Object>())));
+  const MappingRequest request = RequestOf(info[0].As<Napi::Object>());
+  return RegionOrFailure(info.Env(), Mapping::Create(request), request.over);
 }
 
 Napi::Value Alias(const Napi::CallbackInfo& info) {
-  return BufferOrFailure(info.Env(), MappingOf(info[0])->Alias());
+  const Range over = RangeOrEmpty(info[1]);
+  return RegionOrFailure(info.Env(), MappingOf(info[0])->Alias(over), over);
+}
+
+Napi::Value KeyOf(const Napi::CallbackInfo& info) {
+  const Result<std::string> key = MappingTable::Get().KeyOf(MappingOf(info[0]));
+  if (!key) return FailureObject(info.Env(), key.Error());
+  return Napi::String::New(info.Env(), key.Value());
+}
+
+// Undefined when there is no such region, or the shared buffer is not the one it lies in.
+Napi::Value Attach(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Mapping> mapping =
+      MappingTable::Get().Enter(info[0].As<Napi::String>().Utf8Value());
+  if (!mapping) return info.Env().Undefined();
+  const Range over = RangeOrEmpty(info[1]);
+  const bool fits = mapping->IsOver() ? over.Contains(mapping->AddressRange()) : over.Empty();
+  if (fits) return RegionObject(info.Env(), mapping, over);
+  mapping->Leave(false);
+  return info.Env().Undefined();
 }
 
 Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
-  const MappingRef mapping = MappingOf(info[3]);
+  const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
   return StatusValue(info.Env(), mapping ? mapping->Discard(*range) : Discard(*range));
 }
 
-// The pages go back now. The addresses stay taken until the garbage collector takes the
-// ArrayBuffer: an asynchronous operation under way (fs.read, crypto.randomFill) holds that object
-// and writes to them.
+// The pages go back now, with the last region of the mapping. The addresses stay taken until the
+// garbage collector takes the ArrayBuffer: an asynchronous operation under way (fs.read,
+// crypto.randomFill) holds that object and writes to them.
 void Detach(const Napi::CallbackInfo& info) {
-  MappingRef* mapping = info[1].As<Napi::External<MappingRef>>().Data();
-  info[0].As<Napi::ArrayBuffer>().Detach();
-  (*mapping)->Vacate();
-  mapping->reset();
+  auto buffer = info[0].As<Napi::ArrayBuffer>();
+  // What was transferred is another buffer's now, until that is collected.
+  if (buffer.IsDetached()) return;
+  buffer.Detach();
+  RegionOf(info[1])->Leave(true);
 }
+
+// The same of a region in a shared buffer, which V8 unmaps when no thread has it any more.
+void Leave(const Napi::CallbackInfo& info) { RegionOf(info[0])->Leave(true); }
 
 Napi::Value AddressInPage(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % PageSize()));
@@ -98,13 +162,16 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("regularFileBytes", Napi::Function::New<RegularFileBytes>(env, "regularFileBytes"));
   exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
   exports.Set("alias", Napi::Function::New<Alias>(env, "alias"));
+  exports.Set("keyOf", Napi::Function::New<KeyOf>(env, "keyOf"));
+  exports.Set("attach", Napi::Function::New<Attach>(env, "attach"));
   exports.Set("discard", Napi::Function::New<DiscardPages>(env, "discard"));
   exports.Set("detach", Napi::Function::New<Detach>(env, "detach"));
+  exports.Set("leave", Napi::Function::New<Leave>(env, "leave"));
   exports.Set("addressInPage", Napi::Function::New<AddressInPage>(env, "addressInPage"));
 }
 
 std::shared_ptr<Mapping> MappingOf(const Napi::Value& token) {
-  return token.IsExternal() ? *token.As<Napi::External<MappingRef>>().Data() : nullptr;
+  return token.IsExternal() ? RegionOf(token)->mapping : nullptr;
 }
 
 }  // namespace uffd

@@ -42,19 +42,47 @@ const char* MapCall(Backing backing) noexcept {
   return backing == Backing::kHugetlb ? "mmap(MAP_HUGETLB)" : "mmap";
 }
 
-// A start address that is a multiple of `alignment`: maps more than is needed and cuts off the ends.
+Range AlignUp(Range range, uint64_t alignment) noexcept {
+  return {(range.start + alignment - 1) & ~(alignment - 1), range.end};
+}
+
+// Maps more than is needed and cuts off the ends.
 Result<uint8_t*> AlignedAddresses(uint64_t bytes, uint64_t alignment) noexcept {
-  void* wide = mmap(nullptr, bytes + alignment, PROT_NONE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const uint64_t length = bytes + alignment;
+  void* wide = mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (wide == MAP_FAILED) return Failure{errno, "mmap"};
   const auto start = reinterpret_cast<uint64_t>(wide);
-  const Range whole{start, start + bytes + alignment};
-  const uint64_t aligned = (start + alignment - 1) & ~(alignment - 1);
-  if (aligned > whole.start) munmap(wide, aligned - whole.start);
-  if (aligned + bytes < whole.end) {
-    munmap(reinterpret_cast<void*>(aligned + bytes), whole.end - aligned - bytes);
-  }
+  const uint64_t aligned = AlignUp({start, start + length}, alignment).start;
+  const uint64_t end = aligned + bytes;
+  if (aligned > start) munmap(wide, aligned - start);
+  if (end < start + length) munmap(reinterpret_cast<void*>(end), start + length - end);
   return reinterpret_cast<uint8_t*>(aligned);
+}
+
+// Where the mapping must be; null when anywhere will do.
+Result<uint8_t*> Place(const MappingRequest& request) noexcept {
+  uint64_t alignment = request.backing == Backing::kHugetlb ? request.page_size : 0;
+  // Transparent huge pages come only where a whole one fits.
+  if (request.advice == HugePageAdvice::kAdvise) alignment = TransparentPageSize();
+  if (!request.over.Empty()) {
+    const Range over = AlignUp(request.over, alignment != 0 ? alignment : PageSize());
+    if (over.Empty() || over.Length() < request.bytes) return Failure{ERANGE, "mmap"};
+    return reinterpret_cast<uint8_t*>(over.start);
+  }
+  // The kernel itself aligns hugetlb.
+  if (alignment == 0 || request.backing == Backing::kHugetlb) return nullptr;
+  return AlignedAddresses(request.bytes, alignment);
+}
+
+// After a mmap that failed there. A kernel before 6.12 left a hole behind, which must not become
+// somebody else's memory while its owner believes to have it.
+void Unplace(uint8_t* at, const MappingRequest& request) noexcept {
+  if (request.over.Empty()) {
+    munmap(at, request.bytes);
+    return;
+  }
+  mmap(at, request.bytes, kReadWrite, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+       0);
 }
 
 Status Madvise(Range range, int advice, const char* call) noexcept {
@@ -109,34 +137,28 @@ Result<std::shared_ptr<Mapping>> Mapping::Anonymous(uint64_t bytes) noexcept {
   return Create(request);
 }
 
-Result<std::shared_ptr<Mapping>> Mapping::Alias() const noexcept {
-  if (!CanAlias()) return Failure{EINVAL, "mmap"};
+Result<std::shared_ptr<Mapping>> Mapping::Alias(Range over) const noexcept {
+  if (file_ == nullptr) return Failure{EINVAL, "mmap"};
   MappingRequest request;
   request.backing = backing_;
   request.bytes = bytes_;
   request.page_size = page_size_;
   request.map_shared = true;
+  request.over = over;
   return Map(request, file_);
 }
 
 Result<std::shared_ptr<Mapping>> Mapping::Map(const MappingRequest& request,
                                               std::shared_ptr<MemoryFile> file) noexcept {
-  const bool has_file = file != nullptr;
-  int flags = MapFlags(request, has_file);
-  uint8_t* at = nullptr;
-  const uint64_t alignment =
-      request.advice == HugePageAdvice::kAdvise ? TransparentPageSize() : uint64_t{0};
-  if (alignment != 0) {
-    const Result<uint8_t*> addresses = AlignedAddresses(request.bytes, alignment);
-    if (!addresses) return addresses.Error();
-    at = addresses.Value();
-    flags |= MAP_FIXED;
-  }
-  void* data = mmap(at, request.bytes, kReadWrite, flags, has_file ? file->Descriptor() : -1,
+  const Result<uint8_t*> at = Place(request);
+  if (!at) return at.Error();
+  const int fixed = at.Value() != nullptr ? MAP_FIXED : 0;
+  const int fd = file != nullptr ? file->Descriptor() : -1;
+  void* data = mmap(at.Value(), request.bytes, kReadWrite, MapFlags(request, fd >= 0) | fixed, fd,
                     static_cast<off_t>(request.file_offset));
   if (data == MAP_FAILED) {
     const Failure failure{errno, MapCall(request.backing)};
-    if (at != nullptr) munmap(at, request.bytes);
+    if (fixed != 0) Unplace(at.Value(), request);
     return failure;
   }
   // The pages of a private mapping are nobody else's: it needs no descriptor any more.
@@ -154,13 +176,26 @@ Mapping::Mapping(uint8_t* data, const MappingRequest& request,
       bytes_(request.bytes),
       page_size_(request.page_size),
       backing_(request.backing),
+      owns_addresses_(request.over.Empty()),
       file_(std::move(file)) {
-  g_live_bytes += bytes_;
+  if (owns_addresses_) g_live_bytes += bytes_;
 }
 
 Mapping::~Mapping() {
+  if (!owns_addresses_) return;
   munmap(data_, bytes_);
   g_live_bytes -= bytes_;
+}
+
+bool Mapping::Enter() noexcept {
+  uint32_t open = open_regions_;
+  while (open != 0 && !open_regions_.compare_exchange_weak(open, open + 1)) {
+  }
+  return open != 0;
+}
+
+void Mapping::Leave(bool closing) noexcept {
+  if (--open_regions_ == 0 && closing && owns_addresses_) Vacate();
 }
 
 Status Mapping::Advise(HugePageAdvice advice) const noexcept {
@@ -196,8 +231,9 @@ Status Mapping::Discard(Range range) const noexcept {
 
 void Mapping::Vacate() noexcept {
   const bool plain = backing_ == Backing::kAnonymous;
-  if (!plain && mmap(data_, bytes_, kReadWrite,
-                     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED) {
+  if (!plain &&
+      mmap(data_, bytes_, kReadWrite, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+           0) != MAP_FAILED) {
     file_ = nullptr;
     backing_ = Backing::kAnonymous;
     static_cast<void>(Advise(HugePageAdvice::kNone).Ok());

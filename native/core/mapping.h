@@ -27,6 +27,9 @@ struct MappingRequest {
   HugePageAdvice advice = HugePageAdvice::kNone;
   std::string path;  // kFile only, as is the next
   uint64_t file_offset = 0;
+  // Memory of somebody else that the pages are laid over (a SharedArrayBuffer of V8), or empty.
+  // That owner unmaps the addresses, and with them whatever is mapped there.
+  Range over;
 };
 
 class Mapping {
@@ -35,8 +38,9 @@ class Mapping {
   // not merge it (merging drops write protection).
   static Result<std::shared_ptr<Mapping>> Create(const MappingRequest& request) noexcept;
   static Result<std::shared_ptr<Mapping>> Anonymous(uint64_t bytes) noexcept;
-  // Another mapping of the same memory, at another address. EINVAL when this one is private.
-  Result<std::shared_ptr<Mapping>> Alias() const noexcept;
+  // Another mapping of the same memory, at another address or laid over `over`. EINVAL when this
+  // one is private.
+  Result<std::shared_ptr<Mapping>> Alias(Range over) const noexcept;
 
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -47,20 +51,25 @@ class Mapping {
 
   uint8_t* Data() const noexcept { return data_; }
   uint64_t Bytes() const noexcept { return bytes_; }
+  Backing PagesOf() const noexcept { return backing_; }
   // Of the pages that back it: 2 MiB and the like for hugetlb.
   uint64_t BackingPageSize() const noexcept { return page_size_; }
+  // Laid over memory of somebody else, who keeps it as long as anybody can see it.
+  bool IsOver() const noexcept { return !owns_addresses_; }
   Range AddressRange() const noexcept;
-  // Other mappings may exist, or be made, of the same memory.
-  bool CanAlias() const noexcept { return file_ != nullptr; }
 
   // Gives whole pages back to the kernel. They then read as zero, through every mapping of them;
   // those of a file read as the file.
   Status Discard(Range range) const noexcept;
+  // A mapping is made with one open region; more may enter until the last has left. The pages go
+  // back when the last one closes; when it was forgotten instead, with the mapping.
+  bool Enter() noexcept;
+  void Leave(bool closing) noexcept;
+
+ private:
   // Gives all of it back and keeps only the addresses, which are plain memory from here on: whoever
   // still writes there hits nobody.
   void Vacate() noexcept;
-
- private:
   Mapping(uint8_t* data, const MappingRequest& request, std::shared_ptr<MemoryFile> file) noexcept;
   static Result<std::shared_ptr<Mapping>> Map(const MappingRequest& request,
                                               std::shared_ptr<MemoryFile> file) noexcept;
@@ -70,7 +79,9 @@ class Mapping {
   uint64_t bytes_;
   uint64_t page_size_;
   Backing backing_;
+  bool owns_addresses_;
   std::shared_ptr<MemoryFile> file_;  // of a shared mapping only
+  std::atomic<uint32_t> open_regions_{1};
 };
 
 // Gives whole pages of private anonymous memory back (madvise(2), MADV_DONTNEED).

@@ -25,7 +25,8 @@ Result<FileDescriptor> Create(unsigned int flags, const char* call) noexcept {
   return FileDescriptor(fd);
 }
 
-Result<std::shared_ptr<MemoryFile>> OfSize(uint64_t bytes, Result<FileDescriptor> created) noexcept {
+Result<std::shared_ptr<MemoryFile>> OfSize(uint64_t bytes,
+                                           Result<FileDescriptor> created) noexcept {
   if (!created) return created.Error();
   const int fd = created.Value().Get();
   if (ftruncate(fd, static_cast<off_t>(bytes)) != 0) return Failure{errno, "ftruncate"};
