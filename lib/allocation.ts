@@ -187,5 +187,5 @@ function allocationError(failure: NativeFailure, path: unknown): UffdError {
     EISDIR: 'It must be a regular file',
     ERANGE: 'It became shorter meanwhile',
   };
-  return systemError(failure, `${why[code] ?? 'It cannot be used'}: ${path}`);
+  return systemError(failure, `${why[code] ?? 'The file is'}: ${path}`);
 }

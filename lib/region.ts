@@ -78,7 +78,8 @@ export class Region implements Disposable {
 
   static {
     internalsOf = (region) => ({
-      mapping: region.#owned?.mapping,
+      // V8 keeps what a shared buffer lies in, as it does with Wasm memory: `keepAlive` does it then.
+      mapping: types.isArrayBuffer(region.#source) ? region.#owned?.mapping : undefined,
       keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
     });

@@ -5,6 +5,7 @@
 
 #include "convert.h"
 #include "core/mapping_table.h"
+#include "core/wp_async_domain.h"
 
 namespace uffd {
 namespace {
@@ -12,6 +13,9 @@ namespace {
 // One open region of a mapping.
 struct OpenRegion {
   explicit OpenRegion(std::shared_ptr<Mapping> memory) : mapping(std::move(memory)) {}
+  OpenRegion(const OpenRegion&) = delete;
+  OpenRegion& operator=(const OpenRegion&) = delete;
+  ~OpenRegion() { Leave(false); }
 
   void Leave(bool closing) noexcept {
     if (open.exchange(false)) mapping->Leave(closing);
@@ -119,7 +123,9 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
-  return StatusValue(info.Env(), mapping ? mapping->Discard(*range) : Discard(*range));
+  const Status discarded = WpAsyncDomain::Get().Change(
+      *range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
+  return StatusValue(info.Env(), discarded);
 }
 
 // The pages go back now, with the last region of the mapping. The addresses stay taken until the
