@@ -17,6 +17,8 @@
       "native/core/fault_resolver.cc",
       "native/core/fault_server.cc",
       "native/core/mapping.cc",
+      "native/core/mapping_table.cc",
+      "native/core/memory_file.cc",
       "native/core/native_thread.cc",
       "native/core/open_faults.cc",
       "native/core/page_source.cc",

@@ -40,6 +40,30 @@ export interface NativeEnding {
   action: number;
 }
 
+/** MappingRequest of native/core/mapping.h. */
+export interface NativeAllocation {
+  backing: number;
+  bytes: number;
+  pageSize: number;
+  mapShared: boolean;
+  advice: number;
+  path: string;
+  fileOffset: number;
+  /** A shared buffer to lay the pages over. */
+  over: Uint8Array | undefined;
+}
+
+export interface NativeRegion {
+  /** Of its own; undefined where it lies over a shared one, then from `offset` on. */
+  buffer?: ArrayBuffer;
+  offset?: number;
+  backing: number;
+  bytes: number;
+  /** Of the backing, in bytes. */
+  pageSize: number;
+  mapping: NativeToken;
+}
+
 export interface NativeUserfaultfd {
   open(
     required: bigint,
@@ -131,9 +155,25 @@ export interface NativeTesting {
 
 export interface NativeBinding {
   pageSize: number;
-  allocate(bytes: number): { buffer: ArrayBuffer; mapping: NativeToken } | NativeFailure;
-  discard(view: Uint8Array, offset: number, length: number): NativeFailure | undefined;
+  /** In bytes, of the huge pages one gets without asking for a size. */
+  hugetlbPageSize(): number | NativeFailure;
+  regularFileBytes(path: string): number | NativeFailure;
+  allocate(request: NativeAllocation): NativeRegion | NativeFailure;
+  /** Another mapping of the same memory. */
+  alias(mapping: NativeToken, over: Uint8Array | undefined): NativeRegion | NativeFailure;
+  /** The name under which the mapping is found in every thread of this process. */
+  keyOf(mapping: NativeToken): string | NativeFailure;
+  /** Undefined when there is no such region, or it does not lie in this shared buffer. */
+  attach(key: string, over: Uint8Array | undefined): NativeRegion | undefined;
+  discard(
+    view: Uint8Array,
+    offset: number,
+    length: number,
+    mapping: NativeToken | undefined,
+  ): NativeFailure | undefined;
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
+  /** Closes a region in a shared buffer, which stays. */
+  leave(mapping: NativeToken): void;
   addressInPage(view: Uint8Array): number;
   /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
   mayFault(view: Uint8Array): boolean;

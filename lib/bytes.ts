@@ -3,7 +3,7 @@
 import { types } from 'node:util';
 import { binding } from './binding.js';
 import { detachedError, invalidType, sourceRegistered } from './errors.js';
-import { isDetached } from './region.js';
+import { isDetached } from './memory-source.js';
 
 /** The bytes of any buffer or view, in place. */
 export function asBytes(bytes: unknown): Uint8Array {

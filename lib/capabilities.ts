@@ -1,10 +1,10 @@
 // What this machine lets this user do, and for each thing missing its cause and its remedy.
 
-import { readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { binding, type NativeProbe } from './binding.js';
 import { errnoName, UffdError, type AccessName, type Attempt } from './errors.js';
 import { featureNames, ioctlNames } from './features.js';
+import { hugePages, readSetting, type HugePages } from './huge-pages.js';
 
 export interface EngineCapability {
   name: 'wp-async' | 'wp-sync';
@@ -39,13 +39,7 @@ export interface Capabilities {
   node: string;
   /** In bytes; undefined when the addon could not be loaded. */
   pageSize: number | undefined;
-  hugePages: {
-    /** Sizes of hugetlb pages, in bytes. */
-    sizes: number[];
-    /** The setting of transparent huge pages, and their size in bytes. */
-    transparent: string | undefined;
-    transparentSize: number | undefined;
-  };
+  hugePages: HugePages;
   /** Each way of opening a userfaultfd. */
   access: Attempt[];
   /** Whether faults raised inside system calls can be served. */
@@ -260,34 +254,4 @@ function pagemapProblem(found: Capabilities, probe: NativeProbe): Problem {
 
 function seccompFilters(): boolean {
   return /^Seccomp:\s*2$/m.test(readSetting('/proc/self/status') ?? '');
-}
-
-function hugePages(): Capabilities['hugePages'] {
-  const base = '/sys/kernel/mm';
-  const selected = /\[(\w+)\]/.exec(readSetting(`${base}/transparent_hugepage/enabled`) ?? '')?.[1];
-  const size = Number(readSetting(`${base}/transparent_hugepage/hpage_pmd_size`));
-  return {
-    sizes: listDirectory(`${base}/hugepages`)
-      .map((name) => Number(/^hugepages-(\d+)kB$/.exec(name)?.[1]) * 1024)
-      .filter((bytes) => Number.isInteger(bytes))
-      .sort((a, b) => a - b),
-    transparent: selected,
-    transparentSize: Number.isInteger(size) && size > 0 ? size : undefined,
-  };
-}
-
-function readSetting(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return undefined;
-  }
-}
-
-function listDirectory(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
-  }
 }

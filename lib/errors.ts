@@ -83,6 +83,13 @@ const HINTS: Record<string, string> = {
     'After setuid() the file can no longer be opened: call capabilities() once before dropping privileges.',
   'ioctl(PAGEMAP_SCAN) ENOTTY': 'PAGEMAP_SCAN needs Linux 6.7.',
   'mmap ENOMEM': 'There is not enough address space or memory for this size.',
+  'mmap(MAP_HUGETLB) ENOMEM':
+    'Too few huge pages are free. Reserve them with "sysctl vm.nr_hugepages=COUNT" (as root; for other sizes than the default /sys/kernel/mm/hugepages/*/nr_hugepages), or use less.',
+  'memfd_create EMFILE': 'Close some files or raise "ulimit -n": shared memory has a descriptor each.',
+  'memfd_create(MFD_HUGETLB) EMFILE':
+    'Close some files or raise "ulimit -n": shared memory has a descriptor each.',
+  'memfd_create(MFD_HUGETLB) ENOSYS': 'This kernel has no hugetlb pages (CONFIG_HUGETLBFS).',
+  'memfd_create(MFD_HUGETLB) ENODEV': 'This kernel has no hugetlb pages of this size.',
 };
 
 /** The name of a negative errno: `-1` is `'EPERM'`. */

@@ -1,42 +1,37 @@
 // Memory as the rest of the package sees it: bytes at a place that may grow, shrink or go away.
 
-import { constants } from 'node:buffer';
 import { inspect, types } from 'node:util';
-import { binding, isFailure, type NativeToken } from './binding.js';
-import { closedError, detachedError, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
-import {
-  checkConstruct,
-  checkInteger,
-  checkOneOf,
-  checkOptions,
-  checkPageRange,
-  CONSTRUCT,
-} from './validate.js';
+import { allocate, BACKINGS, carrierBytes, type AllocateOptions, type Backing } from './allocation.js';
+import { binding, isFailure, type NativeRegion, type NativeToken } from './binding.js';
+import { closedError, errnoName, invalidType, invalidValue, systemError } from './errors.js';
+import { extentOf, isMemorySource, isWasmMemory, type MemorySource } from './memory-source.js';
+import { attachHandle, makeHandle, type RegionHandle } from './region-handle.js';
+import { sharedCarrier } from './shared-carrier.js';
+import { checkConstruct, checkPageRange, CONSTRUCT } from './validate.js';
 
-/** A `WebAssembly.Memory`, plain or shared; told by its shape so that these types need no DOM library. */
-export interface WasmMemory {
-  readonly buffer: ArrayBuffer | SharedArrayBuffer;
-  grow(delta: number): number;
-}
-/** Memory that exists already and is used in place. */
-export type MemorySource = WasmMemory | ArrayBuffer | SharedArrayBuffer | ArrayBufferView;
+export type { AllocateOptions, Backing } from './allocation.js';
+export type { MemorySource, WasmMemory } from './memory-source.js';
 /** What trackers and snapshots take. */
 export type Trackable = Region | MemorySource;
 
 /** Who made the memory: this package (`owned`), WebAssembly (`wasm`), or somebody else (`foreign`). */
 export type RegionKind = 'owned' | 'wasm' | 'foreign';
 
-export interface AllocateOptions {
-  /** Size in bytes, rounded up to whole pages. */
-  bytes: number;
-  /** `anonymous`: private zero-filled memory. */
-  backing?: 'anonymous';
-}
-
 /** @internal Whoever has armed or registered a region and must let go before it closes. */
 export interface RegionUser {
   regionClosing(region: Region): void;
 }
+
+/** Of a region of our own. */
+interface Owned {
+  readonly backing: Backing;
+  readonly pageSize: number;
+  /** Let go of at close. */
+  mapping: NativeToken | undefined;
+}
+
+/** Of shared buffers: whoever has one may make a handle's region of it, also when its first is forgotten. */
+const mappingsOfBuffers = new WeakMap<ArrayBufferLike, NativeToken>();
 
 interface RegionInternals {
   readonly mapping: NativeToken | undefined;
@@ -76,53 +71,55 @@ export class Region implements Disposable {
   readonly kind: RegionKind;
   /** Let go of at close: the addresses are free when nobody holds the buffer. */
   #source: MemorySource | undefined;
-  readonly #mapping: NativeToken | undefined;
+  readonly #owned: Owned | undefined;
   readonly #users = new Set<WeakRef<RegionUser>>();
   #view: Uint8Array | undefined;
   #closed = false;
 
   static {
     internalsOf = (region) => ({
-      mapping: region.#mapping,
+      // V8 keeps what a shared buffer lies in, as it does with Wasm memory: `keepAlive` does it then.
+      mapping: types.isArrayBuffer(region.#source) ? region.#owned?.mapping : undefined,
       keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
     });
   }
 
-  private constructor(
-    token: typeof CONSTRUCT,
-    kind: RegionKind,
-    source: MemorySource,
-    mapping?: NativeToken,
-  ) {
+  private constructor(token: typeof CONSTRUCT, kind: RegionKind, source: MemorySource, owned?: Owned) {
     checkConstruct('Region', token);
     this.kind = kind;
     this.#source = source;
-    this.#mapping = mapping;
+    this.#owned = owned;
   }
 
   /**
-   * New zero-filled memory, page-aligned. A forked child does not get it (MADV_DONTFORK), KSM does not
-   * merge it (MADV_UNMERGEABLE): madvise(2). Released by `close()`, or by the garbage collector.
+   * New memory, page-aligned and zero-filled (that of a file has its bytes). A forked child does not
+   * get it (MADV_DONTFORK), KSM does not merge it (MADV_UNMERGEABLE): madvise(2). Released by
+   * `close()`, or by the garbage collector.
    * @throws {RangeError} `ERR_OUT_OF_RANGE` when the size cannot be.
-   * @throws {UffdError} `ENOMEM`.
+   * @throws {UffdError} `ENOMEM`, for `hugetlb` when too few huge pages are free; `EMFILE`.
    */
   static allocate(options: AllocateOptions): Region {
-    const { bytes, backing = 'anonymous' } = checkOptions('options', options, ['bytes', 'backing']);
-    checkInteger('options.bytes', bytes, 1, Number.MAX_SAFE_INTEGER);
-    checkOneOf('options.backing', backing, ['anonymous']);
-    const { pageSize } = binding();
-    const rounded = Math.ceil(bytes / pageSize) * pageSize;
-    if (rounded > constants.MAX_LENGTH) {
-      throw outOfRange(
-        'options.bytes',
-        `<= ${constants.MAX_LENGTH}, the longest buffer of this Node.js`,
-        bytes,
-      );
-    }
-    const allocated = binding().allocate(rounded);
-    if (isFailure(allocated)) throw systemError(allocated);
-    return new Region(CONSTRUCT, 'owned', allocated.buffer, allocated.mapping);
+    const { native, over } = allocate(options);
+    return Region.#own(native, over);
+  }
+
+  /**
+   * The region that `handle` names, in this thread: the same bytes at the same addresses, with a life
+   * of its own. The memory stays until the last of its regions is closed. A tracker or userfaultfd of
+   * any of these threads sees all of them.
+   * @throws {UffdError} `ERR_UFFD_HANDLE` when it names no open region of this process.
+   */
+  static attach(handle: RegionHandle): Region {
+    const { native, view } = attachHandle(handle);
+    return Region.#own(native, view);
+  }
+
+  static #own(native: NativeRegion, over: Uint8Array | undefined): Region {
+    const source = native.buffer ?? new Uint8Array(over!.buffer, native.offset, native.bytes);
+    const { mapping, pageSize } = native;
+    if (over !== undefined) mappingsOfBuffers.set(over.buffer, mapping);
+    return new Region(CONSTRUCT, 'owned', source, { backing: BACKINGS[native.backing]!, pageSize, mapping });
   }
 
   /**
@@ -162,9 +159,14 @@ export class Region implements Disposable {
     return this.#closed ? 0 : this.#currentView().byteLength;
   }
 
-  /** In bytes. */
+  /** In bytes: of the pages that back this memory, 2 MiB and the like for `hugetlb`. */
   get pageSize(): number {
-    return binding().pageSize;
+    return this.#owned?.pageSize ?? binding().pageSize;
+  }
+
+  /** What the pages are; undefined for memory of others. */
+  get backing(): Backing | undefined {
+    return this.#owned?.backing;
   }
 
   get closed(): boolean {
@@ -172,8 +174,38 @@ export class Region implements Disposable {
   }
 
   /**
-   * Gives whole pages back to the kernel (madvise(2), MADV_DONTNEED): they read as zero and count as
-   * written. `offset` and `length` are bytes, multiples of the page size. Owned and Wasm memory only.
+   * A second mapping of the same memory in this process, at another address and with a life of its
+   * own: what is written through one is read through the other. Memory of a shared `memfd` or
+   * `hugetlb` mapping only. A tracker or userfaultfd sees the accesses through its own mapping only.
+   */
+  alias(): Region {
+    const view = this.#currentView();
+    const mapping = this.#owned?.mapping;
+    const over = types.isSharedArrayBuffer(view.buffer)
+      ? sharedCarrier(carrierBytes(view.byteLength, this.pageSize))
+      : undefined;
+    const native = mapping === undefined ? undefined : binding().alias(mapping, over);
+    if (native === undefined || (isFailure(native) && errnoName(native.errno) === 'EINVAL')) {
+      throw invalidValue('region', "must be a shared mapping of the backing 'memfd' or 'hugetlb'", this);
+    }
+    if (isFailure(native)) throw systemError(native);
+    return Region.#own(native, over);
+  }
+
+  /** For `Region.attach` in a Worker of this process; can be posted. Memory of our own only. */
+  get handle(): RegionHandle {
+    const { buffer } = this.#currentView();
+    if (this.#owned?.mapping === undefined) {
+      throw invalidValue('region', 'must be allocated by this package to have a handle', this);
+    }
+    return makeHandle(this.#owned.mapping, types.isSharedArrayBuffer(buffer) ? buffer : undefined);
+  }
+
+  /**
+   * Gives whole pages back to the kernel: they read as zero and count as written; those of a `file`
+   * read as the file again. In shared memory that holds for its aliases too. `offset` and `length` are
+   * bytes, multiples of the page size. Owned and Wasm memory only. madvise(2): MADV_DONTNEED for
+   * private memory, MADV_REMOVE for shared.
    */
   discard(offset?: number, length?: number): void {
     const view = this.#currentView();
@@ -189,7 +221,7 @@ export class Region implements Disposable {
       view.byteLength,
       this.pageSize,
     );
-    const failure = binding().discard(view, range.offset, range.length);
+    const failure = binding().discard(view, range.offset, range.length, this.#owned?.mapping);
     if (failure !== undefined) throw systemError(failure);
   }
 
@@ -204,7 +236,11 @@ export class Region implements Disposable {
     for (const user of [...this.#users]) user.deref()?.regionClosing(this);
     this.#closed = true;
     this.#view = undefined;
-    if (this.kind === 'owned') binding().detach(this.#source as ArrayBuffer, this.#mapping!);
+    if (this.#owned?.mapping !== undefined) {
+      if (types.isArrayBuffer(this.#source)) binding().detach(this.#source, this.#owned.mapping);
+      else binding().leave(this.#owned.mapping);
+      this.#owned.mapping = undefined;
+    }
     this.#source = undefined;
   }
 
@@ -241,80 +277,5 @@ export class Region implements Disposable {
       this.#view = new Uint8Array(buffer, offset, length);
     }
     return this.#view;
-  }
-}
-
-// The intrinsic getters: a subclass or an own property may say anything, and run code in between.
-function intrinsic(prototype: object, name: string): (object: object) => unknown {
-  return (object) => Reflect.get(prototype, name, object) as unknown;
-}
-const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
-// Node.js without a JIT has no WebAssembly.
-const memoryBuffer =
-  typeof WebAssembly === 'undefined' ? () => undefined : intrinsic(WebAssembly.Memory.prototype, 'buffer');
-const arrayBufferLength = intrinsic(ArrayBuffer.prototype, 'byteLength');
-const sharedBufferLength = intrinsic(SharedArrayBuffer.prototype, 'byteLength');
-const typedArray = {
-  buffer: intrinsic(TypedArrayPrototype, 'buffer'),
-  offset: intrinsic(TypedArrayPrototype, 'byteOffset'),
-  length: intrinsic(TypedArrayPrototype, 'byteLength'),
-};
-const dataView = {
-  buffer: intrinsic(DataView.prototype, 'buffer'),
-  offset: intrinsic(DataView.prototype, 'byteOffset'),
-  length: intrinsic(DataView.prototype, 'byteLength'),
-};
-
-/** A real one, of whatever realm: what merely has the prototype has no buffer. */
-function isWasmMemory(value: unknown): value is WasmMemory {
-  if (typeof value !== 'object' || value === null) return false;
-  try {
-    return types.isAnyArrayBuffer(memoryBuffer(value));
-  } catch {
-    return false;
-  }
-}
-
-function isMemorySource(value: unknown): value is MemorySource {
-  return isWasmMemory(value) || types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value);
-}
-
-/** Where the bytes are now. */
-function extentOf(
-  source: MemorySource,
-): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
-  if (ArrayBuffer.isView(source)) {
-    const get = types.isDataView(source) ? dataView : typedArray;
-    const buffer = get.buffer(source) as ArrayBuffer | SharedArrayBuffer;
-    if (isDetached(buffer) || isOutOfBounds(source)) throw detachedError();
-    return [buffer, get.offset(source) as number, get.length(source) as number];
-  }
-  const buffer = isWasmMemory(source) ? (memoryBuffer(source) as ArrayBuffer | SharedArrayBuffer) : source;
-  if (isDetached(buffer)) throw detachedError();
-  const length = types.isSharedArrayBuffer(buffer) ? sharedBufferLength(buffer) : arrayBufferLength(buffer);
-  return [buffer, 0, length as number];
-}
-
-/** @internal */
-export function isDetached(buffer: ArrayBuffer | SharedArrayBuffer): boolean {
-  if (types.isSharedArrayBuffer(buffer)) return false;
-  // Told by what every Node.js has: only a detached buffer refuses to be viewed.
-  try {
-    new Uint8Array(buffer);
-    return false;
-  } catch {
-    return true;
-  }
-}
-
-/** A view of a resizable buffer that shrank below it: its length reads as 0, or throws. */
-function isOutOfBounds(view: ArrayBufferView): boolean {
-  try {
-    if (types.isDataView(view)) return (dataView.length(view) as number) < 0;
-    // Validates the view without reading its memory, which could fault.
-    Uint8Array.prototype.keys.call(view as Uint8Array);
-    return false;
-  } catch {
-    return true;
   }
 }

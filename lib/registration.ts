@@ -160,12 +160,12 @@ function openSource(source: unknown, region: Region): OpenSource {
 function openRegionSource(source: object, target: Region): OpenSource {
   const { region, offset = 0 } = checkOptions('options.source', source, ['region', 'offset']);
   if (!Region.isRegion(region)) throw invalidType('options.source.region', 'a Region', region);
+  const { bytes } = region;
   const { mapping } = regionInternals(region);
   if (mapping === undefined || region === target) {
     const why = 'must be another Region.allocate(): memory that stays where it is';
     throw invalidValue('options.source', why, region);
   }
-  const { bytes } = region;
   checkInteger('options.source.offset', offset, 0, bytes.byteLength - 1);
   checkSource(bytes);
   return { native: { mapping, offset }, release: () => undefined };

@@ -101,6 +101,9 @@ struct pm_scan_arg {
 #ifndef MADV_POPULATE_READ  // Linux 5.14
 #define MADV_POPULATE_READ 22
 #endif
+#ifndef MFD_NOEXEC_SEAL  // Linux 6.3
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
 
 static_assert(sizeof(struct uffd_msg) == 32);
 static_assert(sizeof(struct uffdio_api) == 24);

@@ -1,11 +1,14 @@
-// Memory this package owns: page-aligned, zero-filled, released with its last owner.
+// Memory this package owns: page-aligned, zero-filled unless it is a file's, released with its last
+// owner.
 #ifndef UFFD_CORE_MAPPING_H_
 #define UFFD_CORE_MAPPING_H_
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
+#include "core/memory_file.h"
 #include "core/range.h"
 #include "core/result.h"
 
@@ -13,11 +16,31 @@ namespace uffd {
 
 uint64_t PageSize() noexcept;
 
+enum class Backing { kAnonymous = 0, kMemfd = 1, kHugetlb = 2, kFile = 3 };
+enum class HugePageAdvice { kNone = 0, kNever = 1, kAdvise = 2 };
+
+struct MappingRequest {
+  Backing backing = Backing::kAnonymous;
+  uint64_t bytes = 0;       // whole pages of `page_size`
+  uint64_t page_size = 0;   // of the backing
+  bool map_shared = false;  // MAP_SHARED of a memfd, also one of huge pages; else MAP_PRIVATE
+  HugePageAdvice advice = HugePageAdvice::kNone;
+  std::string path;  // kFile only, as is the next
+  uint64_t file_offset = 0;
+  // Memory of somebody else that the pages are laid over (a SharedArrayBuffer of V8), or empty.
+  // That owner unmaps the addresses, and with them whatever is mapped there.
+  Range over;
+};
+
 class Mapping {
  public:
-  // Anonymous and private. A forked child does not get it (it could sleep in a fault nobody serves)
-  // and KSM does not merge it (merging drops write protection).
+  // A forked child does not get the memory (it could sleep in a fault nobody serves) and KSM does
+  // not merge it (merging drops write protection).
+  static Result<std::shared_ptr<Mapping>> Create(const MappingRequest& request) noexcept;
   static Result<std::shared_ptr<Mapping>> Anonymous(uint64_t bytes) noexcept;
+  // Another mapping of the same memory, at another address or laid over `over`. EINVAL when this
+  // one is private.
+  Result<std::shared_ptr<Mapping>> Alias(Range over) const noexcept;
 
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -26,25 +49,42 @@ class Mapping {
   // Of all mappings that exist now. Tests ask; the kernel's list cannot tell ours from V8's.
   static uint64_t LiveBytes() noexcept;
 
-  // Somebody reads its pages whatever becomes of the region: they must not be given back.
-  void Pin() noexcept { pins_++; }
-  void Unpin() noexcept { pins_--; }
-  bool Pinned() const noexcept { return pins_ > 0; }
-
   uint8_t* Data() const noexcept { return data_; }
   uint64_t Bytes() const noexcept { return bytes_; }
+  Backing PagesOf() const noexcept { return backing_; }
+  // Of the pages that back it: 2 MiB and the like for hugetlb.
+  uint64_t BackingPageSize() const noexcept { return page_size_; }
+  // Laid over memory of somebody else, who keeps it as long as anybody can see it.
+  bool IsOver() const noexcept { return !owns_addresses_; }
   Range AddressRange() const noexcept;
 
+  // Gives whole pages back to the kernel. They then read as zero, through every mapping of them;
+  // those of a file read as the file.
+  Status Discard(Range range) const noexcept;
+  // A mapping is made with one open region; more may enter until the last has left. The pages go
+  // back when the last one closes; when it was forgotten instead, with the mapping.
+  bool Enter() noexcept;
+  void Leave(bool closing) noexcept;
+
  private:
-  Mapping(uint8_t* data, uint64_t bytes) noexcept;
+  // Gives all of it back and keeps only the addresses, which are plain memory from here on: whoever
+  // still writes there hits nobody.
+  void Vacate() noexcept;
+  Mapping(uint8_t* data, const MappingRequest& request, std::shared_ptr<MemoryFile> file) noexcept;
+  static Result<std::shared_ptr<Mapping>> Map(const MappingRequest& request,
+                                              std::shared_ptr<MemoryFile> file) noexcept;
+  Status Advise(HugePageAdvice advice) const noexcept;
 
   uint8_t* data_;
   uint64_t bytes_;
-  std::atomic<uint32_t> pins_{0};
+  uint64_t page_size_;
+  Backing backing_;
+  bool owns_addresses_;
+  std::shared_ptr<MemoryFile> file_;  // of a shared mapping only
+  std::atomic<uint32_t> open_regions_{1};
 };
 
-// Gives whole pages back to the kernel; anonymous memory then reads as zero (madvise(2),
-// MADV_DONTNEED).
+// Gives whole pages of private anonymous memory back (madvise(2), MADV_DONTNEED).
 Status Discard(Range range) noexcept;
 
 // Takes the range out of KSM's hands: merging pages drops their write protection (madvise(2),

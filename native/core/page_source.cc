@@ -31,11 +31,11 @@ const uint8_t* ZeroPage(uint64_t page_size) noexcept {
 }
 
 MemorySource::MemorySource(std::shared_ptr<Mapping> memory, uint64_t offset) noexcept
-    : memory_(std::move(memory)), offset_(offset) {
-  memory_->Pin();
-}
+    : memory_(std::move(memory)), offset_(offset), entered_(memory_->Enter()) {}
 
-MemorySource::~MemorySource() { memory_->Unpin(); }
+MemorySource::~MemorySource() {
+  if (entered_) memory_->Leave(true);
+}
 
 Result<const uint8_t*> MemorySource::Load(uint64_t offset, uint64_t size,
                                           uint8_t* buffer) const noexcept {

@@ -38,6 +38,7 @@ class MemorySource final : public PageSource {
  private:
   const std::shared_ptr<Mapping> memory_;
   const uint64_t offset_;
+  const bool entered_;  // like an open region of it
 };
 
 // `length` bytes of a file from `offset` on, zeros after that. Bytes it does not have (any more)

@@ -156,6 +156,16 @@ Status WpAsyncDomain::Follow(WpAsyncTracker* tracker, Range pages) noexcept {
   return Done{};
 }
 
+Status WpAsyncDomain::Change(Range pages, const std::function<Status()>& change) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Status changed = change();
+  // Also when it failed: a part may be gone.
+  for (WpAsyncTracker* tracker : TrackersOn(pages)) {
+    tracker->pending_.Add(pages.Intersect(tracker->pages_));
+  }
+  return changed;
+}
+
 Status WpAsyncDomain::Cover(Range pages) noexcept {
   RangeSet uncovered;
   uncovered.Add(pages);

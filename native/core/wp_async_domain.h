@@ -6,6 +6,7 @@
 #ifndef UFFD_CORE_WP_ASYNC_DOMAIN_H_
 #define UFFD_CORE_WP_ASYNC_DOMAIN_H_
 
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -31,6 +32,10 @@ class WpAsyncDomain {
   Result<bool> AnyWritten(WpAsyncTracker* tracker) noexcept;
   void MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept;
   Status Follow(WpAsyncTracker* tracker, Range pages) noexcept;
+  // Runs `change`, by which pages lose their content without a write: the kernel does not report
+  // that for shared memory and files. No scan comes in between, and every tracker of the pages
+  // reports them.
+  Status Change(Range pages, const std::function<Status()>& change) noexcept;
 
  private:
   WpAsyncDomain() = default;

@@ -693,7 +693,7 @@ function allocateCases(): Case[] {
     { title: 'no bytes', call: () => allocate({}), code: TYPE, message: /"options\.bytes"/ },
     { title: 'no options', call: () => allocate(), code: TYPE, message: /"options\.bytes"/ },
     { title: '2 ** 53 - 1', call: () => allocate({ bytes: Number.MAX_SAFE_INTEGER }), code: RANGE },
-    ...['memfd', 'Anonymous', ''].map((backing): Case => ({
+    ...['shmem', 'Anonymous', ''].map((backing): Case => ({
       title: `backing '${backing}'`,
       call: () => allocate({ bytes: 1, backing }),
       code: VALUE,

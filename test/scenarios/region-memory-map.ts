@@ -9,6 +9,8 @@ export interface Mapping {
   permissions: string;
   path: string;
   residentBytes: number;
+  /** In transparent huge pages. */
+  hugeBytes: number;
   /** Two letters each: `dc` is not copied to a forked child, `mg` may be merged by KSM. */
   flags: Set<string>;
 }
@@ -28,14 +30,16 @@ export function mappings(): Mapping[] {
         permissions: head[3]!,
         path: head[4]!,
         residentBytes: 0,
+        hugeBytes: 0,
         flags: new Set(),
       });
       continue;
     }
     const last = found.at(-1);
-    const field = /^(Rss|VmFlags):\s*(.*)$/.exec(line);
+    const field = /^(Rss|AnonHugePages|VmFlags):\s*(.*)$/.exec(line);
     if (last === undefined || field === null) continue;
     if (field[1] === 'Rss') last.residentBytes = Number.parseInt(field[2]!) * 1024;
+    else if (field[1] === 'AnonHugePages') last.hugeBytes = Number.parseInt(field[2]!) * 1024;
     else last.flags = new Set(field[2]!.trim().split(' '));
   }
   return found;

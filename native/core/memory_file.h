@@ -1,0 +1,38 @@
+// The file behind a mapping: a memfd, one of huge pages, or a file of the disk.
+#ifndef UFFD_CORE_MEMORY_FILE_H_
+#define UFFD_CORE_MEMORY_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/file_descriptor.h"
+#include "core/result.h"
+
+namespace uffd {
+
+class MemoryFile {
+ public:
+  // Zero-filled and of this size for good: sealed, so that nobody who finds the descriptor in
+  // /proc/self/fd can cut pages off under a mapping (a touch would be SIGBUS).
+  static Result<std::shared_ptr<MemoryFile>> Memfd(uint64_t bytes) noexcept;
+  // The same of hugetlb pages of `page_size`. Nothing is reserved before it is mapped.
+  static Result<std::shared_ptr<MemoryFile>> Hugetlb(uint64_t bytes, uint64_t page_size) noexcept;
+  // A regular file, to be read.
+  static Result<std::shared_ptr<MemoryFile>> OpenRegular(const std::string& path) noexcept;
+
+  explicit MemoryFile(FileDescriptor fd) noexcept : fd_(std::move(fd)) {}
+
+  int Descriptor() const noexcept { return fd_.Get(); }
+  Result<uint64_t> Bytes() const noexcept;
+
+ private:
+  FileDescriptor fd_;
+};
+
+// In bytes, as the kernel says. ENOSYS or ENODEV where there are no such pages.
+Result<uint64_t> DefaultHugetlbPageSize() noexcept;
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_MEMORY_FILE_H_
