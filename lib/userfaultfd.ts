@@ -343,7 +343,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     this.#checkFeature('move()', 'MOVE');
     checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
     const from = checkRegion(source, 'source');
-    const part = checkPageRange(sourceRange, from.byteLength, from.pageSize);
+    const part = checkPageRange(sourceRange, from.bytes.byteLength, from.pageSize);
     const target = this.#target(region, { offset, length: part.length });
     const given = checkOptions('options', options, ['allowHoles', 'wake']);
     const allowHoles = checkFlag('options.allowHoles', given['allowHoles'], false);

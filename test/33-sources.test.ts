@@ -1,0 +1,40 @@
+// Missing pages from a source that needs no JavaScript: zeros, other memory, a file.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { passScenario, runScenario, type ScenarioOptions } from './support/scenario.js';
+
+function it(title: string, scenario: string, options: ScenarioOptions = {}): void {
+  test(title, async () => {
+    await passScenario('sources', scenario, options);
+  });
+}
+
+describe('a region as a source', () => {
+  it('gives the bytes of its page to whoever touches one first', 'regionAsSource');
+  it('may begin anywhere, and is zeros after its end', 'partOfRegion');
+  it('keeps its bytes when it is closed, until nobody reads them', 'sourceCloses', {
+    nodeArgs: ['--expose-gc'],
+  });
+});
+
+describe('a file as a source', () => {
+  it('gives its bytes, and zeros after its end, also when its name is gone', 'fileAsSource');
+  it('may be a part of an open file', 'partOfFile');
+  it('must be there and readable', 'refusesFiles');
+  it('serves every pool thread at once (D2)', 'poolThreads');
+  it('serves every pool thread when there is one (D2)', 'poolThreads', { env: { UV_THREADPOOL_SIZE: '1' } });
+  it('serves many threads at once, and nobody reads the events', 'manyThreads');
+  test('poisons what it lost, and makes up no zeros (B3, C4)', async () => {
+    const { signal, stdout } = await runScenario('sources', 'fileShrinks', { args: ['poison'] });
+    assert.match(stdout, /READY/);
+    assert.equal(signal, 'SIGBUS');
+  });
+  it('gives zeros for what it lost only when asked to', 'fileShrinks', { args: ['zeropage'] });
+});
+
+describe('a page with a source', () => {
+  it('reads as zero once it was given back', 'discardedReadsAsZero');
+  it('is never filled with bytes that were looked up before it was given back (B23)', 'discardMeetsLookUp');
+  it('stays armed when it is filled (B16)', 'staysArmed');
+});

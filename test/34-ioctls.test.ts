@@ -1,0 +1,35 @@
+// Moving, continuing and poisoning pages, and ioctls that stop half way.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { passScenario, runScenario } from './support/scenario.js';
+
+function it(title: string, scenario: string): void {
+  test(title, async () => {
+    await passScenario('ioctls', scenario);
+  });
+}
+
+describe('move()', () => {
+  it('takes pages from other memory without copying them', 'moves');
+  it('stops at a hole and tells how far it came, or leaves it out', 'movesHoles');
+  it('wakes who waits for the page, and ends its fault', 'moveWakes');
+  it('names what cannot be moved, and moves nothing then', 'refusesToMove');
+});
+
+describe('a page that another mapping filled', () => {
+  it('is a minor fault that the loop continues, and continue() maps it before', 'minorFaults');
+  it('can be changed until a handler continues it', 'minorHandler');
+});
+
+describe('poison()', () => {
+  test('makes the page fatal for who touches it, and no other (C4)', async () => {
+    const { signal, stdout, stderr } = await runScenario('ioctls', 'poisons');
+    assert.match(stdout, /READY/, stderr);
+    assert.equal(signal, 'SIGBUS');
+  });
+  it('goes when the page is given back', 'poisonGoesWithThePage');
+});
+
+it('names the feature that was not asked for', 'featuresNotAskedFor');
+it('tells how far each ioctl came that stopped half way (B17)', 'stopsHalfWay');

@@ -1,0 +1,274 @@
+// Missing pages that the loop fills without JavaScript: zeros, other memory, a file. Each function runs
+// in a process of its own (test 33).
+
+import assert from 'node:assert/strict';
+import { randomBytes, randomFill } from 'node:crypto';
+import fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { PageFault, Region, Userfaultfd, type RegisterOptions } from '../../lib/index.js';
+import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
+import { Bell, collectUntil, resources, sharedRegion, Toucher, withoutWatchdog } from './loop-support.js';
+
+const PAGE = 4096;
+const PAGES = 64;
+
+function open(): Userfaultfd {
+  return Userfaultfd.open({ features: ['EVENT_REMOVE', 'POISON'] });
+}
+
+/** A region whose missing pages come from there. */
+function registered(
+  options: RegisterOptions,
+  pageCount = PAGES,
+): { region: Region; uffd: Userfaultfd; bell: Bell } {
+  const region = Region.allocate({ bytes: pageCount * PAGE });
+  const uffd = open();
+  const bell = new Bell(uffd);
+  uffd.register(region, 'missing', options);
+  return { region, uffd, bell };
+}
+
+function random(pageCount: number): Region {
+  const region = Region.allocate({ bytes: pageCount * PAGE });
+  region.bytes.set(randomBytes(pageCount * PAGE));
+  return region;
+}
+
+/** Runs `use` with a file of these bytes. */
+async function withFile(content: Uint8Array, use: (file: string) => unknown): Promise<void> {
+  const directory = fs.mkdtempSync(path.join(tmpdir(), 'uffd-sources-'));
+  try {
+    const file = path.join(directory, 'content');
+    fs.writeFileSync(file, content);
+    await use(file);
+  } finally {
+    fs.rmSync(directory, { recursive: true });
+  }
+}
+
+const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+
+export async function regionAsSource(): Promise<void> {
+  const source = random(PAGES);
+  const { region, bell } = registered({ source });
+  assert.equal(region.bytes[5 * PAGE + 3], source.bytes[5 * PAGE + 3]);
+  region.bytes[6 * PAGE] = 1;
+  const faults = await bell.faultsSoFar();
+  assert.deepEqual(
+    faults.map(({ reason, access, pageOffset, endedBy, action }) => [
+      reason,
+      access,
+      pageOffset,
+      endedBy,
+      action,
+    ]),
+    [
+      ['missing', 'read', 5 * PAGE, 'loop', 'copy'],
+      ['missing', 'write', 6 * PAGE, 'loop', 'copy'],
+    ],
+  );
+  const expected = Buffer.from(source.bytes);
+  expected[6 * PAGE] = 1;
+  assert.ok(same(region.bytes, expected));
+  // What is filled is a copy.
+  source.bytes[5 * PAGE] = expected[5 * PAGE]! ^ 0xff;
+  assert.equal(region.bytes[5 * PAGE], expected[5 * PAGE]);
+}
+
+export async function partOfRegion(): Promise<void> {
+  const source = random(8);
+  const offset = 3 * PAGE + 100;
+  const { region } = registered({ source: { region: source, offset } });
+  const there = source.byteLength - offset;
+  assert.ok(same(region.bytes.subarray(0, there), source.bytes.subarray(offset)));
+  assert.ok(
+    region.bytes.subarray(there).every((byte) => byte === 0),
+    'zeros after its end',
+  );
+  await Promise.resolve();
+}
+
+/** The bytes stay for whoever reads them, and go with the last. */
+export async function sourceCloses(): Promise<void> {
+  const readAfterClose = (): void => {
+    const source = random(PAGES);
+    const expected = Buffer.from(source.bytes);
+    const { region } = registered({ source });
+    assert.equal(region.bytes[0], expected[0]);
+    source.close();
+    assert.ok(same(region.bytes, expected));
+  };
+  readAfterClose();
+  await collectUntil(() => testing().mappedBytes() === 0);
+}
+
+export async function fileAsSource(): Promise<void> {
+  const content = randomBytes(PAGES * PAGE - 100);
+  await withFile(content, async (file) => {
+    const { region, bell } = registered({ source: { file } }, PAGES + 2);
+    const before = resources().descriptors;
+    assert.equal(region.bytes[7 * PAGE + 1], content[7 * PAGE + 1]);
+    const [fault] = await bell.faultsSoFar();
+    assert.deepEqual([fault?.endedBy, fault?.action], ['loop', 'copy']);
+    // The loop has the file open, whatever becomes of its name.
+    fs.rmSync(file);
+    assert.ok(same(region.bytes.subarray(0, content.byteLength), content));
+    assert.ok(
+      region.bytes.subarray(content.byteLength).every((byte) => byte === 0),
+      'zeros after its end',
+    );
+    assert.equal(resources().descriptors, before);
+  });
+}
+
+export async function partOfFile(): Promise<void> {
+  const content = randomBytes(PAGES * PAGE);
+  await withFile(content, (file) => {
+    const descriptor = fs.openSync(file, 'r');
+    const offset = 2 * PAGE + 5;
+    const length = 3 * PAGE + 7;
+    const { region } = registered({ source: { file: descriptor, offset, length } });
+    // Ours is another descriptor of the same file.
+    fs.closeSync(descriptor);
+    assert.ok(same(region.bytes.subarray(0, length), content.subarray(offset, offset + length)));
+    assert.ok(region.bytes.subarray(length).every((byte) => byte === 0));
+  });
+}
+
+export async function refusesFiles(): Promise<void> {
+  const uffd = open();
+  const region = Region.allocate({ bytes: PAGE });
+  const before = resources().descriptors;
+  const refused = (source: { file: string | number }, code: string): void => {
+    assert.throws(() => uffd.register(region, 'missing', { source }), { code });
+  };
+  refused({ file: path.join(tmpdir(), 'uffd-there-is-no-such-file') }, 'ENOENT');
+  refused({ file: 987_654 }, 'EBADF');
+  assert.equal(resources().descriptors, before);
+  assert.deepEqual(uffd.registrations, []);
+  // A directory opens and cannot be read: that is found out when a page is asked for.
+  uffd.register(region, 'missing', { source: { file: tmpdir(), length: PAGE }, fallback: 'zeropage' });
+  assert.equal(region.bytes[0], 0);
+  await Promise.resolve();
+}
+
+/** A file that lost its bytes: never a zero where it had data (B3). */
+export async function fileShrinks(fallback: 'poison' | 'zeropage'): Promise<void> {
+  const content = randomBytes(4 * PAGE);
+  await withFile(content, (file) => {
+    const { region } = registered(
+      fallback === 'poison' ? { source: { file } } : { source: { file }, fallback },
+    );
+    assert.equal(region.bytes[0], content[0]);
+    fs.truncateSync(file, PAGE + 10);
+    process.stdout.write('READY\n');
+    // The whole page is lost, also the part that is still there.
+    assert.equal(region.bytes[PAGE], 0);
+    assert.equal(region.bytes[3 * PAGE], 0);
+    assert.equal(fallback, 'zeropage');
+  });
+}
+
+/** Zeros are asked for by giving pages back, whatever the source says. */
+export async function discardedReadsAsZero(): Promise<void> {
+  const source = random(PAGES);
+  const { region, uffd } = registered({ source });
+  assert.ok(same(region.bytes, source.bytes));
+  region.discard(8 * PAGE, 8 * PAGE);
+  assert.ok(region.bytes.subarray(8 * PAGE, 16 * PAGE).every((byte) => byte === 0));
+  assert.ok(same(region.bytes.subarray(16 * PAGE), source.bytes.subarray(16 * PAGE)));
+  // Registered anew it is filled anew.
+  uffd.unregister(region);
+  region.discard();
+  uffd.register(region, 'missing', { source });
+  assert.ok(same(region.bytes, source.bytes));
+  await Promise.resolve();
+}
+
+/** B23: the loop has looked up the bytes, then the page is given back, then it installs them. */
+export async function discardMeetsLookUp(): Promise<void> {
+  withoutWatchdog();
+  const source = random(PAGES);
+  const region = sharedRegion(PAGES * PAGE);
+  const uffd = open();
+  uffd.register(region, 'missing', { source });
+  const reader = new Toucher(region.bytes, { offset: 5 * PAGE, access: 'read' });
+  testing().closeBarrier('server-after-load');
+  reader.go();
+  untilSomebodyWaitsAt('server-after-load');
+  // discard() waits until the loop has read its event: another thread opens the barrier meanwhile.
+  const opener = new Worker(
+    `const { workerData } = require('node:worker_threads');
+     process.env.UFFD_TEST_ADDON = '1';
+     const { testing } = require(workerData.support);
+     const nap = new Int32Array(new SharedArrayBuffer(4));
+     const { readFileSync } = require('node:fs');
+     const main = () => readFileSync('/proc/self/task/' + workerData.pid + '/wchan', 'utf8');
+     while (!main().includes('userfaultfd_event')) Atomics.wait(nap, 0, 0, 1);
+     testing().openBarrier('server-after-load');`,
+    { eval: true, workerData: { pid: process.pid, support: require.resolve('../support/testing.js') } },
+  );
+  await new Promise((resolve) => opener.once('online', resolve));
+  region.discard(5 * PAGE, PAGE);
+  reader.untilDone();
+  assert.equal(region.bytes[5 * PAGE], 0);
+  assert.equal(reader.lastRead, 0);
+  assert.equal(region.bytes[6 * PAGE], source.bytes[6 * PAGE]);
+}
+
+/** Every thread of the pool asleep in a page of a file: the loop needs no pool (D2). */
+export async function poolThreads(): Promise<void> {
+  const content = randomBytes(8 * PAGE);
+  await withFile(content, async (file) => {
+    const { region } = registered({ source: { file } }, 8);
+    const fill = promisify(randomFill);
+    await Promise.all(
+      [0, 2, 4, 6].map((page) => fill(region.bytes.subarray(page * PAGE, page * PAGE + 100))),
+    );
+    for (const page of [0, 2, 4, 6]) {
+      const rest = [page * PAGE + 100, (page + 2) * PAGE] as const;
+      assert.ok(same(region.bytes.subarray(...rest), content.subarray(...rest)));
+    }
+  });
+}
+
+/** B16: pages that are filled while they are armed stay armed. */
+export async function staysArmed(): Promise<void> {
+  const source = random(PAGES);
+  const region = Region.allocate({ bytes: PAGES * PAGE });
+  const uffd = open();
+  const bell = new Bell(uffd);
+  uffd.register(region, ['missing', 'write-protect'], { source });
+  uffd.writeProtect(region);
+  assert.ok(same(region.bytes, source.bytes));
+  assert.equal(uffd.armedPages(region), PAGES);
+  for (let page = 0; page < 10; page++) region.bytes[page * PAGE] = 1;
+  assert.equal(uffd.armedPages(region), PAGES - 10);
+  const faults = await bell.faultsSoFar();
+  assert.ok(faults.every((fault) => fault instanceof PageFault));
+  assert.equal(faults.filter(({ reason }) => reason === 'missing').length, PAGES);
+  assert.equal(faults.filter(({ reason }) => reason === 'write-protect').length, 10);
+}
+
+/** Nobody needs to read the events, and many threads may ask at once. */
+export async function manyThreads(): Promise<void> {
+  const pageCount = 2000;
+  const content = randomBytes(pageCount * PAGE);
+  await withFile(content, async (file) => {
+    const region = sharedRegion(pageCount * PAGE);
+    const uffd = open();
+    uffd.register(region, 'missing', { source: { file } });
+    const touchers = [0, 1, 2, 3].map(
+      (first) =>
+        new Toucher(region.bytes, { offset: first * 1000, stride: PAGE, count: pageCount, access: 'read' }),
+    );
+    for (const toucher of touchers) toucher.go();
+    for (const toucher of touchers) toucher.untilDone();
+    assert.ok(same(region.bytes.subarray(0, content.byteLength), content));
+    uffd.close();
+    await Promise.resolve();
+  });
+}
