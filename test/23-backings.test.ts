@@ -77,6 +77,16 @@ for (const name of Object.keys(KINDS)) {
   });
 }
 
+for (const [name, buffer] of [
+  ['anonymous', 'shared'],
+  ['memfd', 'private'],
+  ['memfd', 'shared'],
+] as const) {
+  test(`it makes the collector work by the weight of ${name} memory, ${buffer} buffer`, async () => {
+    await passScenario('backings', 'collectorReleasesUnasked', { args: [name, buffer], timeoutMs: 20_000 });
+  });
+}
+
 test('it refuses an alias of private memory', () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'userfaultfd-'));
   const file = path.join(directory, 'bytes');
