@@ -30,8 +30,9 @@ export type Backing = (typeof BACKINGS)[number];
 
 interface AllocateAnyOptions {
   /**
-   * `region.buffer` is a SharedArrayBuffer, which Workers can have: then `bytes` is rounded up to whole
-   * 64 KiB too. Default false.
+   * `region.buffer` is a SharedArrayBuffer, which Workers can have; `anonymous` and `memfd` memory is then
+   * rounded up to whole 64 KiB. For `hugetlb`, `file` and `hugePages: 'advise'` that buffer is longer than
+   * the region: `region.bytes` is where it lies. Default false.
    */
   shared?: boolean;
 }
@@ -92,7 +93,9 @@ export function allocate(options: unknown): Allocated {
   const file = backing === 'file' ? checkFile(given) : { path: '', fileOffset: 0, left: undefined };
   const shared = checkFlag('options.shared', given['shared'], false);
   const asked = given['bytes'] === undefined && file.left !== undefined ? file.left : given['bytes'];
-  const bytes = wholePages(asked, shared ? Math.max(pageSize, SHARED_GRANULE) : pageSize);
+  // A shared buffer is its region where that can be: not behind the end of a file.
+  const unit = shared && file.left === undefined ? Math.max(pageSize, SHARED_GRANULE) : pageSize;
+  const bytes = wholePages(asked, unit);
   if (file.left !== undefined) checkFileHas(bytes, asked, pageSize, file.left);
   const alignment = hugePages === 'advise' ? (systemHugePages().transparentSize ?? 0) : pageSize;
   const over = shared ? sharedCarrier(carrierBytes(bytes, alignment)) : undefined;
@@ -112,7 +115,8 @@ export function allocate(options: unknown): Allocated {
 
 /** @internal Room for `bytes` from an address that is a multiple of `alignment`. */
 export function carrierBytes(bytes: number, alignment: number): number {
-  return alignment > SHARED_GRANULE ? bytes + alignment : bytes;
+  const whole = Math.ceil(bytes / SHARED_GRANULE) * SHARED_GRANULE;
+  return alignment > SHARED_GRANULE ? whole + alignment : whole;
 }
 
 function checkBacking(given: Record<string, unknown>): Backing {

@@ -4,12 +4,21 @@ import { release } from 'node:os';
 import { binding, type NativeProbe } from './binding.js';
 import { errnoName, UffdError, type AccessName, type Attempt } from './errors.js';
 import { featureNames, ioctlNames } from './features.js';
+import type { Backing } from './allocation.js';
 import { hugePages, readSetting, type HugePages } from './huge-pages.js';
+import { Region } from './region.js';
 
 export interface EngineCapability {
   name: 'wp-async' | 'wp-sync';
   works: boolean;
   /** Why not, when it does not. */
+  reason: string | undefined;
+}
+
+/** A kind of memory of our own; `reason` says why not, when it does not work. */
+export interface MemoryCapability {
+  backing: Exclude<Backing, 'file'>;
+  works: boolean;
   reason: string | undefined;
 }
 
@@ -40,6 +49,8 @@ export interface Capabilities {
   /** In bytes; undefined when the addon could not be loaded. */
   pageSize: number | undefined;
   hugePages: HugePages;
+  /** What `Region.allocate` gives now; `hugetlb` needs a free huge page. */
+  memory: MemoryCapability[];
   /** Each way of opening a userfaultfd. */
   access: Attempt[];
   /** Whether faults raised inside system calls can be served. */
@@ -69,6 +80,7 @@ export function capabilities(): Capabilities {
     node: process.version,
     pageSize: undefined,
     hugePages: hugePages(),
+    memory: memory(),
     access: [],
     handlesKernelFaults: false,
     features: [],
@@ -100,6 +112,17 @@ export function capabilities(): Capabilities {
   found.engines = engines(undefined, { probe, found });
   found.problems = problems(found, probe);
   return found;
+}
+
+function memory(): MemoryCapability[] {
+  return (['anonymous', 'memfd', 'hugetlb'] as const).map((backing) => {
+    try {
+      Region.allocate({ bytes: 1, backing }).close();
+      return { backing, works: true, reason: undefined };
+    } catch (error) {
+      return { backing, works: false, reason: error instanceof Error ? error.message : String(error) };
+    }
+  });
 }
 
 function codeOf(errno: number): string | undefined {

@@ -18,6 +18,11 @@ export function doctorText(found: Capabilities): string {
     `Machine     ${found.platform} ${found.kernel ?? ''} ${found.architecture}, Node.js ${found.node}`,
     `Pages       ${found.pageSize ?? '?'} bytes; huge pages ${sizes}; transparent huge pages ${transparent}${transparentSize}`,
     '',
+    'Memory',
+    ...found.memory.map((each) =>
+      `  ${mark(each.works)}  ${each.backing.padEnd(9)} ${each.reason ?? ''}`.trimEnd(),
+    ),
+    '',
     'Ways to open a userfaultfd',
     ...found.access.map((way) =>
       `  ${mark(way.code === undefined)}  ${way.access.padEnd(15)} ${way.code ?? ''}`.trimEnd(),

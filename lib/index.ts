@@ -1,5 +1,5 @@
 export { capabilities } from './capabilities.js';
-export type { Capabilities, EngineCapability, Problem } from './capabilities.js';
+export type { Capabilities, EngineCapability, MemoryCapability, Problem } from './capabilities.js';
 export { DirtyPages } from './dirty-pages.js';
 export type { DirtyRange } from './dirty-pages.js';
 export { DirtyTracker } from './dirty-tracker.js';

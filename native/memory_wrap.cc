@@ -70,18 +70,24 @@ Napi::ArrayBuffer BufferOver(Napi::Env env, const RegionRef& region) {
 Napi::Object RegionObject(Napi::Env env, const std::shared_ptr<Mapping>& mapping, Range over) {
   const auto region = std::make_shared<OpenRegion>(mapping);
   Napi::Object result = Napi::Object::New(env);
+  // V8 knows what a buffer weighs that Node-API made, and not what a shared one does.
+  int64_t weight = 0;
   if (over.Empty()) {
     result.Set("buffer", BufferOver(env, region));
   } else {
+    weight = static_cast<int64_t>(mapping->Bytes());
+    Napi::MemoryManagement::AdjustExternalMemory(env, weight);
     const auto offset = static_cast<double>(mapping->AddressRange().start - over.start);
     result.Set("offset", Napi::Number::New(env, offset));
   }
   result.Set("backing", Napi::Number::New(env, static_cast<int>(mapping->PagesOf())));
   result.Set("bytes", Napi::Number::New(env, static_cast<double>(mapping->Bytes())));
   result.Set("pageSize", Napi::Number::New(env, static_cast<double>(mapping->BackingPageSize())));
-  result.Set("mapping", Napi::External<RegionRef>::New(
-                            env, new RegionRef(region),
-                            [](Napi::Env /*env*/, RegionRef* held) { delete held; }));
+  const auto forget = [weight](Napi::Env env, RegionRef* held) {
+    delete held;
+    if (weight != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -weight);
+  };
+  result.Set("mapping", Napi::External<RegionRef>::New(env, new RegionRef(region), forget));
   return result;
 }
 

@@ -77,6 +77,16 @@ for (const name of Object.keys(KINDS)) {
   });
 }
 
+for (const [name, buffer] of [
+  ['anonymous', 'shared'],
+  ['memfd', 'private'],
+  ['memfd', 'shared'],
+] as const) {
+  test(`it makes the collector work by the weight of ${name} memory, ${buffer} buffer`, async () => {
+    await passScenario('backings', 'collectorReleasesUnasked', { args: [name, buffer], timeoutMs: 20_000 });
+  });
+}
+
 test('it refuses an alias of private memory', () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'userfaultfd-'));
   const file = path.join(directory, 'bytes');
@@ -190,6 +200,10 @@ test('it maps a file in place: its bytes are there, and writes do not reach it',
     using part = Region.allocate({ backing: 'file', path: file, fileOffset: 2 * pageSize, bytes: 7 });
     assert.equal(part.byteLength, pageSize);
     assert.equal(part.bytes[1], content[2 * pageSize + 1]);
+    using shared = Region.allocate({ backing: 'file', path: file, shared: true });
+    assert.equal(shared.byteLength, 4 * pageSize);
+    assert.equal(shared.bytes[3 * pageSize + 4], content.at(-1));
+    assert.ok(shared.buffer instanceof SharedArrayBuffer && shared.buffer.byteLength >= shared.byteLength);
     // The last page of the file, to its end.
     using last = Region.allocate({ backing: 'file', path: file, fileOffset: 3 * pageSize, shared: false });
     assert.deepEqual([...last.bytes.subarray(0, 6)], [...content.subarray(3 * pageSize), 0]);

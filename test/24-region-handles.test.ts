@@ -49,6 +49,10 @@ test('it goes on with a shared buffer, atomics and all, after its region is clos
   await pass('sharedBufferGoesOn');
 });
 
+test('it has shared buffers also where there is no WebAssembly', async () => {
+  await pass('bothSeeTheBytes', ['memfd', 'shared'], { nodeArgs: ['--jitless'] });
+});
+
 test('it refuses forged, foreign and stale handles with ERR_UFFD_HANDLE', async () => {
   await pass('refusesHandles');
 });

@@ -224,6 +224,24 @@ export async function collectorReleases(name: string, shared: string): Promise<v
   assert.ok(ours.length <= 2 * most, `${ours.length} of 64 forgotten regions are mapped`);
 }
 
+/** Nobody calls gc(): V8 must know what these buffers weigh. */
+export async function collectorReleasesUnasked(name: string, shared: string): Promise<void> {
+  const before = residentBytes();
+  const fds = descriptors();
+  let most = 0;
+  const allocateTouchDrop = (): void => {
+    const options = { ...KINDS[name]!.options, bytes: 16 * MIB, shared: flagOf(shared) };
+    Region.allocate(options as { bytes: number }).bytes.fill(1);
+  };
+  for (let i = 0; i < 100; i++) {
+    allocateTouchDrop();
+    await turn();
+    most = Math.max(most, residentBytes() - before);
+  }
+  assert.ok(most < 800 * MIB, `${most / MIB} MiB of 1,600 resident at once`);
+  assert.ok(descriptors() - fds < 50, 'of 100');
+}
+
 export function isAliased(name: string, shared: string): void {
   withOptions(name, 4, flagOf(shared), (options) => {
     const region = Region.allocate(options);
@@ -293,7 +311,9 @@ export function transparentHugePages(advice: string): void {
       assert.equal(mapping().start % BigInt(2 * MIB), 0n, 'a huge page fits everywhere');
     region.bytes.fill(1);
     if (backing === 'anonymous') {
-      assert.equal(mapping().hugeBytes, advice === 'advise' ? 16 * MIB : 0);
+      // The kernel may run out of whole ones.
+      if (advice === 'advise') assert.ok(mapping().hugeBytes >= 2 * MIB, `${mapping().hugeBytes}`);
+      else assert.equal(mapping().hugeBytes, 0);
     }
   }
 }

@@ -11,6 +11,7 @@ import {
   Userfaultfd,
   type DirtyPages as Pages,
 } from '../../lib/index.js';
+import { MEMORY_CASES } from './bad-memory-cases.js';
 
 export interface Fixture {
   uffd: Userfaultfd;
@@ -963,6 +964,7 @@ export const CASES: Record<string, Case[]> = {
   'uffd.copy()': copyCases(),
   ...otherUffdCases(),
   ...trackAndSnapshotCases(),
+  ...MEMORY_CASES,
 };
 
 /** `undefined` leaves an option out; `null` is a mistake like any other value. */

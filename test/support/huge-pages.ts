@@ -18,7 +18,11 @@ const DIRECTORY = '/sys/kernel/mm/hugepages/hugepages-2048kB';
 const KEEPER = `
 trap '' INT TERM HUP
 adjust() { flock "$1/nr_hugepages" sh -c 'echo $(($(cat "$1/nr_hugepages") + $2)) >"$1/nr_hugepages"' sh "$1" "$2"; }
-exec 9>"$4" && flock "$3" 9 && adjust "$1" "$2" && echo ready && cat >/dev/null
+exec 9>"$4" || exit 1
+flock "$3" 9 || exit 1
+adjust "$1" "$2" || exit 1
+echo ready
+cat >/dev/null
 adjust "$1" "-$2"`;
 
 export interface HugePageCounts {
