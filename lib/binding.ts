@@ -52,17 +52,21 @@ export interface NativeUserfaultfd {
 }
 
 export interface NativeDirtyTracker {
-  open(view: Uint8Array, keepAlive: object): NativeFailure | undefined;
+  open(view: Uint8Array, keepAlive: object, engine: number, pageSize: number): NativeFailure | undefined;
+  /** Becomes one more reader of what `other` tracks. */
+  join(view: Uint8Array, keepAlive: object, other: NativeDirtyTracker): NativeFailure | undefined;
   /** `[offset, length, …]` in bytes. */
   collect(view: Uint8Array): Float64Array | NativeFailure;
   peek(view: Uint8Array): Float64Array | NativeFailure;
-  /** The next collect reports these `[offset, length, …]`, as collect returned them. */
-  markDirty(ranges: Float64Array): void;
+  /** The next collect of each reader reports the pages of these `[offset, length, …]`. */
+  markDirty(view: Uint8Array, ranges: Float64Array): void;
+  /** The next collect of this reader does. */
+  putBack(view: Uint8Array, ranges: Float64Array): void;
   close(): void;
 }
 
 export interface NativeSnapshot {
-  take(views: Uint8Array[], keepAlive: object): NativeFailure | undefined;
+  take(views: Uint8Array[], keepAlive: object, engine: number): NativeFailure | undefined;
   restore(views: Uint8Array[]): { pages: number; bytes: number; different: number } | NativeFailure;
   diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
   read(memory: number, offset: number, length: number): Uint8Array | NativeFailure;
@@ -106,6 +110,10 @@ export interface NativeBinding {
   DirtyTracker: {
     new (): NativeDirtyTracker;
     whyUnavailable(): NativeOpenFailure | undefined;
+    /** True once in the life of the process. */
+    isFirstFallback(): boolean;
+    /** Where `live` differs from `copy` inside `ranges`, as `[offset, length, …]`. */
+    differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
   };
   Snapshot: new () => NativeSnapshot;
   testing?: NativeTesting;

@@ -7,7 +7,7 @@ import { errnoName, UffdError, type AccessName, type Attempt } from './errors.js
 import { featureNames, ioctlNames } from './features.js';
 
 export interface EngineCapability {
-  name: 'wp-async' | 'wp-sync';
+  name: 'wp-async' | 'wp-sync' | 'compare';
   works: boolean;
   /** Why not, when it does not. */
   reason: string | undefined;
@@ -143,6 +143,7 @@ function engines(
       works: wpSync,
       reason: reason(wpSync, open ? 'needs write-protect faults, Linux 5.7' : 'no userfaultfd can be opened'),
     },
+    { name: 'compare', works: facts !== undefined, reason: missing },
   ];
 }
 

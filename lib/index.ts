@@ -3,7 +3,9 @@ export type { Capabilities, EngineCapability, Problem } from './capabilities.js'
 export { DirtyPages } from './dirty-pages.js';
 export type { DirtyRange } from './dirty-pages.js';
 export { DirtyTracker } from './dirty-tracker.js';
-export type { DirtyEngine, DirtyTrackerOptions, WatchOptions } from './dirty-tracker.js';
+export type { DirtyTrackerOptions } from './dirty-tracker.js';
+export type { DirtyEngine } from './dirty-engine.js';
+export type { WatchOptions } from './dirty-watch.js';
 export { UffdError } from './errors.js';
 export type { AccessName, Attempt } from './errors.js';
 export type { ForkEvent, PageFault, RemapEvent, RemoveEvent, UffdEvent, UnmapEvent } from './events.js';

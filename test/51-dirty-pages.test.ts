@@ -216,5 +216,5 @@ test('it shows its counts and its first ranges in console.log, however many ther
   assert.match(many, /… 992 more ranges$/);
   assert.equal([...many.matchAll(/offset/g)].length, 8);
   const nested = inspect({ dirty: dirtyPages([5]) }, { depth: 5 });
-  assert.match(nested, /dirty: DirtyPages \{ 1 pages, 4096 bytes \}/);
+  assert.match(nested, /dirty: DirtyPages \{ 1 page, 4096 bytes \}/);
 });
