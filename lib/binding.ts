@@ -96,6 +96,12 @@ export interface NativeTesting {
   inheritOnFork(view: Uint8Array): void;
   /** From now on every way of opening a userfaultfd fails with this positive errno. 0, or why it did not work. */
   refuseUserfaultfd(errno: number): number;
+  /** The same for PAGEMAP_SCAN. */
+  refusePagemapScan(errno: number): number;
+  /** The next PAGEMAP_SCAN is done by the kernel and then fails with this positive errno. */
+  injectScanError(errno: number): void;
+  /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */
+  mergeMemory(on: boolean): number;
 }
 
 export interface NativeBinding {
