@@ -175,7 +175,9 @@ export class DirtyPages implements Iterable<DirtyRange> {
     const others = other.#sets;
     const sameMemories =
       others.length === this.#sets.length &&
-      this.#sets.every(({ pageSize, lead }, i) => others[i]!.pageSize === pageSize && others[i]!.lead === lead);
+      this.#sets.every(
+        ({ pageSize, lead }, i) => others[i]!.pageSize === pageSize && others[i]!.lead === lead,
+      );
     if (!sameMemories) throw invalidValue('other', 'must be a set of pages of the same memories', other);
     const sets = this.#sets.map((set, i) => ({
       ...set,

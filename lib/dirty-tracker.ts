@@ -58,7 +58,9 @@ export class DirtyTracker implements Disposable {
     this.engine = chooseEngine('options.engine', engine);
     try {
       for (const [i, region] of regions.entries()) {
-        this.#tracked.push(this.#track(region, source === undefined ? undefined : source.#tracked[i]!.native));
+        this.#tracked.push(
+          this.#track(region, source === undefined ? undefined : source.#tracked[i]!.native),
+        );
       }
       this.exact = this.engine !== 'compare' && regions.every(isPageExact);
     } catch (error) {
@@ -118,7 +120,10 @@ export class DirtyTracker implements Disposable {
     this.#checkOpen();
     const { region } = this.#at(memory);
     region.discard(offset, length);
-    const range = { ...(offset === undefined ? {} : { offset }), ...(length === undefined ? {} : { length }) };
+    const range = {
+      ...(offset === undefined ? {} : { offset }),
+      ...(length === undefined ? {} : { length }),
+    };
     this.markDirty(range, memory);
   }
 

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { DirtyTracker, type DirtyEngine, type DirtyPages } from '../../lib/index.js';
 
 const PAGES = 512;
-const ROUNDS = 300; // in which something was written
+const ROUNDS = 100; // in which something was written
 
 /** Counts up words all over the memory until it is told to stop. It loads no addon. */
 const WRITER = `
