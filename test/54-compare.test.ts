@@ -27,6 +27,10 @@ for (const [code, errno] of Object.entries(BARRED)) {
   }
 }
 
+test('it takes snapshots and puts them back by comparing, of memory that is not shared', async () => {
+  await passScenario('compare', 'barredSnapshots');
+});
+
 test('it warns nobody who asked for it', async () => {
   await passScenario('compare', 'askedFor');
 });

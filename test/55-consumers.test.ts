@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { DirtyTracker, Region, type DirtyEngine, type Trackable } from '../lib/index.js';
+import { DirtyTracker, Region, type DirtyEngine, type DirtyPages, type Trackable } from '../lib/index.js';
 import { PAGE, pageRun, pagesOf, seeded, sorted, touch, WASM } from './scenarios/dirty-support.js';
 import { passScenario } from './support/scenario.js';
 
@@ -113,7 +113,7 @@ function everythingHolds(engine: DirtyEngine): void {
     for (let look = 0; look < 10; look++) await new Promise((resolve) => setTimeout(resolve, 2));
     assert.equal(settled, false);
     touch(region.bytes, 5, 1);
-    assert.deepEqual(pagesOf((await next).value!), [1, 2, 5]);
+    assert.deepEqual(pagesOf((await next).value as DirtyPages), [1, 2, 5]);
     touch(region.bytes, 6, 1);
     await watching.return?.();
     assert.deepEqual(pagesOf(tracker.collect()), [6], 'what was too little is still there');

@@ -5,7 +5,17 @@ import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, Snapshot } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
-import { PAGE, pagesOf, touch } from './dirty-support.js';
+import {
+  KINDS,
+  lastByteOf,
+  offsetOf,
+  PAGE,
+  pageCountOf,
+  pagesOf,
+  seeded,
+  touch,
+  WASM,
+} from './dirty-support.js';
 
 const MIB = 2 ** 20;
 const ENOTTY = 25;
@@ -124,4 +134,48 @@ export function zerosAreNotStored(): void {
   region.discard();
   assert.equal(tracker.collect().byteLength, 64 * MIB);
   assert.ok(held().resident < before, 'neither the memory nor the copy is there');
+}
+
+/** Snapshots of every kind of memory that is not shared, where they can only compare. */
+export function barredSnapshots(): void {
+  assert.equal(testing().refuseUserfaultfd(1), 0);
+  const random = seeded(60);
+  for (const kind of KINDS.filter(({ name }) => !/shared/i.test(name))) {
+    const { memory, bytes } = kind.make(4 * WASM);
+    const pages = pageCountOf(bytes);
+    for (let page = 0; page < pages; page += 2) touch(bytes, page, 1 + random(255));
+    const before = Buffer.from(bytes);
+    using tracker = new DirtyTracker(memory);
+    using snapshot = Snapshot.take(memory);
+    for (let round = 0; round < 10; round++) {
+      const written = new Set<number>();
+      for (let i = random(30); i > 0; i--) {
+        const page = random(pages);
+        const at = random(2) === 0 ? offsetOf(page, bytes) : lastByteOf(page, bytes);
+        bytes[at] = random(256);
+        written.add(page);
+      }
+      const differing = [...written]
+        .filter((page) => {
+          const [from, to] = [offsetOf(page, bytes), lastByteOf(page, bytes) + 1];
+          return Buffer.compare(before.subarray(from, to), bytes.subarray(from, to)) !== 0;
+        })
+        .sort((a, b) => a - b);
+      const what = `${kind.name}, round ${round}`;
+      assert.deepEqual(pagesOf(snapshot.diff(), bytes), differing, what);
+      assert.deepEqual(pagesOf(tracker.collect(), bytes), differing, what);
+      assert.equal(snapshot.restore().pages, differing.length, what);
+      assert.equal(Buffer.compare(before, bytes), 0, what);
+      assert.equal(Buffer.compare(before, snapshot.read()), 0, what);
+      assert.deepEqual(pagesOf(tracker.collect(), bytes), differing, what);
+    }
+  }
+  const grows = new WebAssembly.Memory({ initial: 1 });
+  using snapshot = Snapshot.take(grows);
+  grows.grow(2);
+  new Uint8Array(grows.buffer).fill(3);
+  assert.equal(snapshot.diff().pageCount, 3 * WASM);
+  snapshot.restore();
+  assert.ok(new Uint8Array(grows.buffer).every((byte) => byte === 0));
+  assert.equal(snapshot.diff().isEmpty, true);
 }

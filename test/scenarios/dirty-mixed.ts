@@ -81,7 +81,7 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
     const tracker = track(of);
     const trackers = [tracker, ...Array.from({ length: consumers }, () => tracker.consumer())];
     const readers = trackers.map((each) => ({ tracker: each, kept: of.map(() => new Set<number>()) }));
-    return { memories: of, due: of.map(() => new Map()), readers };
+    return { memories: of, due: of.map((): Due => new Map()), readers };
   };
   const track = (of: number[]): DirtyTracker =>
     new DirtyTracker(
