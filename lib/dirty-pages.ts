@@ -77,6 +77,11 @@ export class DirtyPages implements Iterable<DirtyRange> {
     return this.#sets.length;
   }
 
+  /** Size of a memory when the set was made, in bytes. */
+  memoryByteLength(memory = 0): number {
+    return this.#set(memory).size;
+  }
+
   /** Whether the byte at `offset` lies in a page of the set. */
   has(offset: number, memory = 0): boolean {
     checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);

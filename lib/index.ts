@@ -10,6 +10,8 @@ export { UffdError } from './errors.js';
 export type { AccessName, Attempt } from './errors.js';
 export type { ForkEvent, PageFault, RemapEvent, RemoveEvent, UffdEvent, UnmapEvent } from './events.js';
 export type { Feature } from './features.js';
+export { renderHeat } from './heat.js';
+export type { HeatOptions } from './heat.js';
 export { Region } from './region.js';
 export type { AllocateOptions, MemorySource, RegionKind, Trackable, WasmMemory } from './region.js';
 export { Snapshot } from './snapshot.js';
