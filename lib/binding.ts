@@ -111,17 +111,21 @@ export interface NativeUserfaultfd {
 }
 
 export interface NativeDirtyTracker {
-  open(view: Uint8Array, keepAlive: object): NativeFailure | undefined;
+  open(view: Uint8Array, keepAlive: object, engine: number, pageSize: number): NativeFailure | undefined;
+  /** Becomes one more reader of what `other` tracks. */
+  join(view: Uint8Array, keepAlive: object, other: NativeDirtyTracker): NativeFailure | undefined;
   /** `[offset, length, …]` in bytes. */
   collect(view: Uint8Array): Float64Array | NativeFailure;
   peek(view: Uint8Array): Float64Array | NativeFailure;
-  /** The next collect reports these `[offset, length, …]`, as collect returned them. */
-  markDirty(ranges: Float64Array): void;
+  /** The next collect of each reader reports the pages of these `[offset, length, …]`. */
+  markDirty(view: Uint8Array, ranges: Float64Array): void;
+  /** The next collect of this reader does. */
+  putBack(view: Uint8Array, ranges: Float64Array): void;
   close(): void;
 }
 
 export interface NativeSnapshot {
-  take(views: Uint8Array[], keepAlive: object): NativeFailure | undefined;
+  take(views: Uint8Array[], keepAlive: object, engine: number): NativeFailure | undefined;
   restore(views: Uint8Array[]): { pages: number; bytes: number; different: number } | NativeFailure;
   diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
   read(memory: number, offset: number, length: number): Uint8Array | NativeFailure;
@@ -151,6 +155,12 @@ export interface NativeTesting {
   inheritOnFork(view: Uint8Array): void;
   /** From now on every way of opening a userfaultfd fails with this positive errno. 0, or why it did not work. */
   refuseUserfaultfd(errno: number): number;
+  /** The same for PAGEMAP_SCAN. */
+  refusePagemapScan(errno: number): number;
+  /** The next PAGEMAP_SCAN is done by the kernel and then fails with this positive errno. */
+  injectScanError(errno: number): void;
+  /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */
+  mergeMemory(on: boolean): number;
 }
 
 export interface NativeBinding {
@@ -183,6 +193,10 @@ export interface NativeBinding {
   DirtyTracker: {
     new (): NativeDirtyTracker;
     whyUnavailable(): NativeOpenFailure | undefined;
+    /** True once in the life of the process. */
+    isFirstFallback(): boolean;
+    /** Where `live` differs from `copy` inside `ranges`, as `[offset, length, …]`. */
+    differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
   };
   Snapshot: new () => NativeSnapshot;
   testing?: NativeTesting;

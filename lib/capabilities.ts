@@ -9,7 +9,7 @@ import { hugePages, readSetting, type HugePages } from './huge-pages.js';
 import { Region } from './region.js';
 
 export interface EngineCapability {
-  name: 'wp-async' | 'wp-sync';
+  name: 'wp-async' | 'wp-sync' | 'compare';
   works: boolean;
   /** Why not, when it does not. */
   reason: string | undefined;
@@ -160,6 +160,7 @@ function engines(
       works: wpSync,
       reason: reason(wpSync, open ? 'needs write-protect faults, Linux 5.7' : 'no userfaultfd can be opened'),
     },
+    { name: 'compare', works: facts !== undefined, reason: missing },
   ];
 }
 

@@ -1,6 +1,18 @@
 // A set of pages, kept as the kernel gives it: ranges in address order.
 
 import { inspect } from 'node:util';
+import { binding } from './binding.js';
+import { invalidType, invalidValue } from './errors.js';
+import {
+  bytesIn,
+  differenceOf,
+  holds,
+  intersectionOf,
+  setBits,
+  unionOf,
+  type RangeList,
+} from './range-list.js';
+import { toRegion, type Region, type Trackable } from './region.js';
 import { checkConstruct, checkInteger, CONSTRUCT } from './validate.js';
 
 /** A run of dirty pages. Bytes from the start of the memory, clipped to it. */
@@ -11,12 +23,23 @@ export interface DirtyRange {
   memory?: number;
 }
 
-/** One memory's part of a page set. */
+/** @internal One memory's part of a page set. */
 export interface PageSet {
-  /** `[offset, length, …]` in bytes, ascending and disjoint. */
-  ranges: Float64Array;
+  ranges: RangeList;
+  region: Region;
+  /** Of the memory when the set was made, in bytes. */
+  size: number;
+  /** In bytes; 1 for a set of bytes. */
+  pageSize: number;
   /** Where the memory starts inside its first page, in bytes: 0 but for buffers of V8. */
   lead: number;
+}
+
+/** @internal */
+export function pageSetOf(region: Region, view: Uint8Array, ranges: RangeList): PageSet {
+  const { pageSize } = region;
+  // A huge page begins at a multiple of the machine's pages; only Region.allocate has them, whole.
+  return { ranges, region, size: view.byteLength, pageSize, lead: binding().addressInPage(view) };
 }
 
 /**
@@ -24,29 +47,25 @@ export interface PageSet {
  * nothing is made per page. Of several memories, `of(i)` is the set of one.
  */
 export class DirtyPages implements Iterable<DirtyRange> {
-  /** In bytes. */
+  /** In bytes; the smallest of several memories. 1 in a set of bytes, which `bytes()` makes. */
   readonly pageSize: number;
   readonly #sets: readonly PageSet[];
 
   /** @internal */
-  constructor(token: typeof CONSTRUCT, pageSize: number, sets: readonly PageSet[]) {
+  constructor(token: typeof CONSTRUCT, sets: readonly PageSet[]) {
     checkConstruct('DirtyPages', token);
-    this.pageSize = pageSize;
+    this.pageSize = Math.min(...sets.map((set) => set.pageSize));
     this.#sets = sets;
   }
 
   /** How many pages, whole or in part. */
   get pageCount(): number {
-    return this.#sets.reduce((sum, set) => sum + this.#pagesOf(set), 0);
+    return this.#sets.reduce((sum, set) => sum + countPages(set), 0);
   }
 
   /** The bytes of those pages that lie in the memory. */
   get byteLength(): number {
-    let bytes = 0;
-    for (const { ranges } of this.#sets) {
-      for (let i = 1; i < ranges.length; i += 2) bytes += ranges[i]!;
-    }
-    return bytes;
+    return this.#sets.reduce((sum, { ranges }) => sum + bytesIn(ranges), 0);
   }
 
   get isEmpty(): boolean {
@@ -58,23 +77,62 @@ export class DirtyPages implements Iterable<DirtyRange> {
     return this.#sets.length;
   }
 
+  /** Size of a memory when the set was made, in bytes. */
+  memoryByteLength(memory = 0): number {
+    return this.#set(memory).size;
+  }
+
   /** Whether the byte at `offset` lies in a page of the set. */
   has(offset: number, memory = 0): boolean {
     checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
-    const { ranges } = this.#set(memory);
-    let low = 0;
-    let high = ranges.length / 2;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (ranges[middle * 2]! <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low > 0 && offset < ranges[low * 2 - 2]! + ranges[low * 2 - 1]!;
+    return holds(this.#set(memory).ranges, offset);
   }
 
   /** The pages of one of the memories, in the order they were given. */
   of(memory: number): DirtyPages {
-    return new DirtyPages(CONSTRUCT, this.pageSize, [this.#set(memory)]);
+    return new DirtyPages(CONSTRUCT, [this.#set(memory)]);
+  }
+
+  /** Pages in either set. Both must be of the same memories, like the sets of one tracker. */
+  union(other: DirtyPages): DirtyPages {
+    return this.#combined(other, unionOf);
+  }
+
+  /** Pages in both sets. */
+  intersection(other: DirtyPages): DirtyPages {
+    return this.#combined(other, intersectionOf);
+  }
+
+  /** Pages in this set and not in the other. */
+  difference(other: DirtyPages): DirtyPages {
+    return this.#combined(other, differenceOf);
+  }
+
+  /**
+   * The bytes of these pages that differ now from a copy made earlier, as a set whose `pageSize` is 1.
+   * What lies behind the end of the copy differs.
+   */
+  bytes(copy: Trackable, memory = 0): DirtyPages {
+    const set = this.#set(memory);
+    const view = set.region.bytes;
+    const ranges = binding().DirtyTracker.differingBytes(view, toRegion('copy', copy).bytes, set.ranges);
+    return new DirtyPages(CONSTRUCT, [{ ...set, ranges, size: view.byteLength, pageSize: 1, lead: 0 }]);
+  }
+
+  /** `[offset, length, …]` in bytes, ascending; a copy. */
+  toFloat64Array(memory = 0): Float64Array {
+    return this.#set(memory).ranges.slice();
+  }
+
+  /** One bit for each page of the memory, the lowest bit of a byte first: page `n` is bit `n % 8` of byte `n >> 3`. */
+  toBitmap(memory = 0): Uint8Array {
+    const { ranges, size, pageSize, lead } = this.#set(memory);
+    const bitmap = new Uint8Array(Math.ceil(Math.ceil((lead + size) / pageSize) / 8));
+    for (let i = 0; i < ranges.length; i += 2) {
+      const first = lead + ranges[i]!;
+      setBits(bitmap, Math.floor(first / pageSize), Math.floor((first + ranges[i + 1]! - 1) / pageSize));
+    }
+    return bitmap;
   }
 
   *[Symbol.iterator](): Generator<DirtyRange, undefined, undefined> {
@@ -106,7 +164,8 @@ export class DirtyPages implements Iterable<DirtyRange> {
     }
     const count = this.#sets.reduce((sum, { ranges }) => sum + ranges.length / 2, 0);
     const more = count > shown.length ? ` … ${count - shown.length} more ranges` : '';
-    return `DirtyPages { ${this.pageCount} pages, ${this.byteLength} bytes } ${inspect(shown, options)}${more}`;
+    const pages = this.pageSize === 1 ? '' : `${counted(this.pageCount, 'page')}, `;
+    return `DirtyPages { ${pages}${counted(this.byteLength, 'byte')} } ${inspect(shown, options)}${more}`;
   }
 
   #set(memory: number): PageSet {
@@ -114,13 +173,39 @@ export class DirtyPages implements Iterable<DirtyRange> {
     return this.#sets[memory]!;
   }
 
-  #pagesOf({ ranges, lead }: PageSet): number {
-    let pages = 0;
-    for (let i = 0; i < ranges.length; i += 2) {
-      const first = Math.floor((lead + ranges[i]!) / this.pageSize);
-      const last = Math.floor((lead + ranges[i]! + ranges[i + 1]! - 1) / this.pageSize);
-      pages += last - first + 1;
+  #combined(other: unknown, combine: (a: RangeList, b: RangeList) => RangeList): DirtyPages {
+    if (typeof other !== 'object' || other === null || !(#sets in other)) {
+      throw invalidType('other', 'an instance of DirtyPages', other);
     }
-    return pages;
+    const others = other.#sets;
+    const sameMemories =
+      others.length === this.#sets.length &&
+      this.#sets.every(
+        ({ pageSize, lead }, i) => others[i]!.pageSize === pageSize && others[i]!.lead === lead,
+      );
+    if (!sameMemories) throw invalidValue('other', 'must be a set of pages of the same memories', other);
+    const sets = this.#sets.map((set, i) => ({
+      ...set,
+      ranges: combine(set.ranges, others[i]!.ranges),
+      size: Math.max(set.size, others[i]!.size),
+    }));
+    return new DirtyPages(CONSTRUCT, sets);
   }
+}
+
+function countPages({ ranges, lead, pageSize }: PageSet): number {
+  let pages = 0;
+  // A page that two ranges share, which sets made from others can have, counts once.
+  let counted = -1;
+  for (let i = 0; i < ranges.length; i += 2) {
+    const first = Math.max(Math.floor((lead + ranges[i]!) / pageSize), counted + 1);
+    const last = Math.floor((lead + ranges[i]! + ranges[i + 1]! - 1) / pageSize);
+    pages += Math.max(last - first + 1, 0);
+    counted = last;
+  }
+  return pages;
+}
+
+function counted(count: number, unit: string): string {
+  return `${count} ${unit}${count === 1 ? '' : 's'}`;
 }

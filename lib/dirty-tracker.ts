@@ -2,37 +2,18 @@
 
 import { inspect } from 'node:util';
 import { binding, isFailure, type NativeDirtyTracker, type NativeFailure } from './binding.js';
-import { DirtyPages, type PageSet } from './dirty-pages.js';
-import {
-  busyError,
-  closedError,
-  invalidValue,
-  outOfRange,
-  rangeHasOwner,
-  systemError,
-  errnoName,
-  invalidType,
-} from './errors.js';
-import { openError } from './opening.js';
+import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
+import { DirtyPages, pageSetOf, type PageSet } from './dirty-pages.js';
+import { checkWatchOptions, watchIterator, type WatchOptions } from './dirty-watch.js';
+import { busyError, closedError, errnoName, invalidValue, rangeHasOwner, systemError } from './errors.js';
 import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
-import { checkOneOf, checkOptions, checkSignal, CONSTRUCT } from './validate.js';
-import { WaitingIterator } from './waiting-iterator.js';
-
-/** How writes are noticed. `wp-async`: the kernel marks them (Linux 6.7), no thread, no privilege. */
-export type DirtyEngine = 'wp-async';
+import { checkByteRange, checkInteger, checkOptions, CONSTRUCT, type ByteRange } from './validate.js';
+import type { WaitingIterator } from './waiting-iterator.js';
 
 export interface DirtyTrackerOptions {
-  /** `'auto'` (default) takes the first that works here. */
+  /** `'auto'` (default) takes the first that works here, and warns once when that is `compare`. */
   engine?: 'auto' | DirtyEngine;
 }
-
-export interface WatchOptions {
-  /** Time between two looks, in milliseconds. Default 100. */
-  intervalMs?: number;
-  signal?: AbortSignal;
-}
-
-const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
 
 /** One memory of a tracker: a region and its native half. */
 interface Tracked {
@@ -48,10 +29,11 @@ interface Tracked {
  * Documentation/admin-guide/mm/pagemap.rst (PAGEMAP_SCAN), UFFD_FEATURE_WP_ASYNC.
  */
 export class DirtyTracker implements Disposable {
-  readonly engine: DirtyEngine = 'wp-async';
+  readonly engine: DirtyEngine;
   /**
-   * Whether a reported page was surely written. False for buffers that share their first or last page
-   * with other data (plain ArrayBuffers do): a write to a neighbour reports that page too.
+   * Whether the pages reported are exactly those written. False for buffers that share their first or
+   * last page with other data (plain ArrayBuffers do): a write to a neighbour reports that page too.
+   * False with `compare`, which does not see a write that leaves the bytes as they were.
    */
   readonly exact: boolean;
   readonly #tracked: Tracked[] = [];
@@ -61,20 +43,31 @@ export class DirtyTracker implements Disposable {
 
   /**
    * Starts tracking: everything written from here on is reported.
-   * @throws {UffdError} with `attempts` and `hint` when userfaultfd is not to be had here.
+   * @throws {UffdError} with `attempts` and `hint` when the engine asked for does not work here.
    */
-  constructor(memory: Trackable | readonly Trackable[], options: DirtyTrackerOptions = {}) {
-    const { engine = 'auto' } = checkOptions('options', options, ['engine']);
-    checkOneOf('options.engine', engine, ['auto', 'wp-async']);
+  constructor(memory: Trackable | readonly Trackable[], options?: DirtyTrackerOptions);
+  /** @internal A further consumer of `source`. */
+  constructor(memory: readonly Region[], options: DirtyTrackerOptions, source: DirtyTracker);
+  constructor(
+    memory: Trackable | readonly Trackable[],
+    options: DirtyTrackerOptions = {},
+    source?: DirtyTracker,
+  ) {
+    const { engine } = checkOptions('options', options, ['engine']);
     const regions = toRegions(memory);
-    checkAsyncTracking();
+    this.engine = chooseEngine('options.engine', engine);
     try {
-      for (const region of regions) this.#tracked.push(this.#track(region));
-      this.exact = regions.every((region) => isPageExact(region));
+      for (const [i, region] of regions.entries()) {
+        this.#tracked.push(
+          this.#track(region, source === undefined ? undefined : source.#tracked[i]!.native),
+        );
+      }
+      this.exact = this.engine !== 'compare' && regions.every(isPageExact);
     } catch (error) {
       this.close();
       throw error;
     }
+    if (this.engine === 'compare' && engine !== 'compare') warnOfFallback();
   }
 
   /** Pages written since the last `collect()` (or the start), which are re-armed in the same step. */
@@ -88,41 +81,64 @@ export class DirtyTracker implements Disposable {
   }
 
   /**
+   * Another tracker over the same memories with its own "since I last looked", which is now. It shares
+   * the work of this one (and, with `compare`, the copy), and lives until it is closed itself.
+   */
+  consumer(): DirtyTracker {
+    this.#checkOpen();
+    const regions = this.#tracked.map(({ region }) => region);
+    return new DirtyTracker(regions, { engine: this.engine }, this);
+  }
+
+  /**
+   * Counts these pages as written, for this tracker and all its consumers: for writes that nobody can
+   * see (through pages pinned before they were tracked: O_DIRECT, io_uring's fixed buffers), and for
+   * pages that were collected and could not be handled. A range is bytes, by default all of `memory`.
+   */
+  markDirty(what: Partial<ByteRange> | DirtyPages = {}, memory = 0): void {
+    this.#checkOpen();
+    if (what instanceof DirtyPages) {
+      if (what.memoryCount !== this.#tracked.length) {
+        throw invalidValue('what', 'must be a set of pages of the memories of this tracker', what);
+      }
+      for (const [i, { region, native }] of this.#tracked.entries()) {
+        native.markDirty(region.bytes, what.toFloat64Array(i));
+      }
+      return;
+    }
+    const { region, native } = this.#at(memory);
+    const { bytes } = region;
+    const range = checkByteRange(what, bytes.byteLength);
+    native.markDirty(bytes, Float64Array.of(range.offset, range.length));
+  }
+
+  /**
+   * Gives whole pages back to the kernel, like `region.discard`: they read as zero and count as
+   * written, also where they were zero before. Owned and Wasm memory.
+   */
+  discard({ offset, length }: Partial<ByteRange> = {}, memory = 0): void {
+    this.#checkOpen();
+    const { region } = this.#at(memory);
+    region.discard(offset, length);
+    const range = {
+      ...(offset === undefined ? {} : { offset }),
+      ...(length === undefined ? {} : { length }),
+    };
+    this.markDirty(range, memory);
+  }
+
+  /**
    * Collects at each interval and yields what is not empty. A slow reader loses nothing: pages are
-   * collected only when it asks. One consumer at a time.
+   * collected only when it asks. One reader at a time; `consumer()` makes further ones.
    * @throws {UffdError} `ERR_UFFD_BUSY`; the iterator rejects with `AbortError`.
    */
   watch(options: WatchOptions = {}): AsyncIterableIterator<DirtyPages> {
     this.#checkOpen();
-    const { intervalMs = 100, signal: given } = checkOptions('options', options, ['intervalMs', 'signal']);
-    if (typeof intervalMs !== 'number') throw invalidType('options.intervalMs', 'of type number', intervalMs);
-    if (!(intervalMs >= 1 && intervalMs <= LONGEST_INTERVAL_MS)) {
-      throw outOfRange('options.intervalMs', `>= 1 and <= ${LONGEST_INTERVAL_MS}`, intervalMs);
-    }
-    const signal = checkSignal(given);
+    const checked = checkWatchOptions(options);
     if (this.#watcher !== undefined) {
-      throw busyError('This tracker is being watched already; one consumer at a time');
+      throw busyError('This tracker is being watched already; watch tracker.consumer() for another reader');
     }
-    let timer: NodeJS.Timeout | undefined;
-    let nextLook = 0;
-    const watcher = new WaitingIterator<DirtyPages>(
-      {
-        take: () => {
-          if (this.#closed || performance.now() < nextLook) return undefined;
-          nextLook = performance.now() + intervalMs;
-          const dirty = this.collect();
-          return dirty.isEmpty ? undefined : dirty;
-        },
-        ended: () => this.#closed,
-        waiting: (someone) => {
-          clearTimeout(timer);
-          const pause = Math.max(Math.ceil(nextLook - performance.now()), 1);
-          if (someone) timer = setTimeout(() => watcher.advance(), pause);
-        },
-        released: () => (this.#watcher = undefined),
-      },
-      signal,
-    );
+    const watcher = watchIterator(this, checked, () => (this.#watcher = undefined));
     // A signal that was aborted before has finished it.
     if (!watcher.finished) this.#watcher = watcher;
     return watcher;
@@ -157,13 +173,14 @@ export class DirtyTracker implements Disposable {
       : `DirtyTracker { ${this.engine}, ${this.#tracked.length} memories }`;
   }
 
-  #track(region: Region): Tracked {
+  #track(region: Region, source: NativeDirtyTracker | undefined): Tracked {
     const { keepAlive, attach } = regionInternals(region);
     const native = new (binding().DirtyTracker)();
-    const failure = native.open(region.bytes, keepAlive);
-    if (failure !== undefined) {
-      throw trackingError(failure);
-    }
+    const failure =
+      source === undefined
+        ? native.open(region.bytes, keepAlive, engineNumber(this.engine), region.pageSize)
+        : native.join(region.bytes, keepAlive, source);
+    if (failure !== undefined) throw trackingError(failure);
     return { region, native, leaveRegion: attach(this.#user) };
   }
 
@@ -177,25 +194,30 @@ export class DirtyTracker implements Disposable {
     if (this.#closed) throw closedError('tracker');
   }
 
+  #at(memory: number): Tracked {
+    checkInteger('memory', memory, 0, this.#tracked.length - 1);
+    return this.#tracked[memory]!;
+  }
+
   #read(how: 'collect' | 'peek'): DirtyPages {
     this.#checkOpen();
     // All views first: a memory that is gone must not cost the others what they would report.
     const views = this.#tracked.map(({ region }) => region.bytes);
     const sets: PageSet[] = [];
-    for (const [i, { native }] of this.#tracked.entries()) {
+    for (const [i, { region, native }] of this.#tracked.entries()) {
       const ranges = native[how](views[i]!);
       if (isFailure(ranges)) {
-        if (how === 'collect') this.#putBack(sets);
+        if (how === 'collect') this.#putBack(sets, views);
         throw trackingError(ranges);
       }
-      sets.push({ ranges, lead: binding().addressInPage(views[i]!) });
+      sets.push(pageSetOf(region, views[i]!, ranges));
     }
-    return new DirtyPages(CONSTRUCT, binding().pageSize, sets);
+    return new DirtyPages(CONSTRUCT, sets);
   }
 
   /** What was taken from the kernel and cannot be handed over is in the next collect. */
-  #putBack(sets: readonly PageSet[]): void {
-    for (const [i, { ranges }] of sets.entries()) this.#tracked[i]!.native.markDirty(ranges);
+  #putBack(sets: readonly PageSet[], views: readonly Uint8Array[]): void {
+    for (const [i, { ranges }] of sets.entries()) this.#tracked[i]!.native.putBack(views[i]!, ranges);
   }
 }
 
@@ -204,12 +226,6 @@ export function toRegions(memory: unknown): Region[] {
   if (!Array.isArray(memory)) return [toRegion('memory', memory)];
   if (memory.length === 0) throw invalidValue('memory', 'must not be an empty array', memory);
   return (memory as unknown[]).map((each, i) => toRegion(`memory[${i}]`, each));
-}
-
-/** @internal */
-export function checkAsyncTracking(): void {
-  const why = binding().DirtyTracker.whyUnavailable();
-  if (why !== undefined) throw openError(why);
 }
 
 function isPageExact(region: Region): boolean {

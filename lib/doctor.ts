@@ -2,9 +2,9 @@
 
 import type { Capabilities } from './capabilities.js';
 
-/** Whether anything of this package works here. */
+/** Whether any of userfaultfd works here: `compare` needs none of it. */
 export function isUsable(found: Capabilities): boolean {
-  return found.engines.some((engine) => engine.works);
+  return found.engines.some((engine) => engine.works && engine.name !== 'compare');
 }
 
 export function doctorText(found: Capabilities): string {

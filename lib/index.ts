@@ -3,13 +3,17 @@ export type { Capabilities, EngineCapability, MemoryCapability, Problem } from '
 export { DirtyPages } from './dirty-pages.js';
 export type { DirtyRange } from './dirty-pages.js';
 export { DirtyTracker } from './dirty-tracker.js';
-export type { DirtyEngine, DirtyTrackerOptions, WatchOptions } from './dirty-tracker.js';
+export type { DirtyTrackerOptions } from './dirty-tracker.js';
+export type { DirtyEngine } from './dirty-engine.js';
+export type { WatchOptions } from './dirty-watch.js';
 export { UffdError } from './errors.js';
 export type { AccessName, Attempt } from './errors.js';
 export type { ForkEvent, RemapEvent, RemoveEvent, UffdEvent, UnmapEvent } from './events.js';
 export type { Feature } from './features.js';
 export { PageFault } from './page-fault.js';
 export type { FaultAction, FaultEndedBy, ResolveOptions } from './page-fault.js';
+export { renderHeat } from './heat.js';
+export type { HeatOptions } from './heat.js';
 export { Region } from './region.js';
 export type { AllocateFileOptions, AllocateMemoryOptions } from './allocation.js';
 export type { AllocateOptions, Backing, MemorySource, RegionKind, Trackable, WasmMemory } from './region.js';

@@ -1,9 +1,10 @@
 // A copy of live memory at one instant, and the way back to it.
 
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import { binding, isFailure, type NativeFailure, type NativeSnapshot } from './binding.js';
-import { DirtyPages } from './dirty-pages.js';
-import { checkAsyncTracking, toRegions } from './dirty-tracker.js';
+import { DirtyPages, pageSetOf } from './dirty-pages.js';
+import { chooseEngine, engineNumber, warnOfFallback } from './dirty-engine.js';
+import { toRegions } from './dirty-tracker.js';
 import { closedError, errnoName, rangeHasOwner, systemError, UffdError } from './errors.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import {
@@ -68,14 +69,16 @@ export class Snapshot implements Disposable {
     const { mode = 'auto' } = checkOptions('options', options, ['mode']);
     checkOneOf('options.mode', mode, ['auto', 'copy']);
     const regions = toRegions(memory);
-    checkAsyncTracking();
+    const engine = chooseEngine('engine', othersCanWrite(regions) ? 'wp-async' : 'auto');
     const views = regions.map((region) => region.bytes);
     const native = new (binding().Snapshot)();
     const failure = native.take(
       views,
       regions.map((region) => regionInternals(region).keepAlive),
+      engineNumber(engine),
     );
     if (failure !== undefined) throw snapshotError(failure);
+    if (engine === 'compare') warnOfFallback();
     return new Snapshot(
       CONSTRUCT,
       native,
@@ -110,8 +113,7 @@ export class Snapshot implements Disposable {
     if (isFailure(sets)) throw snapshotError(sets);
     return new DirtyPages(
       CONSTRUCT,
-      binding().pageSize,
-      sets.map((ranges, i) => ({ ranges, lead: binding().addressInPage(views[i]!) })),
+      sets.map((ranges, i) => pageSetOf(this.#regions[i]!, views[i]!, ranges)),
     );
   }
 
@@ -150,6 +152,14 @@ export class Snapshot implements Disposable {
     if (this.#closed) throw closedError('snapshot');
     return this.#regions.map((region) => region.bytes);
   }
+}
+
+/**
+ * Comparing cannot tell a page that was written and written back from one that held still, so it
+ * cannot prove that a copy of what other threads write is of one instant.
+ */
+function othersCanWrite(regions: readonly Region[]): boolean {
+  return regions.some((region) => types.isSharedArrayBuffer(region.buffer));
 }
 
 function snapshotError(failure: NativeFailure): UffdError {

@@ -61,6 +61,18 @@ std::optional<Range> PartOfView(const Napi::Value& view, const Napi::Value& offs
   return Range{whole.start + from, whole.start + from + bytes};
 }
 
+std::vector<Range> RangesOf(const Napi::Value& offsets, Range memory) {
+  const auto numbers = offsets.As<Napi::Float64Array>();
+  std::vector<Range> ranges;
+  ranges.reserve(numbers.ElementLength() / 2);
+  for (size_t i = 0; i + 1 < numbers.ElementLength(); i += 2) {
+    const uint64_t start = memory.start + static_cast<uint64_t>(numbers[i]);
+    const uint64_t end = start + static_cast<uint64_t>(numbers[i + 1]);
+    ranges.push_back(Range{start, end}.Intersect(memory));
+  }
+  return ranges;
+}
+
 Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory) {
   const std::vector<Range>& ranges = pages->Ranges();
   Napi::Float64Array offsets = Napi::Float64Array::New(env, ranges.size() * 2);

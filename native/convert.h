@@ -25,6 +25,8 @@ std::vector<Range> ViewRanges(const Napi::Value& views);
 // Nothing when offset and length do not lie in the view (it may have shrunk since it was checked).
 std::optional<Range> PartOfView(const Napi::Value& view, const Napi::Value& offset,
                                 const Napi::Value& length);
+// Of [offset, length, …] in bytes from the start of `memory`, clipped to it.
+std::vector<Range> RangesOf(const Napi::Value& offsets, Range memory);
 // [offset, length, …] in bytes from the start of `memory`, clipped to it.
 Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory);
 

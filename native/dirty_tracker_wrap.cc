@@ -1,11 +1,14 @@
 #include "dirty_tracker_wrap.h"
 
 #include "convert.h"
-#include "core/mapping.h"
+#include "core/compare.h"
 #include "core/wp_async_tracker.h"
 
 namespace uffd {
 namespace {
+
+// Closed by a getter of the caller's, in the middle of its call.
+constexpr Failure kClosed{kClosedErrno, "tracker"};
 
 Napi::Value WhyUnavailable(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -17,16 +20,34 @@ Napi::Value WhyUnavailable(const Napi::CallbackInfo& info) {
   return object;
 }
 
+Napi::Value IsFirstFallback(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), FirstFallback());
+}
+
+Napi::Value DifferingBytes(const Napi::CallbackInfo& info) {
+  const Range live = ViewRange(info[0]);
+  const Range copy = ViewRange(info[1]);
+  RangeSet different;
+  for (const Range& part : RangesOf(info[2], {0, live.Length()})) {
+    AddDifferences(reinterpret_cast<uint8_t*>(live.start), reinterpret_cast<uint8_t*>(copy.start),
+                   copy.Length(), part, &different);
+  }
+  return OffsetsArray(info.Env(), &different, {0, live.Length()});
+}
+
 }  // namespace
 
 Napi::Function DirtyTrackerWrap::Define(Napi::Env env) {
   using Wrap = DirtyTrackerWrap;
   Napi::Function constructor = DefineClass(
       env, "DirtyTracker",
-      {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Collect>("collect"),
-       InstanceMethod<&Wrap::Peek>("peek"), InstanceMethod<&Wrap::MarkDirty>("markDirty"),
+      {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Join>("join"),
+       InstanceMethod<&Wrap::Collect>("collect"), InstanceMethod<&Wrap::Peek>("peek"),
+       InstanceMethod<&Wrap::MarkDirty>("markDirty"), InstanceMethod<&Wrap::PutBack>("putBack"),
        InstanceMethod<&Wrap::Close>("close")});
   constructor.Set("whyUnavailable", Napi::Function::New<WhyUnavailable>(env, "whyUnavailable"));
+  constructor.Set("isFirstFallback", Napi::Function::New<IsFirstFallback>(env, "isFirstFallback"));
+  constructor.Set("differingBytes", Napi::Function::New<DifferingBytes>(env, "differingBytes"));
   return constructor;
 }
 
@@ -34,53 +55,57 @@ DirtyTrackerWrap::DirtyTrackerWrap(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<DirtyTrackerWrap>(info) {}
 
 Napi::Value DirtyTrackerWrap::Open(const Napi::CallbackInfo& info) {
-  bytes_ = ViewRange(info[0]);
-  auto tracker = WpAsyncTracker::Create(bytes_.RoundOutward(PageSize()));
-  if (!tracker) return FailureObject(info.Env(), tracker.Error());
+  const auto engine = static_cast<DirtyEngine>(info[2].As<Napi::Number>().Int32Value());
+  const auto page_size = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
+  auto consumer = DirtyConsumer::Open(engine, ViewRange(info[0]), page_size);
+  if (!consumer) return FailureObject(info.Env(), consumer.Error());
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
-  tracker_ = std::move(tracker.Value());
+  consumer_ = std::move(consumer.Value());
+  return info.Env().Undefined();
+}
+
+Napi::Value DirtyTrackerWrap::Join(const Napi::CallbackInfo& info) {
+  const DirtyTrackerWrap* other = Unwrap(info[2].As<Napi::Object>());
+  if (!other->consumer_) return FailureObject(info.Env(), kClosed);
+  auto consumer = other->consumer_->Another(ViewRange(info[0]));
+  if (!consumer) return FailureObject(info.Env(), consumer.Error());
+  kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
+  consumer_ = std::move(consumer.Value());
   return info.Env().Undefined();
 }
 
 Napi::Value DirtyTrackerWrap::Collect(const Napi::CallbackInfo& info) {
-  return Read(info, &DirtyTracker::Collect);
+  return ReadPages(info, &DirtyConsumer::Collect);
 }
 
 Napi::Value DirtyTrackerWrap::Peek(const Napi::CallbackInfo& info) {
-  return Read(info, &DirtyTracker::Peek);
+  return ReadPages(info, &DirtyConsumer::Peek);
 }
 
-Napi::Value DirtyTrackerWrap::Read(const Napi::CallbackInfo& info,
-                                   Status (DirtyTracker::*read)(RangeSet* dirty) noexcept) {
-  if (!tracker_) return FailureObject(info.Env(), {kClosedErrno, "ioctl(PAGEMAP_SCAN)"});
+Napi::Value DirtyTrackerWrap::ReadPages(const Napi::CallbackInfo& info, Read read) {
+  if (!consumer_) return FailureObject(info.Env(), kClosed);
   const Range now = ViewRange(info[0]);
-  if (now.start != bytes_.start || now.end != bytes_.end) {
-    const Status followed = tracker_->Follow(now.RoundOutward(PageSize()));
-    if (!followed) return FailureObject(info.Env(), followed.Error());
-    // Growth inside the last page: its bytes are new although the page is not.
-    if (now.start == bytes_.start && now.end > bytes_.end && bytes_.end % PageSize() != 0) {
-      tracker_->MarkDirty(Range{bytes_.end, bytes_.end + 1}.RoundOutward(PageSize()));
-    }
-    bytes_ = now;
-  }
   RangeSet dirty;
-  const Status done = (tracker_.get()->*read)(&dirty);
+  const Status done = (consumer_.get()->*read)(now, &dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
   return OffsetsArray(info.Env(), &dirty, now);
 }
 
 void DirtyTrackerWrap::MarkDirty(const Napi::CallbackInfo& info) {
-  if (!tracker_) return;
-  const auto offsets = info[0].As<Napi::Float64Array>();
-  for (size_t i = 0; i + 1 < offsets.ElementLength(); i += 2) {
-    const uint64_t start = bytes_.start + static_cast<uint64_t>(offsets[i]);
-    const uint64_t end = start + static_cast<uint64_t>(offsets[i + 1]);
-    tracker_->MarkDirty(Range{start, end}.RoundOutward(PageSize()));
-  }
+  MarkPages(info, &DirtyConsumer::MarkDirty);
+}
+
+void DirtyTrackerWrap::PutBack(const Napi::CallbackInfo& info) {
+  MarkPages(info, &DirtyConsumer::PutBack);
+}
+
+void DirtyTrackerWrap::MarkPages(const Napi::CallbackInfo& info, Mark mark) {
+  if (!consumer_) return;
+  for (const Range& part : RangesOf(info[1], ViewRange(info[0]))) (consumer_.get()->*mark)(part);
 }
 
 void DirtyTrackerWrap::Close(const Napi::CallbackInfo& /*info*/) {
-  tracker_.reset();
+  consumer_.reset();
   kept_alive_.Reset();
 }
 

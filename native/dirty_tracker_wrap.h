@@ -5,30 +5,34 @@
 
 #include <memory>
 
-#include "core/dirty_tracker.h"
+#include "core/dirty_consumer.h"
 #include "core/range.h"
 
 namespace uffd {
 
-// One tracker of one memory as a JavaScript object.
+// One reader of one tracked memory as a JavaScript object.
 class DirtyTrackerWrap final : public Napi::ObjectWrap<DirtyTrackerWrap> {
  public:
   static Napi::Function Define(Napi::Env env);
   explicit DirtyTrackerWrap(const Napi::CallbackInfo& info);
 
  private:
+  using Read = Status (DirtyConsumer::*)(Range now, RangeSet* dirty) noexcept;
+  using Mark = void (DirtyConsumer::*)(Range bytes) noexcept;
+
   Napi::Value Open(const Napi::CallbackInfo& info);
+  Napi::Value Join(const Napi::CallbackInfo& info);
   Napi::Value Collect(const Napi::CallbackInfo& info);
   Napi::Value Peek(const Napi::CallbackInfo& info);
-  Napi::Value Read(const Napi::CallbackInfo& info,
-                   Status (DirtyTracker::*read)(RangeSet* dirty) noexcept);
   void MarkDirty(const Napi::CallbackInfo& info);
+  void PutBack(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
+  Napi::Value ReadPages(const Napi::CallbackInfo& info, Read read);
+  void MarkPages(const Napi::CallbackInfo& info, Mark mark);
 
-  // Declared before the tracker: the memory must live until the tracker has let go of it.
+  // Declared before the consumer: the memory must live until the tracker has let go of it.
   Napi::ObjectReference kept_alive_;
-  std::unique_ptr<DirtyTracker> tracker_;
-  Range bytes_;
+  std::unique_ptr<DirtyConsumer> consumer_;
 };
 
 }  // namespace uffd

@@ -1,16 +1,10 @@
 #include "snapshot_wrap.h"
 
 #include "convert.h"
-#include "core/wp_async_tracker.h"
+#include "core/dirty_engine.h"
 
 namespace uffd {
 namespace {
-
-Result<std::unique_ptr<DirtyTracker>> Track(Range pages) {
-  auto tracker = WpAsyncTracker::Create(pages);
-  if (!tracker) return tracker.Error();
-  return std::unique_ptr<DirtyTracker>(std::move(tracker.Value()));
-}
 
 // Closed by a getter of the caller's, in the middle of its call.
 constexpr Failure kClosed{kClosedErrno, "snapshot"};
@@ -33,7 +27,9 @@ Napi::Function SnapshotWrap::Define(Napi::Env env) {
 SnapshotWrap::SnapshotWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SnapshotWrap>(info) {}
 
 Napi::Value SnapshotWrap::Take(const Napi::CallbackInfo& info) {
-  auto snapshot = Snapshot::Take(ViewRanges(info[0]), &Track);
+  const auto engine = static_cast<DirtyEngine>(info[2].As<Napi::Number>().Int32Value());
+  auto snapshot = Snapshot::Take(
+      ViewRanges(info[0]), engine == DirtyEngine::kCompare ? &TrackByCompare : &TrackByWpAsync);
   if (!snapshot) return FailureObject(info.Env(), snapshot.Error());
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
   snapshot_ = std::move(snapshot.Value());

@@ -1,7 +1,9 @@
 #include "testing_wrap.h"
 
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
+#include <cerrno>
 #include <string>
 
 #include "convert.h"
@@ -12,6 +14,10 @@
 namespace uffd {
 
 #ifdef UFFD_TEST_BARRIERS
+
+#ifndef PR_SET_MEMORY_MERGE  // Linux 6.4
+#define PR_SET_MEMORY_MERGE 67
+#endif
 
 namespace {
 
@@ -24,6 +30,18 @@ void Open(const Napi::CallbackInfo& info) { testing::OpenBarrier(NameArgument(in
 void Disable(const Napi::CallbackInfo& info) { testing::DisableNet(NameArgument(info).c_str()); }
 void Inject(const Napi::CallbackInfo& info) {
   testing::InjectResolveError(info[0].As<Napi::Number>().Int32Value());
+}
+void InjectScan(const Napi::CallbackInfo& info) {
+  testing::InjectScanError(info[0].As<Napi::Number>().Int32Value());
+}
+Napi::Value RefuseScan(const Napi::CallbackInfo& info) {
+  const int error = testing::RefusePagemapScan(info[0].As<Napi::Number>().Int32Value());
+  return Napi::Number::New(info.Env(), error);
+}
+Napi::Value MergeMemory(const Napi::CallbackInfo& info) {
+  const bool on = info[0].As<Napi::Boolean>().Value();
+  return Napi::Number::New(info.Env(),
+                           prctl(PR_SET_MEMORY_MERGE, on ? 1 : 0, 0, 0, 0) == 0 ? 0 : errno);
 }
 Napi::Value Refuse(const Napi::CallbackInfo& info) {
   const int error = testing::RefuseUserfaultfd(info[0].As<Napi::Number>().Int32Value());
@@ -51,6 +69,9 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("disableNet", Napi::Function::New<Disable>(env, "disableNet"));
   hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));
   hooks.Set("refuseUserfaultfd", Napi::Function::New<Refuse>(env, "refuseUserfaultfd"));
+  hooks.Set("injectScanError", Napi::Function::New<InjectScan>(env, "injectScanError"));
+  hooks.Set("refusePagemapScan", Napi::Function::New<RefuseScan>(env, "refusePagemapScan"));
+  hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   exports.Set("testing", hooks);

@@ -36,6 +36,7 @@ const VALUE_EXPORTS = [
   'UffdError',
   'Userfaultfd',
   'capabilities',
+  'renderHeat',
 ];
 
 function sources(directory: string, ...endings: string[]): string[] {

@@ -216,5 +216,146 @@ test('it shows its counts and its first ranges in console.log, however many ther
   assert.match(many, /… 992 more ranges$/);
   assert.equal([...many.matchAll(/offset/g)].length, 8);
   const nested = inspect({ dirty: dirtyPages([5]) }, { depth: 5 });
-  assert.match(nested, /dirty: DirtyPages \{ 1 pages, 4096 bytes \}/);
+  assert.match(nested, /dirty: DirtyPages \{ 1 page, 4096 bytes \}/);
+});
+
+/** Two looks at one region, and what a plain set says of them. */
+function twoSets(first: number[], second: number[]): { a: DirtyPages; b: DirtyPages } {
+  const region = Region.allocate({ bytes: 64 * PAGE });
+  using tracker = new DirtyTracker(region);
+  for (const page of first) touch(region.bytes, page, 1);
+  const a = tracker.collect();
+  for (const page of second) touch(region.bytes, page, 1);
+  return { a, b: tracker.collect() };
+}
+
+test('it has union, intersection and difference, like a Set of pages', () => {
+  const random = seeded(52);
+  for (let round = 0; round < 100; round++) {
+    const some = (): number[] => sorted(Array.from({ length: random(40) }, () => random(64)));
+    const [first, second] = [some(), some()];
+    const { a, b } = twoSets(first, second);
+    assert.deepEqual(pagesOf(a.union(b)), sorted([...first, ...second]));
+    assert.deepEqual(
+      pagesOf(a.intersection(b)),
+      first.filter((page) => second.includes(page)),
+    );
+    assert.deepEqual(
+      pagesOf(a.difference(b)),
+      first.filter((page) => !second.includes(page)),
+    );
+    assert.deepEqual(a.union(b), b.union(a));
+    assert.deepEqual([pagesOf(a), pagesOf(b)], [first, second], 'neither set has changed');
+  }
+});
+
+test('it merges ranges that meet in a union', () => {
+  const { a, b } = twoSets([1, 2, 5], [3, 4]);
+  assert.deepEqual([...a.union(b)], [{ offset: PAGE, length: 5 * PAGE }]);
+  assert.equal(a.intersection(b).isEmpty, true);
+});
+
+test('it keeps the memories apart in a union, and their sizes', () => {
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  using tracker = new DirtyTracker([region, memory]);
+  touch(region.bytes, 1, 1);
+  const before = tracker.collect();
+  memory.grow(1);
+  touch(new Uint8Array(memory.buffer), 2, 1);
+  const after = tracker.collect();
+  const both = before.union(after);
+  assert.deepEqual(pagesOf(both.of(0)), [1]);
+  assert.deepEqual(pagesOf(both.of(1)), [2, ...pageRun(16, 16)]);
+  assert.equal(both.toBitmap(1).length, 4);
+  assert.equal(before.toBitmap(1).length, 2);
+});
+
+test('it counts a page once that two ranges share', () => {
+  const backing = Region.allocate({ bytes: 8 * PAGE });
+  const view = new Uint8Array(backing.buffer, 100, 3 * PAGE);
+  const all = dirtyAfter(view, () => view.fill(1));
+  const middle = dirtyAfter(view, () => (view[2 * PAGE] = 1));
+  const without = all.difference(middle);
+  assert.deepEqual([without.pageCount, without.union(middle).pageCount], [3, 4]);
+});
+
+test('it refuses to be combined with what is not a set of the same memories', () => {
+  const dirty = dirtyPages([1]);
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  const two = dirtyAfter([region, Region.allocate({ bytes: PAGE })], () => undefined);
+  const shifted = dirtyAfter(new Uint8Array(region.buffer, 16), () => undefined);
+  for (const other of [two, shifted]) {
+    assert.throws(() => dirty.union(other), { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' });
+  }
+  for (const other of [undefined, null, {}, new Set([1]), []]) {
+    // @ts-expect-error the type forbids it too
+    assert.throws(() => dirty.intersection(other), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
+  }
+});
+
+test('it becomes a bitmap, the lowest bit first', () => {
+  assert.deepEqual(dirtyPages([0, 9, 10, 63]).toBitmap(), Uint8Array.of(1, 6, 0, 0, 0, 0, 0, 0x80));
+  assert.deepEqual(dirtyPages([], 9).toBitmap(), new Uint8Array(2));
+  assert.deepEqual(dirtyPages(pageRun(0, 64)).toBitmap(), new Uint8Array(8).fill(255));
+  assert.deepEqual(dirtyPages(pageRun(3, 30)).toBitmap(), Uint8Array.of(0xf8, 255, 255, 255, 1, 0, 0, 0));
+  const backing = Region.allocate({ bytes: 4 * PAGE });
+  const across = new Uint8Array(backing.buffer, PAGE - 10, PAGE + 20);
+  assert.deepEqual(dirtyAfter(across, () => (across[0] = 1)).toBitmap(), Uint8Array.of(1));
+  assert.deepEqual(dirtyAfter(across, () => (across[PAGE + 10] = 1)).toBitmap(), Uint8Array.of(4));
+});
+
+test('it becomes a Float64Array of ranges that is the caller’s own', () => {
+  const dirty = dirtyPages([1, 2, 7]);
+  const ranges = dirty.toFloat64Array();
+  assert.deepEqual(ranges, Float64Array.of(PAGE, 2 * PAGE, 7 * PAGE, PAGE));
+  ranges.fill(0);
+  assert.equal(dirty.has(PAGE), true);
+  assert.throws(() => dirty.toFloat64Array(1), { code: 'ERR_OUT_OF_RANGE' });
+});
+
+test('it narrows pages to the bytes that differ from a copy', () => {
+  const region = Region.allocate({ bytes: 16 * PAGE });
+  const random = seeded(53);
+  for (let i = 0; i < region.byteLength; i++) region.bytes[i] = random(256);
+  const copy = region.bytes.slice();
+  using tracker = new DirtyTracker(region);
+  const written = sorted([0, 1, 2, 100, PAGE - 1, PAGE, 5 * PAGE + 63, 5 * PAGE + 64, 16 * PAGE - 1]);
+  for (const at of written) region.bytes[at]! ^= 0x55;
+  region.bytes[9 * PAGE] = copy[9 * PAGE]!;
+  const dirty = tracker.collect();
+  const bytes = dirty.bytes(copy);
+  assert.equal(bytes.pageSize, 1);
+  assert.equal(bytes.byteLength, written.length);
+  assert.deepEqual(
+    [...bytes].flatMap(({ offset, length }) => pageRun(offset, length)),
+    written,
+  );
+  assert.deepEqual([...bytes][0], { offset: 0, length: 3 });
+  assert.deepEqual(dirty.has(9 * PAGE), true, 'the page was written');
+  assert.deepEqual(bytes.has(9 * PAGE), false, 'and holds what it held');
+  assert.match(inspect(bytes), /^DirtyPages \{ 9 bytes \}/);
+  // Only the pages of the set are compared.
+  copy[12 * PAGE]! ^= 1;
+  assert.equal(dirty.bytes(copy).byteLength, written.length);
+  assert.deepEqual([...dirty.bytes(region)], []);
+});
+
+test('it counts what lies behind the end of the copy as different', () => {
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const copy = new Uint8Array(memory.buffer).slice();
+  using tracker = new DirtyTracker(memory);
+  new Uint8Array(memory.buffer)[5] = 1;
+  memory.grow(1);
+  const bytes = tracker.collect().bytes(copy);
+  assert.deepEqual(
+    [...bytes],
+    [
+      { offset: 5, length: 1 },
+      { offset: 65_536, length: 65_536 },
+    ],
+  );
+  assert.throws(() => tracker.collect().bytes(copy, 1), { code: 'ERR_OUT_OF_RANGE' });
+  // @ts-expect-error the type forbids it too
+  assert.throws(() => tracker.collect().bytes(5), { code: 'ERR_INVALID_ARG_TYPE' });
 });

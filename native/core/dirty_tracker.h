@@ -1,4 +1,5 @@
-// Which pages of one range of memory were written. One implementation per engine.
+// Which pages of one range of memory were written. One implementation per engine: wp_async_tracker,
+// compare_tracker. All ranges are addresses; a tracker rounds bytes outward to whole pages itself.
 #ifndef UFFD_CORE_DIRTY_TRACKER_H_
 #define UFFD_CORE_DIRTY_TRACKER_H_
 
@@ -24,8 +25,8 @@ class DirtyTracker {
   virtual Result<bool> AnyWritten() noexcept = 0;
   // The next collect reports these pages.
   virtual void MarkDirty(Range pages) noexcept = 0;
-  // The memory grew, shrank or moved. What is new counts as written.
-  virtual Status Follow(Range pages) noexcept = 0;
+  // The memory grew, shrank or moved to `bytes`. Pages that are new count as written.
+  virtual Status Follow(Range bytes) noexcept = 0;
 };
 
 }  // namespace uffd

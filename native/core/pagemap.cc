@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <mutex>
 
+#include "core/test_barrier.h"
+
 namespace uffd {
 namespace {
 
@@ -86,7 +88,11 @@ Status Pagemap::Scan(Range range, const Query& query, Visit visit) noexcept {
   uint64_t start = range.start;
   while (start < range.end) {
     args.start = start;
-    const int count = ioctl(fd_, PAGEMAP_SCAN, &args);
+    int count = ioctl(fd_, PAGEMAP_SCAN, &args);
+    if (const int injected = UFFD_INJECTED_SCAN_ERROR(); injected != 0) {
+      errno = injected;
+      count = -1;
+    }
     if (count < 0) {
       if (errno == EINTR) continue;
       return Failure{errno, "ioctl(PAGEMAP_SCAN)"};

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/compare.h"
+
 namespace uffd {
 namespace {
 
@@ -11,10 +13,6 @@ namespace {
 constexpr int kPasses = 32;
 
 uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(address); }
-
-bool IsZero(const uint8_t* bytes, uint64_t length) noexcept {
-  return length == 0 || (bytes[0] == 0 && std::memcmp(bytes, bytes + 1, length - 1) == 0);
-}
 
 template <typename Visit>
 void ForEachPage(RangeSet* pages, Visit visit) {
@@ -39,7 +37,7 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
     Result<std::shared_ptr<Mapping>> copy =
         Mapping::Anonymous(std::max(pages.Length(), PageSize()));
     if (!copy) return copy.Error();
-    Result<std::unique_ptr<DirtyTracker>> tracker = track(pages);
+    Result<std::unique_ptr<DirtyTracker>> tracker = track(bytes, copy.Value());
     if (!tracker) return tracker.Error();
     snapshot->memories_.push_back({bytes, std::move(tracker.Value()), std::move(copy.Value())});
   }
@@ -147,7 +145,7 @@ Status Snapshot::Follow(const std::vector<Range>& live) noexcept {
     if (live[i].Length() < memories_[i].taken.Length()) return Failure{ERANGE, "snapshot"};
   }
   for (size_t i = 0; i < memories_.size(); i++) {
-    const Status followed = memories_[i].tracker->Follow(live[i].RoundOutward(PageSize()));
+    const Status followed = memories_[i].tracker->Follow(live[i]);
     if (!followed) return followed;
   }
   return Done{};

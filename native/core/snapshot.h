@@ -17,7 +17,9 @@ namespace uffd {
 
 class Snapshot {
  public:
-  using TrackerFactory = Result<std::unique_ptr<DirtyTracker>> (*)(Range pages);
+  // Makes the tracker of `bytes`, whose copy will be `copy`.
+  using TrackerFactory =
+      Result<std::unique_ptr<DirtyTracker>> (*)(Range bytes, const std::shared_ptr<Mapping>& copy);
   struct Restored {
     uint64_t pages = 0;      // put back
     uint64_t bytes = 0;      // of those pages, inside the memories

@@ -28,6 +28,7 @@ std::set<std::string>& DisabledNets() {
   return *nets;
 }
 std::atomic<int> g_injected{0};
+std::atomic<int> g_injected_scan{0};
 // Read before the lock: a loop that passes open barriers must not slow down or allocate.
 std::atomic<int> g_closed{0};
 
@@ -77,6 +78,9 @@ bool NetEnabled(const char* name) {
 
 void InjectResolveError(int error) { g_injected = error; }
 int TakeInjectedResolveError() { return g_injected.exchange(0); }
+
+void InjectScanError(int error) { g_injected_scan = error; }
+int TakeInjectedScanError() { return g_injected_scan.exchange(0); }
 
 }  // namespace uffd::testing
 

@@ -22,18 +22,24 @@ bool NetEnabled(const char* name);
 // Makes the loop see this errno from its next resolving ioctl; 0 for none.
 void InjectResolveError(int error);
 int TakeInjectedResolveError();
+// Makes the next PAGEMAP_SCAN fail with this errno after the kernel has done it: what happens when
+// its result cannot be stored.
+void InjectScanError(int error);
+int TakeInjectedScanError();
 
 }  // namespace uffd::testing
 
 #define UFFD_BARRIER(name, give_up) ::uffd::testing::PassBarrier(name, give_up)
 #define UFFD_NET_ENABLED(name) ::uffd::testing::NetEnabled(name)
 #define UFFD_INJECTED_ERROR() ::uffd::testing::TakeInjectedResolveError()
+#define UFFD_INJECTED_SCAN_ERROR() ::uffd::testing::TakeInjectedScanError()
 
 #else
 
 #define UFFD_BARRIER(name, give_up) static_cast<void>(0)
 #define UFFD_NET_ENABLED(name) true
 #define UFFD_INJECTED_ERROR() 0
+#define UFFD_INJECTED_SCAN_ERROR() 0
 
 #endif  // UFFD_TEST_BARRIERS
 

@@ -10,6 +10,8 @@ namespace uffd::testing {
 // From now on userfaultfd(2) and USERFAULTFD_IOC_NEW fail with `error` in every thread of the
 // process, and in its children. Returns 0 or an errno. seccomp(2).
 int RefuseUserfaultfd(int error) noexcept;
+// The same for PAGEMAP_SCAN: a kernel before Linux 6.7 fails it with ENOTTY.
+int RefusePagemapScan(int error) noexcept;
 
 }  // namespace uffd::testing
 

@@ -1,5 +1,7 @@
 #include "core/wp_async_tracker.h"
 
+#include <utility>
+
 #include "core/wp_async_domain.h"
 
 namespace uffd {
@@ -8,12 +10,14 @@ std::optional<WpAsyncTracker::Unavailable> WpAsyncTracker::WhyUnavailable() noex
   return WpAsyncDomain::Get().WhyUnavailable();
 }
 
-Result<std::unique_ptr<WpAsyncTracker>> WpAsyncTracker::Create(Range pages) noexcept {
-  std::unique_ptr<WpAsyncTracker> tracker(new WpAsyncTracker(pages));
+Result<std::unique_ptr<DirtyTracker>> WpAsyncTracker::Create(Range bytes,
+                                                             uint64_t page_size) noexcept {
+  std::unique_ptr<WpAsyncTracker> tracker(
+      new WpAsyncTracker(bytes.RoundOutward(page_size), page_size));
   const Status attached = WpAsyncDomain::Get().Attach(tracker.get());
   if (!attached) return attached.Error();
   tracker->attached_ = true;
-  return tracker;
+  return std::unique_ptr<DirtyTracker>(std::move(tracker));
 }
 
 WpAsyncTracker::~WpAsyncTracker() {
@@ -38,8 +42,8 @@ void WpAsyncTracker::MarkDirty(Range pages) noexcept {
   WpAsyncDomain::Get().MarkDirty(this, pages);
 }
 
-Status WpAsyncTracker::Follow(Range pages) noexcept {
-  return WpAsyncDomain::Get().Follow(this, pages);
+Status WpAsyncTracker::Follow(Range bytes) noexcept {
+  return WpAsyncDomain::Get().Follow(this, bytes.RoundOutward(page_size_));
 }
 
 }  // namespace uffd

@@ -24,8 +24,8 @@ class WpAsyncTracker final : public DirtyTracker {
   // Nothing when the engine works. Opens the process's descriptor when called first.
   static std::optional<Unavailable> WhyUnavailable() noexcept;
 
-  // `pages`: whole pages. EBUSY: another userfaultfd has a part of them.
-  static Result<std::unique_ptr<WpAsyncTracker>> Create(Range pages) noexcept;
+  // `page_size`: of the memory. EBUSY: another userfaultfd has a part of it.
+  static Result<std::unique_ptr<DirtyTracker>> Create(Range bytes, uint64_t page_size) noexcept;
   ~WpAsyncTracker() override;
   WpAsyncTracker(const WpAsyncTracker&) = delete;
   WpAsyncTracker& operator=(const WpAsyncTracker&) = delete;
@@ -35,13 +35,14 @@ class WpAsyncTracker final : public DirtyTracker {
   Result<bool> Settle(Range pages) noexcept override;
   Result<bool> AnyWritten() noexcept override;
   void MarkDirty(Range pages) noexcept override;
-  Status Follow(Range pages) noexcept override;
+  Status Follow(Range bytes) noexcept override;
 
  private:
   friend class WpAsyncDomain;
-  explicit WpAsyncTracker(Range pages) noexcept : pages_(pages) {}
+  WpAsyncTracker(Range pages, uint64_t page_size) noexcept : page_size_(page_size), pages_(pages) {}
 
   bool attached_ = false;
+  const uint64_t page_size_;
   // The rest is guarded by the domain's lock.
   Range pages_;
   RangeSet pending_;  // written, but taken from the kernel by a tracker that shares these pages

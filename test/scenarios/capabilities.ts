@@ -62,6 +62,7 @@ function assertEngines(found: Capabilities, works: boolean): void {
     [
       ['wp-async', works, works],
       ['wp-sync', works, works],
+      ['compare', true, true],
     ],
   );
 }
@@ -216,9 +217,13 @@ function refused(code: string, errno: number): void {
 
   for (let round = 0; round < 20; round++) {
     assertRefused(() => Userfaultfd.open(), code, errno);
-    assertRefused(() => new DirtyTracker(region), code, errno);
-    assertRefused(() => new DirtyTracker([new Uint8Array(8192), region]), code, errno);
-    assertRefused(() => Snapshot.take(region), code, errno);
+    assertRefused(() => new DirtyTracker(region, { engine: 'wp-async' }), code, errno);
+    assertRefused(
+      () => new DirtyTracker([new Uint8Array(8192), region], { engine: 'wp-async' }),
+      code,
+      errno,
+    );
+    assertRefused(() => Snapshot.take(new SharedArrayBuffer(8192)), code, errno);
   }
   assert.deepEqual(descriptors(), before);
   // The memory is just memory, and can be let go.

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
-import { DirtyTracker, Region, Userfaultfd } from '../../lib/index.js';
+import { DirtyTracker, Region, Userfaultfd, type DirtyEngine, type Trackable } from '../../lib/index.js';
 import { PAGE, pagesOf, resizableBuffer, touch } from './dirty-support.js';
+
+type Track = (memory: Trackable | Trackable[]) => DirtyTracker;
+
+function trackBy(engine: string): Track {
+  return (memory) => new DirtyTracker(memory, { engine: engine as DirtyEngine });
+}
 
 /** Finalizers of native objects run in turns of the event loop after the collection. */
 async function collectGarbage(): Promise<void> {
@@ -11,14 +17,15 @@ async function collectGarbage(): Promise<void> {
 }
 
 /** `held`: what the program keeps, the memory itself or a Region over it. */
-export async function collectedTrackers(held: string): Promise<void> {
+export async function collectedTrackers(engine: string, held: string): Promise<void> {
+  const track = trackBy(engine);
   const memories = Array.from({ length: 20 }, () => new WebAssembly.Memory({ initial: 1 }));
   const regions = memories.map((memory) => Region.from(memory));
   regions.push(Region.allocate({ bytes: 8 * PAGE }));
   (() => {
     for (const [i, region] of regions.entries()) {
       const memory = memories[i];
-      const tracker = new DirtyTracker(held === 'memory' && memory !== undefined ? memory : region);
+      const tracker = track(held === 'memory' && memory !== undefined ? memory : region);
       touch(region.bytes, 1, 1);
       assert.deepEqual(pagesOf(tracker.collect()), [1]);
       if (memory === undefined && held === 'memory') tracker.close();
@@ -30,20 +37,21 @@ export async function collectedTrackers(held: string): Promise<void> {
     touch(region.bytes, 2, 7);
     assert.equal(region.bytes[2 * PAGE], 7);
     uffd.register(region, 'write-protect').close();
-    using tracker = new DirtyTracker(region);
+    using tracker = track(region);
     touch(region.bytes, 3, 1);
     assert.deepEqual(pagesOf(tracker.collect()), [3]);
   }
 }
 
-export async function droppedMemory(): Promise<void> {
+export async function droppedMemory(engine: string): Promise<void> {
+  const track = trackBy(engine);
   const trackers: DirtyTracker[] = [];
   (() => {
     for (let i = 0; i < 50; i++) {
       const buffer = new ArrayBuffer(64 * PAGE);
       const memory = new WebAssembly.Memory({ initial: 4 });
       const region = Region.allocate({ bytes: 64 * PAGE });
-      trackers.push(new DirtyTracker([buffer, memory, region]));
+      trackers.push(track([buffer, memory, region]));
       for (const bytes of [new Uint8Array(buffer), new Uint8Array(memory.buffer), region.bytes])
         touch(bytes, 5, 1);
     }
@@ -76,18 +84,20 @@ export async function droppedMemory(): Promise<void> {
 }
 
 /** In a process of its own: a tracker that is freed and still listed ends in a crash. */
-export function emptyMemories(): void {
+export function emptyMemories(engine: string): void {
+  const track = trackBy(engine);
   for (let round = 0; round < 20; round++) {
-    const empty = Array.from({ length: 8 }, () => new DirtyTracker(new WebAssembly.Memory({ initial: 0 })));
+    const empty = Array.from({ length: 8 }, () => track(new WebAssembly.Memory({ initial: 0 })));
     for (const tracker of empty) tracker.close();
-    startsClean();
+    startsClean(track);
   }
 }
 
-export function shrunkToNothing(): void {
+export function shrunkToNothing(engine: string): void {
+  const track = trackBy(engine);
   for (let round = 0; round < 20; round++) {
     const buffer = resizableBuffer(4 * PAGE, 8 * PAGE);
-    const tracker = new DirtyTracker(buffer);
+    const tracker = track(buffer);
     buffer.resize(0);
     assert.equal(tracker.collect().isEmpty, true);
     if (round % 2 === 0) {
@@ -97,14 +107,14 @@ export function shrunkToNothing(): void {
       assert.deepEqual(pagesOf(tracker.collect()), [1]);
     }
     tracker.close();
-    startsClean();
+    startsClean(track);
   }
 }
 
 /** Trackers that come to lie where others were find nothing of them. */
-function startsClean(): void {
+function startsClean(track: Track): void {
   const regions = Array.from({ length: 8 }, () => Region.allocate({ bytes: 4 * PAGE }));
-  const trackers = regions.map((region) => new DirtyTracker(region));
+  const trackers = regions.map((region) => track(region));
   for (const [i, tracker] of trackers.entries()) {
     assert.deepEqual(pagesOf(tracker.collect()), [], 'a new tracker starts clean');
     touch(regions[i]!.bytes, 2, 1);

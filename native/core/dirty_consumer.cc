@@ -1,0 +1,84 @@
+#include "core/dirty_consumer.h"
+
+#include <utility>
+
+namespace uffd {
+
+Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(DirtyEngine engine, Range bytes,
+                                                           uint64_t page_size) noexcept {
+  Result<std::unique_ptr<DirtyTracker>> tracker = CreateDirtyTracker(engine, bytes, page_size);
+  if (!tracker) return tracker.Error();
+  auto shared = std::make_shared<Shared>();
+  shared->tracker = std::move(tracker.Value());
+  shared->bytes = bytes;
+  shared->page_size = page_size;
+  return std::unique_ptr<DirtyConsumer>(new DirtyConsumer(std::move(shared)));
+}
+
+Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Another(Range now) noexcept {
+  const Status followed = Follow(now);
+  if (!followed) return followed.Error();
+  const Status taken = Share();
+  if (!taken) return taken.Error();
+  return std::unique_ptr<DirtyConsumer>(new DirtyConsumer(shared_));
+}
+
+DirtyConsumer::DirtyConsumer(std::shared_ptr<Shared> shared) noexcept : shared_(std::move(shared)) {
+  shared_->consumers.push_back(this);
+}
+
+DirtyConsumer::~DirtyConsumer() { std::erase(shared_->consumers, this); }
+
+Status DirtyConsumer::Collect(Range now, RangeSet* dirty) noexcept {
+  const Status followed = Follow(now);
+  if (!followed) return followed;
+  const Status taken = Share();
+  if (!taken) return taken;
+  std::swap(*dirty, pending_);
+  pending_.Clear();
+  return Done{};
+}
+
+Status DirtyConsumer::Peek(Range now, RangeSet* dirty) noexcept {
+  const Status followed = Follow(now);
+  if (!followed) return followed;
+  const Status peeked = shared_->tracker->Peek(dirty);
+  if (peeked) dirty->AddAll(pending_);
+  return peeked;
+}
+
+Status DirtyConsumer::Share() noexcept {
+  RangeSet fresh;
+  const Status taken = shared_->tracker->Collect(&fresh);
+  if (!taken) return taken;
+  for (DirtyConsumer* each : shared_->consumers) each->pending_.AddAll(fresh);
+  return Done{};
+}
+
+Status DirtyConsumer::Follow(Range now) noexcept {
+  const Range before = shared_->bytes;
+  if (now.start == before.start && now.end == before.end) return Done{};
+  const Status followed = shared_->tracker->Follow(now);
+  if (!followed) return followed;
+  shared_->bytes = now;
+  for (DirtyConsumer* each : shared_->consumers) {
+    // The tracker reports all of memory that moved.
+    each->pending_ = now.start == before.start ? each->pending_.Within(Pages()) : RangeSet();
+  }
+  // Growth inside the last page: its bytes are new although the page is not.
+  if (now.start == before.start && now.end > before.end && before.end % shared_->page_size != 0) {
+    MarkDirty({before.end, before.end + 1});
+  }
+  return Done{};
+}
+
+void DirtyConsumer::MarkDirty(Range bytes) noexcept {
+  const Range pages = bytes.RoundOutward(shared_->page_size).Intersect(Pages());
+  for (DirtyConsumer* each : shared_->consumers) each->pending_.Add(pages);
+}
+
+void DirtyConsumer::PutBack(Range bytes) noexcept {
+  pending_.Add(bytes.RoundOutward(shared_->page_size).Intersect(Pages()));
+}
+
+}  // namespace uffd

@@ -1,0 +1,57 @@
+#include "core/populated_pages.h"
+
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "core/mapping.h"
+#include "core/memory_map.h"
+#include "core/pagemap.h"
+
+namespace uffd {
+namespace {
+
+// Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped (markers and pages on
+// the move count as swapped).
+constexpr uint64_t kExists = uint64_t{3} << 62;
+
+bool MachineHasSwap() noexcept {
+  struct sysinfo machine {};
+  return sysinfo(&machine) != 0 || machine.totalswap != 0;
+}
+
+}  // namespace
+
+PopulatedPages PopulatedPages::Of(Range range, uint64_t page_size) noexcept {
+  // A hole of hugetlb memory must not be read: it takes a page from a pool that may be empty.
+  if (page_size > PageSize() || IsPrivateAnonymous(range)) return OfPrivateMemory();
+  return PopulatedPages(Source::kPageCache);
+}
+
+PopulatedPages PopulatedPages::OfPrivateMemory() noexcept {
+  return PopulatedPages(Pagemap::Descriptor() ? Source::kPageTables : Source::kUnknown);
+}
+
+void PopulatedPages::Load(uint64_t start, size_t count) noexcept {
+  const bool loaded = (source_ == Source::kPageTables && LoadFromPageTables(start, count)) ||
+                      (source_ == Source::kPageCache && LoadFromPageCache(start, count));
+  if (!loaded) populated_.fill(1);
+}
+
+bool PopulatedPages::LoadFromPageTables(uint64_t start, size_t count) noexcept {
+  const size_t wanted = count * sizeof(uint64_t);
+  const auto at = static_cast<off_t>(start / PageSize() * sizeof(uint64_t));
+  const ssize_t got = pread(Pagemap::Descriptor().Value(), entries_.data(), wanted, at);
+  if (got != static_cast<ssize_t>(wanted)) return false;
+  for (size_t i = 0; i < count; i++) populated_[i] = (entries_[i] & kExists) != 0 ? 1 : 0;
+  return true;
+}
+
+// mincore() tells what another mapping of the file has filled, too, but calls a page on the swap
+// device absent.
+bool PopulatedPages::LoadFromPageCache(uint64_t start, size_t count) noexcept {
+  if (MachineHasSwap()) return false;
+  return mincore(reinterpret_cast<void*>(start), count * PageSize(), populated_.data()) == 0;
+}
+
+}  // namespace uffd

@@ -1,0 +1,41 @@
+// Which pages of a range exist. One that does not reads as zero, and reading it is not free: a hole
+// of shared memory becomes resident, one of private memory costs a fault and a page table entry.
+#ifndef UFFD_CORE_POPULATED_PAGES_H_
+#define UFFD_CORE_POPULATED_PAGES_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/range.h"
+
+namespace uffd {
+
+class PopulatedPages {
+ public:
+  static constexpr size_t kBatch = 512;  // pages: what the kernel walks in one go
+
+  // `page_size`: of the memory; more than the machine's means hugetlb.
+  static PopulatedPages Of(Range range, uint64_t page_size) noexcept;
+  static PopulatedPages OfPrivateMemory() noexcept;
+
+  // Looks at up to kBatch pages from `start` on.
+  void Load(uint64_t start, size_t count) noexcept;
+  // Whether page `index` of those may hold anything but zeros. True when nobody can tell.
+  bool Has(size_t index) const noexcept { return populated_[index] != 0; }
+
+ private:
+  // Where the answer is: in this process's page tables, or with the file behind shared memory.
+  enum class Source { kPageTables, kPageCache, kUnknown };
+  explicit PopulatedPages(Source source) noexcept : source_(source) {}
+  bool LoadFromPageTables(uint64_t start, size_t count) noexcept;
+  bool LoadFromPageCache(uint64_t start, size_t count) noexcept;
+
+  Source source_;
+  std::array<uint64_t, kBatch> entries_{};
+  std::array<uint8_t, kBatch> populated_{};
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_POPULATED_PAGES_H_

@@ -1,0 +1,276 @@
+// Everything that writes, mixed by a seeded generator, into every kind of memory, with several trackers
+// and consumers that look when they like; all of it held against a plain model.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { openSync, readSync } from 'node:fs';
+import { binding } from '../../lib/binding.js';
+import { DirtyTracker, Region, type DirtyEngine, type DirtyPages, type Trackable } from '../../lib/index.js';
+import {
+  growableBuffer,
+  lastByteOf,
+  offsetOf,
+  PAGE,
+  pageCountOf,
+  pageRun,
+  pagesOf,
+  PageWriter,
+  resizableBuffer,
+  seeded,
+  sorted,
+  WASM,
+  wasmStore,
+} from './dirty-support.js';
+
+/** A memory and its bytes as they are now. */
+interface Memory {
+  source: Trackable;
+  bytes: () => Uint8Array;
+  /** Whether its first and last page are its own. */
+  exact: boolean;
+}
+
+/** What was written since a tracker was looked at last, by whomever: pages, and their bytes then. */
+type Due = Map<number, Uint8Array | typeof ALWAYS>;
+/** Reported whatever the bytes say: new pages, and pages that were marked. */
+const ALWAYS = 'always';
+
+/** A tracker with its consumers. */
+interface Tracking {
+  /** Which of the memories, in the order of the tracker. */
+  memories: number[];
+  due: Due[];
+  readers: Reader[];
+}
+
+interface Reader {
+  tracker: DirtyTracker;
+  /** What others have collected and this one has not, for each memory. */
+  kept: Set<number>[];
+}
+
+const [REGION, PLAIN, SHARED, RESIZABLE, GROWABLE, VIEW] = [0, 1, 2, 3, 4, 5] as const;
+
+export async function everythingMixed(rounds: string, seed: string, engineName: string): Promise<void> {
+  const engine = engineName as DirtyEngine;
+  const random = seeded(Number(seed));
+  const region = Region.allocate({ bytes: 512 * PAGE });
+  const plain = new WebAssembly.Memory({ initial: 1, maximum: 60 });
+  const shared = new WebAssembly.Memory({ initial: 2, maximum: 60, shared: true });
+  const resizable = resizableBuffer(20 * PAGE, 400 * PAGE);
+  const growable = growableBuffer(20 * PAGE, 400 * PAGE);
+  const view = Buffer.alloc(100 * PAGE).subarray(3 * PAGE + 77, 90 * PAGE + 1234);
+  const plainRegion = Region.from(plain);
+  const memories: Memory[] = [
+    { source: region, bytes: () => region.bytes, exact: true },
+    { source: plainRegion, bytes: () => new Uint8Array(plain.buffer), exact: true },
+    { source: shared, bytes: () => new Uint8Array(shared.buffer), exact: true },
+    { source: resizable, bytes: () => new Uint8Array(resizable), exact: false },
+    { source: growable, bytes: () => new Uint8Array(growable), exact: false },
+    { source: view, bytes: () => view, exact: false },
+  ];
+  await using first = new PageWriter(shared);
+  await using second = new PageWriter(shared);
+  await using third = new PageWriter(growable);
+  const stores = [wasmStore(plain), wasmStore(shared)];
+  const file = openSync(process.execPath, 'r');
+
+  const all = memories.map((_, i) => i);
+  const trackingOf = (of: number[], consumers: number): Tracking => {
+    const tracker = track(of);
+    const trackers = [tracker, ...Array.from({ length: consumers }, () => tracker.consumer())];
+    const readers = trackers.map((each) => ({ tracker: each, kept: of.map(() => new Set<number>()) }));
+    return { memories: of, due: of.map((): Due => new Map()), readers };
+  };
+  const track = (of: number[]): DirtyTracker =>
+    new DirtyTracker(
+      of.map((i) => memories[i]!.source),
+      { engine },
+    );
+  const whole = trackingOf(all, 2);
+  const trackings = [whole, trackingOf([SHARED, REGION, VIEW], 0)];
+
+  const pageBytes = (memory: number, page: number): Uint8Array => {
+    const bytes = memories[memory]!.bytes();
+    return bytes.subarray(offsetOf(page, bytes), lastByteOf(page, bytes) + 1);
+  };
+  /** To be called before the pages are written. */
+  const willWrite = (memory: number, pages: Iterable<number>): void => {
+    const list = [...pages];
+    for (const { memories: of, due } of trackings) {
+      const set = due[of.indexOf(memory)];
+      if (set === undefined) continue;
+      for (const page of list) if (!set.has(page)) set.set(page, Buffer.from(pageBytes(memory, page)));
+    }
+  };
+  const isNew = (memory: number, pages: Iterable<number>, to: readonly Tracking[] = trackings): void => {
+    const list = [...pages];
+    for (const { memories: of, due } of to) {
+      for (const page of list) due[of.indexOf(memory)]?.set(page, ALWAYS);
+    }
+  };
+  const pagesIn = (memory: number): number => pageCountOf(memories[memory]!.bytes());
+  const some = (below: number): number[] => Array.from({ length: 1 + random(20) }, () => random(below));
+  const pagesUnder = (memory: number, offset: number, length: number): number[] => {
+    const lead = binding().addressInPage(memories[memory]!.bytes());
+    const from = Math.floor((lead + offset) / PAGE);
+    return pageRun(from, Math.floor((lead + offset + length - 1) / PAGE) - from + 1);
+  };
+  const grow = (memory: number, by: number, how: () => void): void => {
+    const before = memories[memory]!.bytes().byteLength;
+    how();
+    isNew(memory, pagesUnder(memory, before, by));
+  };
+  let value = 0;
+
+  const steps: (() => void)[] = [
+    function mainThreadWrites() {
+      const memory = random(memories.length);
+      const pages = some(pagesIn(memory));
+      willWrite(memory, pages);
+      for (const page of pages) {
+        const bytes = pageBytes(memory, page);
+        bytes[random(bytes.length)] = value++;
+      }
+    },
+    function mainThreadFills() {
+      const memory = random(memories.length);
+      const bytes = memories[memory]!.bytes();
+      const offset = random(bytes.byteLength);
+      const length = 1 + random(Math.min(8 * PAGE, bytes.byteLength - offset));
+      willWrite(memory, pagesUnder(memory, offset, length));
+      bytes.fill(random(3), offset, offset + length);
+    },
+    function workersWrite() {
+      for (const [writer, memory] of [
+        [first, SHARED],
+        [second, SHARED],
+        [third, GROWABLE],
+      ] as const) {
+        const pages = some(Math.floor(memories[memory]!.bytes().byteLength / PAGE));
+        willWrite(memory, pages);
+        writer.write(pages, value++);
+      }
+    },
+    function wasmCodeStores() {
+      const which = random(2);
+      const memory = which === 0 ? PLAIN : SHARED;
+      for (let i = random(10); i >= 0; i--) {
+        const address = random(memories[memory]!.bytes().byteLength - 4);
+        willWrite(memory, pagesUnder(memory, address, 4));
+        stores[which]!(address, value++);
+      }
+    },
+    function discards() {
+      const from = random(500);
+      const count = 1 + random(12);
+      willWrite(REGION, pageRun(from, count));
+      region.discard(from * PAGE, count * PAGE);
+    },
+    function discardsWasm() {
+      const page = random(pagesIn(PLAIN));
+      willWrite(PLAIN, [page]);
+      plainRegion.discard(page * PAGE, PAGE);
+    },
+    function readsFromAFile() {
+      const memory = random(2) === 0 ? REGION : VIEW;
+      const bytes = memories[memory]!.bytes();
+      const offset = random(bytes.byteLength - 8 * PAGE);
+      const length = 1 + random(8 * PAGE);
+      willWrite(memory, pagesUnder(memory, offset, length));
+      assert.equal(readSync(file, bytes, offset, length, 0), length);
+    },
+    function fillsAtRandom() {
+      const bytes = region.bytes;
+      const offset = random(bytes.byteLength - PAGE);
+      willWrite(REGION, pagesUnder(REGION, offset, 100));
+      randomFillSync(bytes, offset, 100);
+    },
+    function reads() {
+      const memory = random(memories.length);
+      for (const page of some(pagesIn(memory))) assert.notEqual(pageBytes(memory, page)[0], -1);
+    },
+  ];
+  const seldom: (() => void)[] = [
+    function growsPlain() {
+      if (pagesIn(PLAIN) < 50 * WASM) grow(PLAIN, WASM * PAGE, () => plain.grow(1));
+    },
+    function growsShared() {
+      if (pagesIn(SHARED) < 50 * WASM) grow(SHARED, WASM * PAGE, () => shared.grow(1));
+    },
+    function growsBuffers() {
+      const by = 1 + random(3 * PAGE);
+      if (resizable.byteLength + by > 400 * PAGE || growable.byteLength + by > 400 * PAGE) return;
+      grow(RESIZABLE, by, () => resizable.resize(resizable.byteLength + by));
+      grow(GROWABLE, by, () => growable.grow(growable.byteLength + by));
+    },
+    function marks() {
+      const memory = random(memories.length);
+      const page = random(pagesIn(memory));
+      const offset = offsetOf(page, memories[memory]!.bytes());
+      whole.readers[random(3)]!.tracker.markDirty({ offset, length: 1 }, memory);
+      isNew(memory, [page], [whole]);
+    },
+    function spawns() {
+      assert.equal(spawnSync('/bin/true', { stdio: 'ignore' }).status, 0);
+    },
+    function dropsATracker() {
+      assert.equal(track([REGION, PLAIN]).peek().isEmpty, true);
+      global.gc!();
+    },
+  ];
+
+  let pages = 0;
+  for (let round = 0; round < Number(rounds); round++) {
+    const done: string[] = [];
+    for (let i = 1 + random(5); i > 0; i--) {
+      const from = random(15) === 0 ? seldom : steps;
+      const step = from[random(from.length)]!;
+      step();
+      done.push(step.name);
+    }
+    // Finalizers of dropped trackers run in turns of the event loop.
+    if (round % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
+    const { memories: of, due, readers } = trackings[random(trackings.length)]!;
+    const { tracker, kept } = readers[random(readers.length)]!;
+    const peeks = random(4) === 0;
+    const dirty = peeks ? tracker.peek() : tracker.collect();
+    for (const [i, memory] of of.entries()) {
+      const fresh = written(due[i]!, memory);
+      const expected = sorted([...kept[i]!, ...fresh]);
+      const what = `round ${round}, memory ${memory}, ${peeks ? 'peek' : 'collect'} after ${done.join(', ')}`;
+      pages += checkAgainst(expected, dirty.of(i), memory, what);
+      if (peeks) continue;
+      for (const reader of readers) for (const page of fresh) reader.kept[i]!.add(page);
+      kept[i]!.clear();
+      due[i]!.clear();
+    }
+  }
+  for (const { readers } of trackings) for (const { tracker } of readers) tracker.close();
+  console.log(JSON.stringify({ rounds: Number(rounds), pages }));
+
+  function written(due: Due, memory: number): number[] {
+    const differs = (page: number, before: Uint8Array): boolean =>
+      Buffer.compare(before, pageBytes(memory, page)) !== 0;
+    return [...due]
+      .filter(([page, before]) => engine !== 'compare' || before === ALWAYS || differs(page, before))
+      .map(([page]) => page);
+  }
+
+  function checkAgainst(expected: number[], dirty: DirtyPages, memory: number, what: string): number {
+    const { bytes, exact } = memories[memory]!;
+    const last = pagesIn(memory) - 1;
+    const reported = pagesOf(dirty, bytes());
+    if (exact || engine === 'compare') {
+      assert.deepEqual(reported, expected, what);
+    } else {
+      // What lies beside the memory is written, too.
+      const isOwn = (page: number): boolean => page > 0 && page < last;
+      assert.deepEqual(reported.filter(isOwn), expected.filter(isOwn), what);
+      const edges = new Set(reported);
+      for (const page of expected) assert.ok(edges.has(page), `${what}: page ${page} at the edge`);
+    }
+    return reported.length;
+  }
+}
