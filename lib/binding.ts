@@ -151,6 +151,8 @@ export interface NativeTesting {
   injectResolveError(errno: number): void;
   /** Bytes this package has mapped now. */
   mappedBytes(): number;
+  /** Where these bytes are, to be found in /proc/self/smaps. */
+  addressOf(view: Uint8Array): bigint;
   /** Gives forked children this memory (MADV_DOFORK): only then the kernel raises EVENT_FORK for it. */
   inheritOnFork(view: Uint8Array): void;
   /** From now on every way of opening a userfaultfd fails with this positive errno. 0, or why it did not work. */

@@ -59,6 +59,10 @@ Napi::Value MappedBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(Mapping::LiveBytes()));
 }
 
+Napi::Value AddressOf(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), ViewRange(info[0]).start);
+}
+
 }  // namespace
 
 void DefineTesting(Napi::Env env, Napi::Object exports) {
@@ -74,6 +78,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
+  hooks.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));
   exports.Set("testing", hooks);
 }
 

@@ -64,6 +64,10 @@ for (const name of Object.keys(KINDS)) {
     await passWithHugePages(name, 'closeGivesPagesBack', { args: [name], alone: KINDS[name]!.hugetlb });
   });
 
+  test(`it may be closed while reads into ${name} memory are under way`, async () => {
+    await passWithHugePages(name, 'closesDuringAsyncWork', { args: [name] });
+  });
+
   if (!KINDS[name]!.aliases) continue;
 
   for (const buffer of BUFFERS) {

@@ -74,15 +74,20 @@ Result<uint8_t*> Place(const MappingRequest& request) noexcept {
   return AlignedAddresses(request.bytes, alignment);
 }
 
+// Plain memory over what is there now.
+bool MapPlain(void* at, uint64_t bytes) noexcept {
+  constexpr int kFlags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  return mmap(at, bytes, kReadWrite, kFlags, -1, 0) != MAP_FAILED;
+}
+
 // After a mmap that failed there. A kernel before 6.12 left a hole behind, which must not become
 // somebody else's memory while its owner believes to have it.
 void Unplace(uint8_t* at, const MappingRequest& request) noexcept {
   if (request.over.Empty()) {
     munmap(at, request.bytes);
-    return;
+  } else {
+    static_cast<void>(MapPlain(at, request.bytes));
   }
-  mmap(at, request.bytes, kReadWrite, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-       0);
 }
 
 Status Madvise(Range range, int advice, const char* call) noexcept {
@@ -230,10 +235,7 @@ Status Mapping::Discard(Range range) const noexcept {
 }
 
 void Mapping::Vacate() noexcept {
-  const bool plain = backing_ == Backing::kAnonymous;
-  if (!plain &&
-      mmap(data_, bytes_, kReadWrite, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-           0) != MAP_FAILED) {
+  if (backing_ != Backing::kAnonymous && MapPlain(data_, bytes_)) {
     file_ = nullptr;
     backing_ = Backing::kAnonymous;
     static_cast<void>(Advise(HugePageAdvice::kNone).Ok());

@@ -1,70 +1,53 @@
 // What each kind of memory is, as the kernel and the rest of the package see it.
 
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readdirSync, readFileSync, truncateSync } from 'node:fs';
+import { randomFill } from 'node:crypto';
+import { closeSync, openSync, read, readdirSync, readFileSync, truncateSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { DirtyTracker, Region, Snapshot, UffdError, Userfaultfd } from '../../lib/index.js';
 import { binding } from '../../lib/binding.js';
 import { hugePageCounts, HUGE_PAGE } from '../support/huge-pages.js';
 import { KINDS, withOptions } from './backing-kinds.js';
-import { mappings, newRanges, residentBytes, type Mapping } from './region-memory-map.js';
+import { testing } from '../support/testing.js';
+import { mappings, presentPages, residentBytes, type Mapping } from './region-memory-map.js';
 
 const MIB = 2 ** 20;
 
-interface Found {
-  region: Region;
-  mapping: Mapping;
-}
-
-/** The region and the kernel's entry for it. */
-function allocateAndFind(name: string, pages: number, shared: boolean): Found {
-  return withOptions(name, pages, shared, (options) => {
-    const fences: Region[] = [];
-    for (let i = 0; i < 10; i++) {
-      // The kernel joins neighbours that are alike; this one is not.
-      fences.push(Region.allocate({ bytes: MIB, hugePages: 'never' }));
-      const before = mappings();
-      const region = Region.allocate(options);
-      const after = mappings();
-      const fresh = newRanges(before, after);
-      // Shared ones lie inside what V8 mapped.
-      const mapping = after.find(
-        (each) =>
-          each.bytes === region.byteLength &&
-          fresh.some((range) => range.start <= each.start && each.end <= range.end),
-      );
-      if (mapping !== undefined) return { region, mapping };
-    }
-    assert.fail('no new mapping has the size of the region');
-  });
+/** The kernel's entry for a region; it joins neighbours that are alike. */
+function mappingOf(region: Region): Mapping {
+  const start = testing().addressOf(region.bytes);
+  const end = start + BigInt(region.byteLength);
+  const found = mappings().find((each) => each.start <= start && end <= each.end);
+  assert.ok(found !== undefined, 'one mapping has all of it');
+  return found;
 }
 
 const flagOf = (text: string): boolean => text === 'shared';
 
-/** Pages with which no other mapping of the process has the size. */
-function oddPages(name: string): number {
-  return KINDS[name]!.hugetlb ? 3 : 1232;
-}
-
 export function isWhatTheKernelLists(name: string, shared: string): void {
   const kind = KINDS[name]!;
-  const { region, mapping } = allocateAndFind(name, oddPages(name), flagOf(shared));
-  assert.equal(region.backing, kind.options.backing);
-  assert.equal(region.kind, 'owned');
-  assert.equal(region.pageSize, kind.hugetlb ? HUGE_PAGE : binding().pageSize);
-  assert.equal(region.byteLength, oddPages(name) * region.pageSize);
-  assert.equal(region.bytes.byteLength, region.byteLength);
-  assert.equal(Number(mapping.start % BigInt(region.pageSize)), 0);
-  assert.equal(mapping.permissions, kind.aliases ? 'rw-s' : 'rw-p');
-  assert.ok(mapping.flags.has('dc'), 'MADV_DONTFORK');
-  assert.ok(!mapping.flags.has('mg'), 'not mergeable');
-  assert.equal(mapping.flags.has('ht'), kind.hugetlb, 'hugetlb');
-  if (kind.hugetlb) assert.ok(!mapping.flags.has('nr'), 'its pages are reserved');
-  assert.equal(mapping.residentBytes, 0, 'nothing is resident before it is touched');
-  assert.ok(region.bytes.every((byte) => byte === kind.fresh));
-  region.bytes.fill(7);
-  assert.ok(region.bytes.every((byte) => byte === 7));
-  assert.equal(region.buffer instanceof SharedArrayBuffer, flagOf(shared));
+  withOptions(name, kind.hugetlb ? 3 : 1232, flagOf(shared), (options, pageSize) => {
+    const region = Region.allocate(options);
+    assert.equal(region.backing, kind.options.backing);
+    assert.equal(region.kind, 'owned');
+    assert.equal(region.pageSize, pageSize);
+    assert.equal(region.byteLength, options.bytes);
+    assert.equal(region.bytes.byteLength, region.byteLength);
+    assert.equal(region.buffer instanceof SharedArrayBuffer, flagOf(shared));
+    const start = testing().addressOf(region.bytes);
+    assert.equal(start % BigInt(pageSize), 0n);
+    const mapping = mappingOf(region);
+    assert.equal(mapping.permissions, kind.aliases ? 'rw-s' : 'rw-p');
+    assert.ok(mapping.flags.has('dc'), 'MADV_DONTFORK');
+    assert.ok(!mapping.flags.has('mg'), 'not mergeable');
+    assert.equal(mapping.flags.has('ht'), kind.hugetlb, 'hugetlb');
+    if (kind.hugetlb) assert.ok(!mapping.flags.has('nr'), 'its pages are reserved');
+    assert.equal(presentPages(start, region.byteLength, 4096), 0, 'nothing is resident before it is touched');
+    assert.ok(region.bytes.every((byte) => byte === kind.fresh));
+    region.bytes.fill(7);
+    assert.ok(region.bytes.every((byte) => byte === 7));
+    assert.equal(presentPages(start, region.byteLength, 4096), region.byteLength / 4096);
+  });
 }
 
 export function discards(name: string, shared: string): void {
@@ -194,6 +177,31 @@ export function closeGivesPagesBack(name: string): void {
   });
 }
 
+/** `fs.read` and `crypto.randomFill` are under way: what they write hits nobody. */
+export async function closesDuringAsyncWork(name: string): Promise<void> {
+  const random = openSync('/dev/urandom', 'r');
+  const work: Promise<unknown>[] = [];
+  for (let round = 0; round < 20; round++) {
+    withOptions(name, KINDS[name]!.hugetlb ? 1 : 512, false, (options) => {
+      const region = Region.allocate(options);
+      const { bytes } = region;
+      work.push(
+        new Promise((resolve) => {
+          if (round % 2 === 0) read(random, bytes, 0, bytes.length, 0, resolve);
+          else randomFill(bytes, resolve);
+        }),
+      );
+      region.close();
+      const next = Region.allocate(options);
+      const { fresh } = KINDS[name]!;
+      assert.deepEqual([next.bytes[0], next.bytes.at(-1)], [fresh, fresh]);
+      next.close();
+    });
+  }
+  await Promise.all(work);
+  closeSync(random);
+}
+
 export async function collectorReleases(name: string, shared: string): Promise<void> {
   const { hugetlb } = KINDS[name]!;
   const pages = hugetlb ? 2 : 1024;
@@ -302,13 +310,11 @@ export function aliasIsNotTracked(name: string): void {
 
 export function transparentHugePages(advice: string): void {
   for (const backing of ['anonymous', 'memfd'] as const) {
-    const before = mappings();
     const region = Region.allocate({ bytes: 16 * MIB, backing, hugePages: advice as 'never' | 'advise' });
-    const mapping = (): Mapping =>
-      mappings().find((each) => each.bytes === region.byteLength && newRanges(before, [each]).length === 1)!;
+    const mapping = (): Mapping => mappingOf(region);
     assert.ok(mapping().flags.has(advice === 'advise' ? 'hg' : 'nh'), [...mapping().flags].join());
     if (advice === 'advise')
-      assert.equal(mapping().start % BigInt(2 * MIB), 0n, 'a huge page fits everywhere');
+      assert.equal(testing().addressOf(region.bytes) % BigInt(2 * MIB), 0n, 'a huge page fits everywhere');
     region.bytes.fill(1);
     if (backing === 'anonymous') {
       // The kernel may run out of whole ones.
