@@ -5,9 +5,10 @@ import { AssertionError } from 'node:assert';
 import { types } from 'node:util';
 import type { DirtyEngine } from './dirty-engine.js';
 import { DirtyPages } from './dirty-pages.js';
-import { DirtyTracker, toRegions, type DirtyTrackerOptions } from './dirty-tracker.js';
+import { DirtyTracker, type DirtyTrackerOptions } from './dirty-tracker.js';
 import { differenceOf, intersectionOf, unionOf, type RangeList } from './range-list.js';
 import type { Region, Trackable } from './region.js';
+import { toRegions } from './trackable.js';
 import { checkByteRange, checkInteger, checkOptions, type ByteRange } from './validate.js';
 import { describeWrites, pageRangesInside, pageRangesOf, type Written } from './write-report.js';
 
