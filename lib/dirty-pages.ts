@@ -38,7 +38,7 @@ export interface PageSet {
 /** @internal */
 export function pageSetOf(region: Region, view: Uint8Array, ranges: RangeList): PageSet {
   const { pageSize } = region;
-  // A huge page begins at a multiple of the machine's pages; only Region.allocate has them, whole.
+  // Memory of huge pages begins with a whole one, so its lead is 0 as well.
   return { ranges, region, size: view.byteLength, pageSize, lead: binding().addressInPage(view) };
 }
 

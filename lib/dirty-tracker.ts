@@ -6,7 +6,8 @@ import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './
 import { DirtyPages, pageSetOf, type PageSet } from './dirty-pages.js';
 import { checkWatchOptions, watchIterator, type WatchOptions } from './dirty-watch.js';
 import { busyError, closedError, errnoName, invalidValue, rangeHasOwner, systemError } from './errors.js';
-import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
+import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
+import { isPageExact, toRegions } from './trackable.js';
 import { checkByteRange, checkInteger, checkOptions, CONSTRUCT, type ByteRange } from './validate.js';
 import type { WaitingIterator } from './waiting-iterator.js';
 
@@ -219,19 +220,6 @@ export class DirtyTracker implements Disposable {
   #putBack(sets: readonly PageSet[], views: readonly Uint8Array[]): void {
     for (const [i, { ranges }] of sets.entries()) this.#tracked[i]!.native.putBack(views[i]!, ranges);
   }
-}
-
-/** @internal The regions behind what a tracker or a snapshot was given. */
-export function toRegions(memory: unknown): Region[] {
-  if (!Array.isArray(memory)) return [toRegion('memory', memory)];
-  if (memory.length === 0) throw invalidValue('memory', 'must not be an empty array', memory);
-  return (memory as unknown[]).map((each, i) => toRegion(`memory[${i}]`, each));
-}
-
-function isPageExact(region: Region): boolean {
-  if (region.kind !== 'foreign') return true;
-  const { bytes, pageSize } = region;
-  return binding().addressInPage(bytes) === 0 && bytes.byteLength % pageSize === 0;
 }
 
 function trackingError(failure: NativeFailure): Error {

@@ -4,8 +4,8 @@ import { inspect, types } from 'node:util';
 import { binding, isFailure, type NativeFailure, type NativeSnapshot } from './binding.js';
 import { DirtyPages, pageSetOf } from './dirty-pages.js';
 import { chooseEngine, engineNumber, warnOfFallback } from './dirty-engine.js';
-import { toRegions } from './dirty-tracker.js';
 import { closedError, errnoName, rangeHasOwner, systemError, UffdError } from './errors.js';
+import { toRegions } from './trackable.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import {
   checkByteRange,

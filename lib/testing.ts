@@ -5,9 +5,10 @@ import { AssertionError } from 'node:assert';
 import { types } from 'node:util';
 import type { DirtyEngine } from './dirty-engine.js';
 import { DirtyPages } from './dirty-pages.js';
-import { DirtyTracker, toRegions, type DirtyTrackerOptions } from './dirty-tracker.js';
+import { DirtyTracker, type DirtyTrackerOptions } from './dirty-tracker.js';
 import { differenceOf, intersectionOf, unionOf, type RangeList } from './range-list.js';
-import type { Region, Trackable } from './region.js';
+import { toRegion, type Region, type Trackable } from './region.js';
+import { toRegions } from './trackable.js';
 import { checkByteRange, checkInteger, checkOptions, type ByteRange } from './validate.js';
 import { describeWrites, pageRangesInside, pageRangesOf, type Written } from './write-report.js';
 
@@ -65,9 +66,9 @@ export function assertUntouched<T>(
   fn: () => T,
 ): MeasuredWrites<T>;
 export function assertUntouched(memory: Trackable, range: unknown, fn: () => unknown): unknown {
-  const regions = toRegions(memory);
-  const guarded = rangesOf(range, regions[0]!.byteLength);
-  return measured(fn, regions, (writes, written) => {
+  const region = toRegion('memory', memory);
+  const guarded = rangesOf(range, region.byteLength);
+  return measured(fn, [region], (writes, written) => {
     const pages = intersectionOf(written.pages, pageRangesInside(guarded, written));
     const touched = unionOf(pages, intersectionOf(written.bytes, guarded));
     if (touched.length > 0) fail('assertUntouched', 'the range to be left alone', written, touched);
@@ -94,9 +95,9 @@ export function assertWrites(memory: Trackable, expected: ExpectedWrites, fn: ()
   } = checkOptions('expected', expected, ['within', 'minPages', 'maxPages']);
   checkInteger('expected.minPages', minPages, 0, Number.MAX_SAFE_INTEGER);
   checkInteger('expected.maxPages', maxPages, minPages, Number.MAX_SAFE_INTEGER);
-  const regions = toRegions(memory);
-  const allowed = rangesOf(within, regions[0]!.byteLength);
-  return measured(fn, regions, (writes, written) => {
+  const region = toRegion('memory', memory);
+  const allowed = rangesOf(within, region.byteLength);
+  return measured(fn, [region], (writes, written) => {
     if (expected.within !== undefined) {
       const pages = differenceOf(written.pages, pageRangesOf(allowed, written));
       const outside = unionOf(pages, differenceOf(written.bytes, allowed));

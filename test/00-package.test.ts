@@ -165,6 +165,7 @@ import {
   type AllocateOptions, type Attempt, type ByteRange, type Capabilities, type DirtyRange, type Feature,
   type PageFault, type RestoreStats, type Trackable, type UffdEvent,
 } from 'userfaultfd';
+import { assertUntouched, assertWrites, measureWrites, type MeasuredWrites } from 'userfaultfd/testing';
 
 const found: Capabilities = capabilities();
 const works: boolean = found.engines.every((engine) => engine.works);
@@ -196,6 +197,17 @@ export async function use(signal: AbortSignal): Promise<number> {
     const pages: DirtyPages = dirty;
     for (const each of pages) { const one: DirtyRange = each; return one.length; }
   }
+  using other = tracker.consumer();
+  const both: DirtyPages = other.peek().union(tracker.collect());
+  const bitmap: Uint8Array = both.toBitmap();
+  tracker.markDirty({ offset: 0, length: bitmap.length });
+  const measured: MeasuredWrites<number> = measureWrites(() => 5, region, { engine: 'compare' });
+  const later: Promise<MeasuredWrites<string>> = measureWrites(async () => (await Promise.resolve('x')) + 1, region);
+  const left: string = assertUntouched(region, { length: 10 }, () => 'left alone').result;
+  const wrote: MeasuredWrites<void> = await assertWrites(region, { maxPages: 2 }, async () => { await later; });
+  // @ts-expect-error -- an engine is one of a closed set
+  new DirtyTracker(memories, { engine: 'soft-dirty' });
+  console.log(left, wrote.pages.pageCount, measured.result);
   using snapshot = Snapshot.take(region, { mode: 'copy' });
   await snapshot.ready;
   const stats: RestoreStats = snapshot.restore();

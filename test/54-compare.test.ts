@@ -31,6 +31,10 @@ test('it takes snapshots and puts them back by comparing, of memory that is not 
   await passScenario('compare', 'barredSnapshots');
 });
 
+test('it looks at memory that a Userfaultfd has registered and armed', async () => {
+  await passScenario('compare', 'ofRegisteredMemory');
+});
+
 test('it warns nobody who asked for it', async () => {
   await passScenario('compare', 'askedFor');
 });

@@ -178,6 +178,14 @@ test('it counts pages: at least, at most, and where', () => {
   assert.throws(() => assertWrites(region, { atMost: 2 }, () => 0), { code: 'ERR_INVALID_ARG_VALUE' });
 });
 
+test('it asserts of one memory; an array would hide the others', () => {
+  const both = [Region.allocate({ bytes: PAGE }), Region.allocate({ bytes: PAGE })];
+  // @ts-expect-error the type forbids it too
+  assert.throws(() => assertUntouched(both, {}, () => 0), { code: 'ERR_INVALID_ARG_TYPE' });
+  // @ts-expect-error the type forbids it too
+  assert.throws(() => assertWrites(both, {}, () => 0), { code: 'ERR_INVALID_ARG_TYPE' });
+});
+
 test('its example for node:test passes, by the name it is published under', () => {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,

@@ -1,5 +1,7 @@
 #include "core/compare_tracker.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -16,8 +18,12 @@ uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(
 // followed without copying the copy at each step.
 Result<std::shared_ptr<Mapping>> MapCopy(uint64_t bytes) noexcept {
   const uint64_t least = std::max(bytes, PageSize());
-  Result<std::shared_ptr<Mapping>> roomy = Mapping::Anonymous(2 * least);
-  return roomy ? roomy : Mapping::Anonymous(least);
+  Result<std::shared_ptr<Mapping>> copy = Mapping::Anonymous(2 * least);
+  if (!copy) copy = Mapping::Anonymous(least);
+  if (!copy) return copy;
+  // One page kept must not cost a huge one. EINVAL: this kernel has none.
+  static_cast<void>(madvise(copy.Value()->Data(), copy.Value()->Bytes(), MADV_NOHUGEPAGE));
+  return copy;
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { DirtyTracker, Region, Snapshot } from '../../lib/index.js';
+import { DirtyTracker, Region, Snapshot, Userfaultfd } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import {
   KINDS,
@@ -178,4 +178,20 @@ export function barredSnapshots(): void {
   snapshot.restore();
   assert.ok(new Uint8Array(grows.buffer).every((byte) => byte === 0));
   assert.equal(snapshot.diff().isEmpty, true);
+}
+
+/** In a process of its own: looking reads armed and missing pages, and must end. */
+export function ofRegisteredMemory(): void {
+  const region = Region.allocate({ bytes: 64 * PAGE });
+  using uffd = Userfaultfd.open();
+  for (let page = 0; page < 8; page++) touch(region.bytes, page, 1);
+  uffd.register(region, ['missing', 'write-protect']);
+  uffd.writeProtect(region);
+  using tracker = new DirtyTracker(region, { engine: 'compare' });
+  for (const page of [3, 40]) touch(region.bytes, page, 2);
+  assert.deepEqual(pagesOf(tracker.collect()), [3, 40]);
+  uffd.writeProtect(region);
+  region.discard(0, 4 * PAGE);
+  assert.deepEqual(pagesOf(tracker.collect()), [0, 1, 2, 3]);
+  assert.deepEqual(pagesOf(tracker.collect()), []);
 }

@@ -1,0 +1,19 @@
+// What trackers, snapshots and the helpers for tests are given.
+
+import { binding } from './binding.js';
+import { invalidValue } from './errors.js';
+import { toRegion, type Region } from './region.js';
+
+/** @internal The regions behind what a tracker or a snapshot was given. */
+export function toRegions(memory: unknown): Region[] {
+  if (!Array.isArray(memory)) return [toRegion('memory', memory)];
+  if (memory.length === 0) throw invalidValue('memory', 'must not be an empty array', memory);
+  return (memory as unknown[]).map((each, i) => toRegion(`memory[${i}]`, each));
+}
+
+/** @internal Whether no other data lies in its first and last page. */
+export function isPageExact(region: Region): boolean {
+  if (region.kind !== 'foreign') return true;
+  const { bytes, pageSize } = region;
+  return binding().addressInPage(bytes) === 0 && bytes.byteLength % pageSize === 0;
+}
