@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <new>
+#include <utility>
 
 namespace uffd {
 
@@ -56,7 +57,7 @@ Status WpAsyncDomain::Attach(WpAsyncTracker* tracker) noexcept {
   if (const auto why = EnsureOpen()) return why->failure;
   const Status covered = Cover(tracker->pages_);
   if (!covered) return covered;
-  trackers_.push_back(tracker);
+  trackers_.Insert(tracker->pages_, tracker);
   ConnectPeers(tracker);
   return Done{};
 }
@@ -64,10 +65,10 @@ Status WpAsyncDomain::Attach(WpAsyncTracker* tracker) noexcept {
 void WpAsyncDomain::Detach(WpAsyncTracker* tracker) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   DisconnectPeers(tracker);
-  std::erase(trackers_, tracker);
+  trackers_.Erase(tracker->pages_, tracker);
   RangeSet pages;
   pages.Add(tracker->pages_);
-  Uncover(pages);
+  Uncover(std::move(pages));
 }
 
 Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
@@ -140,11 +141,13 @@ Status WpAsyncDomain::Follow(WpAsyncTracker* tracker, Range pages) noexcept {
   for (const Range& part : added.Ranges()) {
     const Status covered = Cover(part);
     if (covered) continue;
-    Uncover(added);
+    Uncover(std::move(added));
     return covered;
   }
   DisconnectPeers(tracker);
+  trackers_.Erase(before, tracker);
   tracker->pages_ = pages;
+  trackers_.Insert(pages, tracker);
   if (moved) {
     tracker->pending_.Clear();
   } else {
@@ -152,41 +155,34 @@ Status WpAsyncDomain::Follow(WpAsyncTracker* tracker, Range pages) noexcept {
   }
   tracker->pending_.AddAll(added);
   ConnectPeers(tracker);
-  Uncover(gone);
+  Uncover(std::move(gone));
   return Done{};
 }
 
 Status WpAsyncDomain::Cover(Range pages) noexcept {
+  const std::vector<WpAsyncTracker*> present = TrackersOn(pages);
+  RangeSet covered;
+  for (const WpAsyncTracker* other : present) covered.Add(other->pages_.Intersect(pages));
   RangeSet uncovered;
   uncovered.Add(pages);
-  const std::vector<WpAsyncTracker*> present = TrackersOn(pages);
-  for (const WpAsyncTracker* other : present) uncovered.Remove(other->pages_);
-
-  RangeSet covered;
-  covered.Add(pages);
-  for (const Range& part : uncovered.Ranges()) covered.Remove(part);
+  uncovered.RemoveAll(&covered);
 
   const Status armed = RegisterAndArm(&uncovered);
   if (!armed) return armed;
+  RangeSet written;
   for (const Range& part : covered.Ranges()) {
-    RangeSet written;
-    const Status scanned = pagemap_->Written(part, Pagemap::Rearm::kYes, &written);
-    if (!scanned) {
-      // The others must repair it at their next collect; the newcomer cannot trust it either.
-      written.Clear();
-      written.Add(part);
-      RangeSet lost;
-      lost.Add(part);
-      const Status again = RegisterAndArm(&lost);
-      PassOn(&written, present);
-      if (!again) {
-        Uncover(uncovered);
-        return again;
-      }
-      continue;
-    }
+    if (pagemap_->Written(part, Pagemap::Rearm::kYes, &written)) continue;
+    // The others must repair it at their next collect; the newcomer cannot trust it either.
+    written.Add(part);
+    RangeSet lost;
+    lost.Add(part);
+    const Status again = RegisterAndArm(&lost);
+    if (again) continue;
     PassOn(&written, present);
+    Uncover(std::move(uncovered));
+    return again;
   }
+  PassOn(&written, present);
   return Done{};
 }
 
@@ -205,21 +201,23 @@ Status WpAsyncDomain::RegisterAndArm(RangeSet* pages) noexcept {
   return Done{};
 }
 
-void WpAsyncDomain::Uncover(const RangeSet& pages) noexcept {
-  RangeSet unused = pages;
-  for (const WpAsyncTracker* other : trackers_) unused.Remove(other->pages_);
-  for (const Range& part : unused.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
+void WpAsyncDomain::Uncover(RangeSet pages) noexcept {
+  RangeSet used;
+  for (const Range& part : pages.Ranges()) {
+    trackers_.ForEachOverlapping(part,
+                                 [&](const WpAsyncTracker* other) { used.Add(other->pages_); });
+  }
+  pages.RemoveAll(&used);
+  for (const Range& part : pages.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
 }
 
 void WpAsyncDomain::PassOn(RangeSet* written, const std::vector<WpAsyncTracker*>& to) noexcept {
   for (WpAsyncTracker* other : to) other->pending_.AddAll(written->Within(other->pages_));
 }
 
-std::vector<WpAsyncTracker*> WpAsyncDomain::TrackersOn(Range pages) noexcept {
+std::vector<WpAsyncTracker*> WpAsyncDomain::TrackersOn(Range pages) const {
   std::vector<WpAsyncTracker*> found;
-  for (WpAsyncTracker* tracker : trackers_) {
-    if (tracker->pages_.Overlaps(pages)) found.push_back(tracker);
-  }
+  trackers_.ForEachOverlapping(pages, [&](WpAsyncTracker* tracker) { found.push_back(tracker); });
   return found;
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { DirtyTracker, Region, Userfaultfd } from '../../lib/index.js';
-import { PAGE, pagesOf, resizableBuffer, touch } from './dirty-support.js';
+import { PAGE, pagesOf, resizableBuffer, seeded, sorted, touch } from './dirty-support.js';
 
 /** Finalizers of native objects run in turns of the event loop after the collection. */
 async function collectGarbage(): Promise<void> {
@@ -122,4 +122,58 @@ export async function watchThenEnd(): Promise<void> {
     break;
   }
   console.log('READY');
+}
+
+/** Processor time: the machine may be busy with other things. */
+function costOfTrackers(count: number): number {
+  const buffer = new SharedArrayBuffer(count * 2 * PAGE);
+  const before = process.cpuUsage();
+  const trackers: DirtyTracker[] = [];
+  for (let i = 0; i < count; i++) trackers.push(new DirtyTracker(new Uint8Array(buffer, i * 2 * PAGE, PAGE)));
+  for (const tracker of trackers) tracker.close();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
+export function manyTrackers(): void {
+  costOfTrackers(2000);
+  const few = Math.max(costOfTrackers(5000), 20);
+  const many = Math.min(costOfTrackers(20_000), costOfTrackers(20_000));
+  console.log({ few, many });
+  // Four times as many. The square of that would be sixteen.
+  assert.ok(many < 9 * few, `5,000 trackers cost ${few} ms, 20,000 ${many} ms`);
+}
+
+/** Trackers of every size and place, those of length zero too, against a plain list of what each covers. */
+export function overlappingTrackers(): void {
+  const pages = 512;
+  const region = Region.allocate({ bytes: pages * PAGE });
+  const random = seeded(11);
+  const live: { tracker: DirtyTracker; first: number; count: number; written: Set<number> }[] = [];
+  for (let round = 0; round < 4000; round++) {
+    const choice = random(4);
+    if (choice === 0) {
+      const count = 1 + random(random(8) === 0 ? pages : 9);
+      const first = random(pages - count + 1);
+      const tracker = new DirtyTracker(region.bytes.subarray(first * PAGE, (first + count) * PAGE));
+      live.push({ tracker, first, count, written: new Set() });
+    } else if (choice === 1 && live.length > 30) {
+      live.splice(random(live.length), 1)[0]!.tracker.close();
+    } else if (choice === 2 && live.length > 0) {
+      const { tracker, first, written } = live[random(live.length)]!;
+      const expected = sorted(written).map((page) => page - first);
+      assert.deepEqual(pagesOf(tracker.collect()), expected, `round ${round}`);
+      written.clear();
+    } else {
+      const page = random(pages);
+      touch(region.bytes, page, round);
+      for (const each of live) {
+        if (page >= each.first && page < each.first + each.count) each.written.add(page);
+      }
+    }
+  }
+  for (const { tracker } of live) tracker.close();
+  // All of it is free again.
+  using uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect').close();
 }
