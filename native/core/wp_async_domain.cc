@@ -192,8 +192,10 @@ Status WpAsyncDomain::RegisterAndArm(RangeSet* pages) noexcept {
     const Status armed = registered ? uffd_.WriteProtect(part, UFFDIO_WRITEPROTECT_MODE_WP)
                                     : Status(registered.Error());
     if (armed) continue;
+    // Only what is ours: a part that could not be registered may be another userfaultfd's, and
+    // kernels before 6.17 let anybody unregister that.
     for (const Range& undo : pages->Ranges()) {
-      if (undo.start > part.start) break;
+      if (undo.start > part.start || (undo.start == part.start && !registered)) break;
       static_cast<void>(uffd_.Unregister(undo).Ok());
     }
     return armed;
