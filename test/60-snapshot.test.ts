@@ -497,6 +497,14 @@ test('it does not make memory resident that was never touched, nor a copy of it'
   await passScenario('snapshot', 'sparse', { timeoutMs: 60_000 });
 });
 
+test('it takes snapshots of many buffers in one page of the heap, and of one buffer twice (B9)', async () => {
+  await passScenario('snapshot', 'manyInOnePage', { timeoutMs: 60_000 });
+});
+
+test('it puts back only what differs, and makes no discarded page resident that was never touched', async () => {
+  await passScenario('snapshot', 'discardedUntouched', { timeoutMs: 30_000 });
+});
+
 test('it frees its copy when it closes and when the garbage collector takes it', async () => {
   await passScenario('snapshot', 'freed', { timeoutMs: 30_000, nodeArgs: ['--expose-gc'] });
 });

@@ -213,11 +213,13 @@ uint64_t Snapshot::PutBack(const Memory& memory, Range live, Range page) noexcep
   const Range old = page.Intersect({live.start, held});
   const Range grown = page.Intersect({held, live.end});
   uint64_t written = 0;
-  if (!old.Empty()) {
+  // What is equal stays as it is: it may never have existed (discarded, or of zeros on both sides),
+  // and writing would make it resident. Memory that came with growth the same.
+  if (!old.Empty() &&
+      std::memcmp(Pointer(old.start), memory.CopyAt(old.start - live.start), old.Length()) != 0) {
     std::memcpy(Pointer(old.start), memory.CopyAt(old.start - live.start), old.Length());
     written += old.Length();
   }
-  // Memory that came with growth is mostly untouched: writing zeros would make it resident.
   if (!grown.Empty() && !IsZero(Pointer(grown.start), grown.Length())) {
     std::memset(Pointer(grown.start), 0, grown.Length());
     written += grown.Length();
