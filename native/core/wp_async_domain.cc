@@ -1,5 +1,6 @@
 #include "core/wp_async_domain.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <new>
@@ -103,22 +104,59 @@ Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
   return Done{};
 }
 
-Result<bool> WpAsyncDomain::Settle(WpAsyncTracker* tracker, Range pages) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const Result<bool> written = pagemap_->AnyWritten(pages, Pagemap::Rearm::kYes);
-  // The caller compares these pages after this: what was noted of them before is answered by that.
-  if (!tracker->pending_.Empty()) tracker->pending_.Remove(pages);
-  if (written && !written.Value()) return false;
-  for (WpAsyncTracker* other : tracker->peers_) {
-    other->pending_.Add(pages.Intersect(other->pages_));
+// Telling the others allocates and the heap may be what is watched, so that is left to EndSettling.
+// Until then nobody may collect: who wrote before its collect() finds that in it.
+Status WpAsyncDomain::BeginSettling(size_t pages) noexcept {
+  mutex_.lock();
+  settled_count_ = 0;
+  const uint64_t needed = pages * sizeof(Settled);
+  if (settled_memory_ && settled_memory_->Bytes() >= needed) return Done{};
+  Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(needed);
+  if (!memory) {
+    mutex_.unlock();
+    return memory.Error();
   }
+  settled_memory_ = std::move(memory.Value());
+  settled_ = reinterpret_cast<Settled*>(settled_memory_->Data());
+  return Done{};
+}
+
+Result<bool> WpAsyncDomain::Settle(WpAsyncTracker* tracker, Range page) noexcept {
+  const Result<bool> written = pagemap_->AnyWritten(page, Pagemap::Rearm::kYes);
+  // A scan that failed may have re-armed the page all the same.
+  settled_[settled_count_++] = {page, tracker, !written || written.Value()};
   return written;
 }
 
+// The caller compared the settled pages: what was noted of them before is answered by that.
 Result<bool> WpAsyncDomain::AnyWritten(WpAsyncTracker* tracker) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!tracker->pending_.Empty()) return true;
+  const bool noted = tracker->pending_.Any([this](const Range& range) {
+    for (uint64_t start = range.start; start < range.end; start += PageSize()) {
+      if (!IsSettled({start, start + PageSize()})) return true;
+    }
+    return false;
+  });
+  if (noted) return true;
   return pagemap_->AnyWritten(tracker->pages_, Pagemap::Rearm::kNo);
+}
+
+bool WpAsyncDomain::IsSettled(Range page) const noexcept {
+  const Settled* const begin = settled_;
+  const Settled* const end = begin + settled_count_;
+  const Settled* const found =
+      std::lower_bound(begin, end, page.start,
+                       [](const Settled& each, uint64_t start) { return each.page.start < start; });
+  return found != end && found->page.start == page.start;
+}
+
+void WpAsyncDomain::EndSettling() noexcept {
+  for (size_t i = 0; i < settled_count_; i++) {
+    const auto& [page, by, written] = settled_[i];
+    if (!by->pending_.Empty()) by->pending_.Remove(page);
+    if (!written) continue;
+    for (WpAsyncTracker* other : by->peers_) other->pending_.Add(page.Intersect(other->pages_));
+  }
+  mutex_.unlock();
 }
 
 void WpAsyncDomain::MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept {
