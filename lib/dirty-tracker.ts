@@ -16,7 +16,7 @@ import {
 import { openError } from './opening.js';
 import { Region, regionInternals, toRegion, type RegionUser, type Trackable } from './region.js';
 import { checkOneOf, checkOptions, checkSignal, CONSTRUCT } from './validate.js';
-import { WaitingIterator } from './waiting-iterator.js';
+import { Consumer } from './waiting-iterator.js';
 
 /** How writes are noticed. `wp-async`: the kernel marks them (Linux 6.7), no thread, no privilege. */
 export type DirtyEngine = 'wp-async';
@@ -56,7 +56,7 @@ export class DirtyTracker implements Disposable {
   readonly exact: boolean;
   readonly #tracked: Tracked[] = [];
   readonly #user: RegionUser = { regionClosing: (region) => this.#letGo(region) };
-  #watcher: WaitingIterator<DirtyPages> | undefined;
+  readonly #watcher = new Consumer<DirtyPages>();
   #closed = false;
 
   /**
@@ -100,12 +100,12 @@ export class DirtyTracker implements Disposable {
       throw outOfRange('options.intervalMs', `>= 1 and <= ${LONGEST_INTERVAL_MS}`, intervalMs);
     }
     const signal = checkSignal(given);
-    if (this.#watcher !== undefined) {
+    if (this.#watcher.present) {
       throw busyError('This tracker is being watched already; one consumer at a time');
     }
     let timer: NodeJS.Timeout | undefined;
     let nextLook = 0;
-    const watcher = new WaitingIterator<DirtyPages>(
+    return this.#watcher.iterate(
       {
         take: () => {
           if (this.#closed || performance.now() < nextLook) return undefined;
@@ -117,15 +117,15 @@ export class DirtyTracker implements Disposable {
         waiting: (someone) => {
           clearTimeout(timer);
           const pause = Math.max(Math.ceil(nextLook - performance.now()), 1);
-          if (someone) timer = setTimeout(() => watcher.advance(), pause);
+          // Sums of floating point numbers may be above what a timer can take.
+          if (someone)
+            timer = setTimeout(() => this.#watcher.advance(), Math.min(pause, LONGEST_INTERVAL_MS));
         },
-        released: () => (this.#watcher = undefined),
+        taken: () => undefined,
+        released: () => undefined,
       },
       signal,
     );
-    // A signal that was aborted before has finished it.
-    if (!watcher.finished) this.#watcher = watcher;
-    return watcher;
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<DirtyPages> {
@@ -144,7 +144,7 @@ export class DirtyTracker implements Disposable {
       native.close();
       leaveRegion();
     }
-    this.#watcher?.advance();
+    this.#watcher.advance();
   }
 
   [Symbol.dispose](): void {
@@ -152,6 +152,7 @@ export class DirtyTracker implements Disposable {
   }
 
   [inspect.custom](): string {
+    if (!(#closed in this)) return 'DirtyTracker {}';
     return this.#closed
       ? 'DirtyTracker { closed }'
       : `DirtyTracker { ${this.engine}, ${this.#tracked.length} memories }`;
@@ -203,7 +204,8 @@ export class DirtyTracker implements Disposable {
 export function toRegions(memory: unknown): Region[] {
   if (!Array.isArray(memory)) return [toRegion('memory', memory)];
   if (memory.length === 0) throw invalidValue('memory', 'must not be an empty array', memory);
-  return (memory as unknown[]).map((each, i) => toRegion(`memory[${i}]`, each));
+  // Not map(), which leaves out the holes of a sparse array.
+  return Array.from(memory as unknown[], (each, i) => toRegion(`memory[${i}]`, each));
 }
 
 /** @internal */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { DirtyTracker, Region, Userfaultfd } from '../../lib/index.js';
+import { getEventListeners } from 'node:events';
+import { DirtyTracker, Region, Userfaultfd, type DirtyPages } from '../../lib/index.js';
 import { PAGE, pagesOf, resizableBuffer, seeded, sorted, touch } from './dirty-support.js';
 
 /** Finalizers of native objects run in turns of the event loop after the collection. */
@@ -176,4 +177,47 @@ export function overlappingTrackers(): void {
   // All of it is free again.
   using uffd = Userfaultfd.open();
   uffd.register(region, 'write-protect').close();
+}
+
+export async function droppedWatch(): Promise<void> {
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  const tracker = new DirtyTracker(region);
+  const { signal } = new AbortController();
+  for (let round = 0; round < 5; round++) {
+    (() => {
+      assert.equal(typeof tracker.watch({ signal }).next, 'function');
+      assert.throws(() => tracker.watch(), { code: 'ERR_UFFD_BUSY' });
+    })();
+    await collectGarbage();
+    assert.equal(getEventListeners(signal, 'abort').length, 0);
+  }
+  // Somebody waits, who has only the promise.
+  const next = tracker.watch({ intervalMs: 5, signal }).next();
+  await collectGarbage();
+  touch(region.bytes, 2, 1);
+  const { value } = await (next as Promise<IteratorResult<DirtyPages, undefined>>);
+  assert.deepEqual(pagesOf(value!), [2]);
+  await collectGarbage();
+  // Not disturbed by those that were collected before.
+  const watching = tracker.watch({ intervalMs: 5 });
+  await collectGarbage();
+  assert.throws(() => tracker.watch(), { code: 'ERR_UFFD_BUSY' });
+  await watching.return?.();
+}
+
+export async function longestInterval(): Promise<void> {
+  const warnings: string[] = [];
+  process.on('warning', ({ name }) => warnings.push(name));
+  using tracker = new DirtyTracker(Region.allocate({ bytes: PAGE }));
+  for (let i = 0; i < 200; i++) {
+    // Floating point: such a sum less one of its parts may be more than the other.
+    performance.now = () => 1000 + i * 0.037;
+    const watching = tracker.watch({ intervalMs: 2 ** 31 - 1 });
+    const next = watching.next();
+    await watching.return?.();
+    assert.equal((await next).done, true);
+  }
+  Reflect.deleteProperty(performance, 'now');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(warnings, []);
 }
