@@ -213,6 +213,7 @@ export class Region implements Disposable {
   }
 
   [inspect.custom](): string {
+    if (!Region.isRegion(this)) return 'Region {}';
     if (this.#closed) return 'Region { closed }';
     try {
       return `Region { ${this.kind}, ${this.byteLength} bytes }`;
@@ -281,8 +282,8 @@ function isMemorySource(value: unknown): value is MemorySource {
   return isWasmMemory(value) || types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value);
 }
 
-/** Where the bytes are now. */
-function extentOf(
+/** @internal Where the bytes are now. */
+export function extentOf(
   source: MemorySource,
 ): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
   if (ArrayBuffer.isView(source)) {

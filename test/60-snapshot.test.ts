@@ -305,6 +305,8 @@ test('it takes a snapshot of Wasm memory without any page', () => {
   const memory = new WebAssembly.Memory({ initial: 0, maximum: 10 });
   using snapshot = Snapshot.take(memory);
   assert.equal(snapshot.byteLength, 0);
+  assert.equal(snapshot.read().byteLength, 0);
+  assert.throws(() => snapshot.read(0, 1), { code: 'ERR_OUT_OF_RANGE', message: /has no bytes/ });
   assert.equal(snapshot.diff().isEmpty, true);
   memory.grow(1);
   const bytes = new Uint8Array(memory.buffer);
