@@ -1,8 +1,9 @@
 // The only file that loads the addon. Its native surface, typed.
 
+import path from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import loadBindings from 'bindings';
-import { UffdError, type NativeFailure } from './errors.js';
+import { shortageHint, UffdError, type NativeFailure } from './errors.js';
 
 export type { NativeFailure };
 
@@ -191,6 +192,8 @@ export interface NativeBinding {
   mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;
   releaseAll(): void;
+  /** True once a process for each addon file that is loaded. */
+  claimExit(): boolean;
   Userfaultfd: new () => NativeUserfaultfd;
   DirtyTracker: {
     new (): NativeDirtyTracker;
@@ -208,8 +211,8 @@ export function isFailure(result: unknown): result is NativeFailure {
   return typeof result === 'object' && result !== null && 'errno' in result && 'syscall' in result;
 }
 
-/** One listener a process, however often this module is loaded (test runners load it many times). */
-const EXIT_LISTENER = Symbol.for('userfaultfd.exitListener');
+/** This file is dist/lib/binding.js. */
+const PACKAGE_ROOT = path.join(__dirname, '..', '..');
 
 let loaded: NativeBinding | undefined;
 
@@ -229,17 +232,15 @@ function load(): NativeBinding {
   const name = process.env['UFFD_TEST_ADDON'] === '1' ? 'userfaultfd_test' : 'userfaultfd';
   let native: NativeBinding;
   try {
-    native = loadBindings(name) as NativeBinding;
+    // Told where the package is, `bindings` does not read it from a stack trace: frozen intrinsics have none.
+    native = loadBindings({ bindings: name, module_root: PACKAGE_ROOT }) as NativeBinding;
   } catch (cause) {
     throw addonError(name, cause);
   }
   // process.exit() in the main thread runs no native clean-up hook, and it waits for Workers that may
-  // sleep in a fault; a listener does run (test 40, A1).
-  if (isMainThread && !(EXIT_LISTENER in process)) {
-    const releaseAll = (): void => native.releaseAll();
-    Object.defineProperty(process, EXIT_LISTENER, { value: releaseAll });
-    process.on('exit', releaseAll);
-  }
+  // sleep in a fault; a listener does run (test 40, A1). One for each addon, however often this module
+  // is loaded (test runners load it many times; two copies of the package have an addon each).
+  if (isMainThread && native.claimExit()) process.on('exit', () => native.releaseAll());
   return native;
 }
 
@@ -248,14 +249,29 @@ function addonError(name: string, cause: unknown): UffdError {
   const missing = typeof cause === 'object' && cause !== null && 'tries' in cause;
   const how =
     'Build it with "npm rebuild userfaultfd" (in this package\'s own checkout: "npm run build"); that needs g++, make and python3';
-  const why = missing ? 'is not there' : `could not be loaded: ${(cause as Error).message}`;
-  const descriptors = /too many open files/i.test(why);
+  const message = (cause as Error).message.replace(/\.$/, '');
+  const code = (cause as NodeJS.ErrnoException).code;
+  const lead = `The native addon ${name}.node`;
+  if (code === 'ERR_DLOPEN_DISABLED') {
+    const hint =
+      'Run Node.js without --no-addons; under --permission (--experimental-permission) also with --allow-addons.';
+    return new UffdError(
+      `${lead} may not be loaded: this process was started with --no-addons, or with --permission and without --allow-addons. ${hint}`,
+      { code: 'ERR_UFFD_ADDON_DISABLED', hint },
+      { cause },
+    );
+  }
+  if (/too many open files/i.test(message)) {
+    const hint = shortageHint('EMFILE');
+    return new UffdError(
+      `${lead} could not be loaded: ${message}. ${hint}`,
+      { code: 'EMFILE', hint },
+      { cause },
+    );
+  }
   return new UffdError(
-    `The native addon ${name}.node ${why}. ${descriptors ? 'Close some files or raise "ulimit -n"' : how}`,
-    {
-      code: descriptors ? 'EMFILE' : 'ERR_UFFD_ADDON_MISSING',
-      hint: descriptors ? 'ulimit -n' : 'npm rebuild userfaultfd',
-    },
+    `${lead} ${missing ? 'is not there' : `could not be loaded: ${message}`}. ${how}`,
+    { code: 'ERR_UFFD_ADDON_MISSING', hint: 'npm rebuild userfaultfd' },
     { cause },
   );
 }

@@ -1,4 +1,4 @@
 declare module 'bindings' {
-  /** Finds and loads `name`.node of the calling package. */
-  export default function bindings(name: string): unknown;
+  /** Finds and loads `bindings`.node under the directory `module_root`. */
+  export default function bindings(options: { bindings: string; module_root: string }): unknown;
 }

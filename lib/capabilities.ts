@@ -2,7 +2,7 @@
 
 import { release } from 'node:os';
 import { binding, type NativeProbe } from './binding.js';
-import { errnoName, UffdError, type AccessName, type Attempt } from './errors.js';
+import { errnoName, shortageHint, UffdError, type AccessName, type Attempt } from './errors.js';
 import { featureNames, ioctlNames } from './features.js';
 import type { Backing } from './allocation.js';
 import { hugePages, readSetting, type HugePages } from './huge-pages.js';
@@ -27,6 +27,9 @@ export interface Problem {
   id:
     | 'not-linux'
     | 'addon-missing'
+    | 'addon-disabled'
+    | 'descriptors'
+    | 'memory'
     | 'no-userfaultfd'
     | 'seccomp'
     | 'sysctl'
@@ -174,6 +177,11 @@ function loadProblem(error: unknown): Problem {
       remedy: 'Run on Linux (a container or virtual machine will do).',
     };
   }
+  if (code === 'EMFILE') return shortage(code, 'error');
+  if (code === 'ERR_UFFD_ADDON_DISABLED') {
+    const { message, hint } = error as UffdError;
+    return { id: 'addon-disabled', severity: 'error', cause: message, remedy: hint! };
+  }
   return {
     id: 'addon-missing',
     severity: 'error',
@@ -182,10 +190,32 @@ function loadProblem(error: unknown): Problem {
   };
 }
 
+/** Descriptors or memory that ran out say nothing about the kernel. */
+function shortages(found: Capabilities, probe: NativeProbe): Problem[] {
+  const tracking = [probe.pagemapOpenErrno, probe.pagemapScanErrno, probe.wpAsyncErrno].map(codeOf);
+  const opening = found.access.map((each) => each.code);
+  const ranOut = (code: string | undefined): boolean => shortageHint(code) !== undefined;
+  const severity = tracking.some(ranOut) || opening.every(ranOut) ? 'error' : 'limit';
+  const codes = new Set([...opening, ...tracking].filter(ranOut));
+  return [...codes].map((code) => shortage(code!, severity));
+}
+
+function shortage(code: string, severity: Problem['severity']): Problem {
+  return {
+    id: code === 'ENOMEM' ? 'memory' : 'descriptors',
+    severity,
+    cause: `${code === 'ENOMEM' ? 'Memory' : 'File descriptors'} ran out (${code}), so not everything could be tried.`,
+    remedy: shortageHint(code)!,
+  };
+}
+
 function problems(found: Capabilities, probe: NativeProbe): Problem[] {
-  const list: Problem[] = [];
-  const code = (access: AccessName): string | undefined =>
-    found.access.find((each) => each.access === access)?.code;
+  const list = shortages(found, probe);
+  const shortOfSomething = list.length > 0;
+  const code = (access: AccessName): string | undefined => {
+    const refusal = found.access.find((each) => each.access === access)?.code;
+    return shortageHint(refusal) === undefined ? refusal : undefined;
+  };
   const userMode = code('user-mode-only');
 
   if (userMode === 'EPERM' || (userMode === 'ENOSYS' && seccompFilters())) {
@@ -210,7 +240,7 @@ function problems(found: Capabilities, probe: NativeProbe): Problem[] {
       cause: `userfaultfd(UFFD_USER_MODE_ONLY) fails with ${userMode}; it came with Linux 5.11.`,
       remedy: 'Use a newer kernel.',
     });
-  } else if (!found.handlesKernelFaults) {
+  } else if (!found.handlesKernelFaults && !shortOfSomething) {
     list.push(...kernelFaultLimits(code('device')));
   }
 
@@ -223,7 +253,8 @@ function problems(found: Capabilities, probe: NativeProbe): Problem[] {
         remedy: 'Use Linux 6.4 or newer, or touch the pages first.',
       });
     }
-    if (!found.pagemapScan.works || !found.features.includes('WP_ASYNC')) {
+    const scanTried = shortageHint(found.pagemapScan.code) === undefined;
+    if ((!found.pagemapScan.works && scanTried) || !found.features.includes('WP_ASYNC')) {
       list.push(pagemapProblem(found, probe));
     }
   }

@@ -157,6 +157,7 @@ export class DirtyPages implements Iterable<DirtyRange> {
   }
 
   [inspect.custom](_depth: number, options: object): string {
+    if (!(#sets in this)) return 'DirtyPages {}';
     const shown: DirtyRange[] = [];
     for (const range of this) {
       if (shown.length === 8) break;

@@ -9,7 +9,7 @@ import { busyError, closedError, errnoName, invalidValue, rangeHasOwner, systemE
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import { isPageExact, toRegions } from './trackable.js';
 import { checkByteRange, checkInteger, checkOptions, CONSTRUCT, type ByteRange } from './validate.js';
-import type { WaitingIterator } from './waiting-iterator.js';
+import { Consumer } from './waiting-iterator.js';
 
 export interface DirtyTrackerOptions {
   /** `'auto'` (default) takes the first that works here, and warns once when that is `compare`. */
@@ -39,7 +39,7 @@ export class DirtyTracker implements Disposable {
   readonly exact: boolean;
   readonly #tracked: Tracked[] = [];
   readonly #user: RegionUser = { regionClosing: (region) => this.#letGo(region) };
-  #watcher: WaitingIterator<DirtyPages> | undefined;
+  readonly #watcher = new Consumer<DirtyPages>();
   #closed = false;
 
   /**
@@ -136,13 +136,10 @@ export class DirtyTracker implements Disposable {
   watch(options: WatchOptions = {}): AsyncIterableIterator<DirtyPages> {
     this.#checkOpen();
     const checked = checkWatchOptions(options);
-    if (this.#watcher !== undefined) {
+    if (this.#watcher.present) {
       throw busyError('This tracker is being watched already; watch tracker.consumer() for another reader');
     }
-    const watcher = watchIterator(this, checked, () => (this.#watcher = undefined));
-    // A signal that was aborted before has finished it.
-    if (!watcher.finished) this.#watcher = watcher;
-    return watcher;
+    return watchIterator(this, checked, this.#watcher);
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<DirtyPages> {
@@ -161,7 +158,7 @@ export class DirtyTracker implements Disposable {
       native.close();
       leaveRegion();
     }
-    this.#watcher?.advance();
+    this.#watcher.advance();
   }
 
   [Symbol.dispose](): void {
@@ -169,6 +166,7 @@ export class DirtyTracker implements Disposable {
   }
 
   [inspect.custom](): string {
+    if (!(#closed in this)) return 'DirtyTracker {}';
     return this.#closed
       ? 'DirtyTracker { closed }'
       : `DirtyTracker { ${this.engine}, ${this.#tracked.length} memories }`;

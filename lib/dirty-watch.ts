@@ -3,7 +3,7 @@
 import type { DirtyPages } from './dirty-pages.js';
 import { invalidType, outOfRange } from './errors.js';
 import { checkInteger, checkOptions, checkSignal } from './validate.js';
-import { WaitingIterator } from './waiting-iterator.js';
+import type { Consumer } from './waiting-iterator.js';
 
 export interface WatchOptions {
   /** Time between two looks, in milliseconds. Default 100. */
@@ -44,15 +44,15 @@ export function checkWatchOptions(options: unknown): CheckedWatchOptions {
   return { intervalMs, signal: checkSignal(signal), minPages };
 }
 
-/** @internal `released` is called when the iterator is done with. */
+/** @internal `consumer` has no iterator now. */
 export function watchIterator(
   watched: Watched,
   { intervalMs, signal, minPages }: CheckedWatchOptions,
-  released: () => void,
-): WaitingIterator<DirtyPages> {
+  consumer: Consumer<DirtyPages>,
+): AsyncIterableIterator<DirtyPages> {
   let timer: NodeJS.Timeout | undefined;
   let nextLook = 0;
-  const iterator: WaitingIterator<DirtyPages> = new WaitingIterator<DirtyPages>(
+  return consumer.iterate(
     {
       take: () => {
         if (watched.closed || performance.now() < nextLook) return undefined;
@@ -66,11 +66,12 @@ export function watchIterator(
       waiting: (someone) => {
         clearTimeout(timer);
         const pause = Math.max(Math.ceil(nextLook - performance.now()), 1);
-        if (someone) timer = setTimeout(() => iterator.advance(), pause);
+        // Sums of floating point numbers may be above what a timer can take.
+        if (someone) timer = setTimeout(() => consumer.advance(), Math.min(pause, LONGEST_INTERVAL_MS));
       },
-      released,
+      taken: () => undefined,
+      released: () => undefined,
     },
     signal,
   );
-  return iterator;
 }

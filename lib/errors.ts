@@ -41,8 +41,12 @@ export class UffdError extends Error {
   /** For opening: each way tried and its errno. */
   declare readonly attempts?: readonly Attempt[];
 
+  /** For this package: it is exported for `instanceof`. */
   constructor(message: string, fields: UffdErrorFields, options?: ErrorOptions) {
     super(message, options);
+    if (typeof (fields as Partial<UffdErrorFields> | undefined)?.code !== 'string') {
+      throw invalidType('fields', 'an object with a string "code"', fields);
+    }
     this.code = fields.code;
     for (const [name, value] of Object.entries(fields)) {
       if (value !== undefined) Object.assign(this, { [name]: value as unknown });
@@ -82,7 +86,8 @@ const HINTS: Record<string, string> = {
   'open(/proc/self/pagemap) EACCES':
     'After setuid() the file can no longer be opened: call capabilities() once before dropping privileges.',
   'ioctl(PAGEMAP_SCAN) ENOTTY': 'PAGEMAP_SCAN needs Linux 6.7.',
-  'mmap ENOMEM': 'There is not enough address space or memory for this size.',
+  'mmap ENOMEM':
+    'There is not enough address space or memory for this size: allocate less, free some, or raise "ulimit -v".',
   'mmap(MAP_HUGETLB) ENOMEM':
     'Too few huge pages are free. Reserve them with "sysctl vm.nr_hugepages=COUNT" (as root; for other sizes than the default /sys/kernel/mm/hugepages/*/nr_hugepages), or use less.',
   'memfd_create EMFILE': 'Close some files or raise "ulimit -n": shared memory has a descriptor each.',
@@ -90,6 +95,14 @@ const HINTS: Record<string, string> = {
     'Close some files or raise "ulimit -n": shared memory has a descriptor each.',
   'memfd_create(MFD_HUGETLB) ENOSYS': 'This kernel has no hugetlb pages (CONFIG_HUGETLBFS).',
   'memfd_create(MFD_HUGETLB) ENODEV': 'This kernel has no hugetlb pages of this size.',
+};
+
+/** What ran out, by the errno that says so, whatever the call. */
+const SHORTAGES: Record<string, string> = {
+  EMFILE: 'This process has no file descriptor left: close some, or raise its limit ("ulimit -n").',
+  ENFILE: 'This system has no file descriptor left: close some, or raise its limit ("sysctl fs.file-max").',
+  ENOMEM:
+    'Memory, address space or mappings ran out: free some, or raise the limit ("ulimit -v", "sysctl vm.max_map_count").',
 };
 
 /** The name of a negative errno: `-1` is `'EPERM'`. */
@@ -101,9 +114,15 @@ function errnoText(errno: number): string {
   return getSystemErrorMap().get(errno)?.[1] ?? 'unknown error';
 }
 
+/** @internal What to do when descriptors or memory ran out; undefined for any other code. */
+export function shortageHint(code: string | undefined): string | undefined {
+  return code === undefined ? undefined : SHORTAGES[code];
+}
+
 /** @internal What to do about this failure of a system call, where it is known. */
 export function hintFor(failure: NativeFailure): string | undefined {
-  return HINTS[`${failure.syscall} ${errnoName(failure.errno)}`];
+  const code = errnoName(failure.errno);
+  return HINTS[`${failure.syscall} ${code}`] ?? shortageHint(code);
 }
 
 /** @internal */
@@ -203,7 +222,11 @@ export function detachedError(): UffdError {
 /** @internal */
 export function abortError(signal: AbortSignal): Error {
   const error = new Error('The operation was aborted', { cause: signal.reason });
-  return Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' });
+  // Not assigned: where the intrinsics are frozen, what Error.prototype has cannot be.
+  return Object.defineProperties(error, {
+    name: { value: 'AbortError', enumerable: true, configurable: true, writable: true },
+    code: { value: 'ABORT_ERR', enumerable: true, configurable: true, writable: true },
+  });
 }
 
 function coded<E extends Error>(error: E, code: string): E & { code: string } {

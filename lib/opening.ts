@@ -5,6 +5,7 @@ import {
   errnoName,
   hintFor,
   invalidValue,
+  shortageHint,
   systemError,
   UffdError,
   type AccessName,
@@ -64,11 +65,14 @@ export function openError(failure: NativeOpenFailure): UffdError {
       attempts,
     });
   }
-  const tried = attempts.map((each) => `${each.access}: ${each.code ?? 'ok'}`).join(', ');
+  const tried = `Tried ${attempts.map((each) => `${each.access}: ${each.code ?? 'ok'}`).join(', ')}.`;
+  // Where something ran out the doctor, another process, finds nothing.
+  const shortage = attempts.map((each) => shortageHint(each.code)).find((hint) => hint !== undefined);
+  if (shortage !== undefined) return systemError(failure, `${shortage} ${tried}`, attempts);
   const known = hintFor(failure);
   return systemError(
     failure,
-    `${known === undefined ? '' : `${known} `}Tried ${tried}. \`userfaultfd doctor\` tells cause and remedy.`,
+    `${known === undefined ? '' : `${known} `}${tried} \`userfaultfd doctor\` tells cause and remedy.`,
     attempts,
   );
 }

@@ -249,6 +249,7 @@ export class Region implements Disposable {
   }
 
   [inspect.custom](): string {
+    if (!Region.isRegion(this)) return 'Region {}';
     if (this.#closed) return 'Region { closed }';
     try {
       return `Region { ${this.kind}, ${this.byteLength} bytes }`;

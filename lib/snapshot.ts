@@ -22,7 +22,7 @@ export interface SnapshotOptions {
 }
 
 export interface RestoreStats {
-  /** Pages put back: those written since the snapshot, or since the last restore. */
+  /** Pages put back: those written since the snapshot, or since the last restore, that differed. */
   pages: number;
   /** Bytes of those pages. */
   bytes: number;
@@ -123,10 +123,10 @@ export class Snapshot implements Disposable {
   read(offset = 0, length?: number, memory = 0): Uint8Array {
     if (this.#closed) throw closedError('snapshot');
     checkInteger('memory', memory, 0, this.#regions.length - 1);
-    const range = checkByteRange(
-      length === undefined ? { offset } : { offset, length },
-      this.byteLengths[memory]!,
-    );
+    const held = this.byteLengths[memory]!;
+    // A Wasm memory without pages: all of its bytes are none.
+    if (held === 0 && offset === 0 && length === undefined) return new Uint8Array(0);
+    const range = checkByteRange(length === undefined ? { offset } : { offset, length }, held);
     const bytes = this.#native.read(memory, range.offset, range.length);
     if (isFailure(bytes)) throw snapshotError(bytes);
     return bytes;
@@ -145,6 +145,7 @@ export class Snapshot implements Disposable {
   }
 
   [inspect.custom](): string {
+    if (!(#closed in this)) return 'Snapshot {}';
     return this.#closed ? 'Snapshot { closed }' : `Snapshot { ${this.mode}, ${this.byteLength} bytes }`;
   }
 

@@ -8,7 +8,8 @@ import { toRegion, type Region } from './region.js';
 export function toRegions(memory: unknown): Region[] {
   if (!Array.isArray(memory)) return [toRegion('memory', memory)];
   if (memory.length === 0) throw invalidValue('memory', 'must not be an empty array', memory);
-  return (memory as unknown[]).map((each, i) => toRegion(`memory[${i}]`, each));
+  // Not map(), which leaves out the holes of a sparse array.
+  return Array.from(memory as unknown[], (each, i) => toRegion(`memory[${i}]`, each));
 }
 
 /** @internal Whether no other data lies in its first and last page. */

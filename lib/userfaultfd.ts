@@ -45,7 +45,7 @@ import {
   CONSTRUCT,
   type ByteRange,
 } from './validate.js';
-import { WaitingIterator } from './waiting-iterator.js';
+import { Consumer } from './waiting-iterator.js';
 
 /** UFFDIO_WRITEPROTECT_MODE_*. */
 const WRITEPROTECT_WP = 1;
@@ -58,9 +58,6 @@ const MOVE_ALLOW_SRC_HOLES = 2;
 
 const DEFAULT_BATCH = 1024;
 const LARGEST_BATCH = 65_536;
-
-/** Those somebody waits on: a pending `next()` is reason enough not to be collected. */
-const waitedFor = new Set<Userfaultfd>();
 
 export interface CopyOptions {
   /** Arm the pages in the same step (UFFDIO_COPY_MODE_WP). */
@@ -111,7 +108,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     },
   };
   readonly #reader: EventReader;
-  #iterator: WaitingIterator<UffdEvent> | undefined;
+  readonly #consumer = new Consumer<UffdEvent>();
   #keepsAlive = true;
   #closed = false;
 
@@ -148,7 +145,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     const self: { reference?: WeakRef<Userfaultfd> } = {};
     const opened = native.open(required, optional, userMode, () => {
       const live = self.reference?.deref();
-      if (live !== undefined) live.#iterator?.advance();
+      if (live !== undefined) live.#consumer.advance();
     });
     if (isFailure(opened)) throw openError(opened);
     const uffd = new Userfaultfd(
@@ -384,28 +381,20 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     const { batch = DEFAULT_BATCH, signal: given } = checkOptions('options', options, ['signal', 'batch']);
     checkInteger('options.batch', batch, 1, LARGEST_BATCH);
     const signal = checkSignal(given);
-    if (this.#iterator !== undefined) {
+    if (this.#consumer.present) {
       throw busyError('The events of this userfaultfd are being read already; one consumer at a time');
     }
     this.#reader.batch = batch;
-    const iterator = new WaitingIterator(
+    return this.#consumer.iterate(
       {
         take: () => this.#reader.take(),
         ended: () => this.#ended(),
-        waiting: (someone) => this.#waitFor(someone),
-        released: () => {
-          this.#iterator = undefined;
-          this.#native.setConsumer(false);
-        },
+        waiting: (someone) => this.#native.setRef(someone && this.#keepsAlive),
+        taken: () => this.#native.setConsumer(true),
+        released: () => this.#native.setConsumer(false),
       },
       signal,
     );
-    // A signal that was aborted before has finished it.
-    if (!iterator.finished) {
-      this.#iterator = iterator;
-      this.#native.setConsumer(true);
-    }
-    return iterator;
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<UffdEvent> {
@@ -415,14 +404,14 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   /** Waiting for events keeps the process alive (the default). */
   ref(): this {
     this.#keepsAlive = true;
-    this.#iterator?.advance();
+    this.#consumer.advance();
     return this;
   }
 
   /** Waiting for events does not keep the process alive. */
   unref(): this {
     this.#keepsAlive = false;
-    this.#iterator?.advance();
+    this.#consumer.advance();
     return this;
   }
 
@@ -440,7 +429,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       this.#retired.set(id, new WeakRef(registration.region));
     }
     this.#registrations.clear();
-    this.#iterator?.advance();
+    this.#consumer.advance();
   }
 
   [Symbol.dispose](): void {
@@ -448,15 +437,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 
   [inspect.custom](): string {
+    if (!(#closed in this)) return 'Userfaultfd {}';
     return this.#closed
       ? 'Userfaultfd { closed }'
       : `Userfaultfd { ${this.access}, ${this.#registrations.size} registered, ${[...this.features].join(' ')} }`;
-  }
-
-  #waitFor(someone: boolean): void {
-    this.#native.setRef(someone && this.#keepsAlive);
-    if (someone) waitedFor.add(this);
-    else waitedFor.delete(this);
   }
 
   #ended(): boolean | Error {

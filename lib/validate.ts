@@ -27,6 +27,7 @@ export function checkInteger(
 export function checkByteRange(range: unknown, byteLength: number): ByteRange {
   const { offset = 0, length } = checkOptions('range', range, ['offset', 'length']) as Partial<ByteRange>;
   checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
+  if (byteLength === 0) throw outOfRange('offset', 'inside the memory, which has no bytes', offset);
   if (offset >= byteLength) throw outOfRange('offset', `< ${byteLength}, the size of the memory`, offset);
   const bytes = length === undefined ? byteLength - offset : length;
   checkInteger('length', bytes, 1, Number.MAX_SAFE_INTEGER);
@@ -48,22 +49,27 @@ export function checkWholePages(name: string, bytes: number, pageSize: number): 
   if (bytes % pageSize !== 0) throw outOfRange(name, `a multiple of the page size, ${pageSize}`, bytes);
 }
 
-/** An options object whose every name is known. */
+/**
+ * An options object whose every name is known. Its own properties only, each read once: what a program
+ * put on Object.prototype is not meant for us.
+ */
 export function checkOptions(
   name: string,
   value: unknown,
   known: readonly string[],
 ): Record<string, unknown> {
-  if (value === undefined) return {};
+  const options = Object.create(null) as Record<string, unknown>;
+  if (value === undefined) return options;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidType(name, 'an object', value);
   }
-  for (const key in value) {
+  for (const key of Object.keys(value)) {
     if (!known.includes(key)) {
       throw invalidValue(name, `has no property "${key}"; known: ${known.join(', ')}`, value);
     }
+    options[key] = (value as Record<string, unknown>)[key];
   }
-  return value as Record<string, unknown>;
+  return options;
 }
 
 /** One of a closed set of strings. */

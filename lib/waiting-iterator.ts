@@ -14,6 +14,19 @@ export interface Source<T> {
   released(): void;
 }
 
+/** Nothing in it leads to the iterator. */
+interface Dropped {
+  source: Pick<Source<unknown>, 'released'>;
+  signal: AbortSignal | undefined;
+  onAbort: (() => void) | undefined;
+}
+
+/** Iterators that nobody returned and nobody can reach any more. */
+const dropped = new FinalizationRegistry<Dropped>(({ source, signal, onAbort }) => {
+  if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
+  source.released();
+});
+
 interface Waiter<T> {
   resolve(result: IteratorResult<T, undefined>): void;
   reject(error: Error): void;
@@ -26,7 +39,7 @@ interface Waiter<T> {
 export class WaitingIterator<T> implements AsyncIterableIterator<T> {
   readonly #source: Source<T>;
   readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = (): void => this.#finish(abortError(this.#signal!));
+  readonly #onAbort: (() => void) | undefined;
   #waiters: Waiter<T>[] = [];
   #finished = false;
   #error: Error | undefined;
@@ -34,12 +47,23 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
   constructor(source: Source<T>, signal: AbortSignal | undefined) {
     this.#source = source;
     this.#signal = signal;
-    if (signal?.aborted) this.#finish(abortError(signal));
-    else signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (signal?.aborted) {
+      this.#finish(abortError(signal));
+      return;
+    }
+    if (signal !== undefined) {
+      this.#onAbort = WaitingIterator.#aborting(new WeakRef<WaitingIterator<T>>(this), signal);
+      signal.addEventListener('abort', this.#onAbort, { once: true });
+    }
+    dropped.register(this, { source, signal, onAbort: this.#onAbort }, this);
   }
 
-  get finished(): boolean {
-    return this.#finished;
+  /** A signal outlives many iterators and must keep none of them. */
+  static #aborting<T>(iterator: WeakRef<WaitingIterator<T>>, signal: AbortSignal): () => void {
+    return () => {
+      const live = iterator.deref();
+      if (live !== undefined) live.#finish(abortError(signal));
+    };
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
@@ -93,7 +117,8 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
     if (this.#finished) return;
     this.#finished = true;
     this.#error = error;
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    dropped.unregister(this);
+    if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#source.waiting(false);
     this.#source.released();
     this.#settleWaiters();
@@ -110,5 +135,63 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
         waiter.reject(error);
       }
     }
+  }
+}
+
+/** Those somebody waits on, who may have nothing but the promise: reason enough not to be collected. */
+const waitedFor = new Set<object>();
+
+export interface ConsumerSource<T> extends Source<T> {
+  /** There is a consumer now. */
+  taken(): void;
+}
+
+/** The one consumer that an object may have at a time. */
+export class Consumer<T> {
+  /** Weakly: who drops an iterator without `return()` is done with it (test 52, test 31). */
+  #current: WeakRef<WaitingIterator<T>> | undefined;
+
+  get present(): boolean {
+    return this.#current?.deref() !== undefined;
+  }
+
+  /** Hands over what there is. */
+  advance(): void {
+    this.#current?.deref()?.advance();
+  }
+
+  /** Takes the place of the consumer, until the iterator is done or dropped. */
+  iterate(source: ConsumerSource<T>, signal: AbortSignal | undefined): AsyncIterableIterator<T> {
+    const place: { reference: WeakRef<WaitingIterator<T>> | undefined; left: boolean } = {
+      reference: undefined,
+      left: false,
+    };
+    // No closure here may hold the iterator itself.
+    const iterator = new WaitingIterator<T>(
+      {
+        take: () => source.take(),
+        ended: () => source.ended(),
+        waiting: (someone) => {
+          const iterator = place.reference?.deref();
+          if (iterator !== undefined && someone) waitedFor.add(iterator);
+          else if (iterator !== undefined) waitedFor.delete(iterator);
+          source.waiting(someone);
+        },
+        released: () => {
+          place.left = true;
+          // The place of an iterator that was dropped may have been taken since.
+          if (this.#current !== place.reference) return;
+          this.#current = undefined;
+          source.released();
+        },
+      },
+      signal,
+    );
+    // A signal that was aborted before has finished it.
+    if (!place.left) {
+      this.#current = place.reference = new WeakRef(iterator);
+      source.taken();
+    }
+    return iterator;
   }
 }

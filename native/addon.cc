@@ -1,6 +1,8 @@
 #include <dlfcn.h>
 #include <napi.h>
 
+#include <atomic>
+
 #include "convert.h"
 #include "core/pagemap.h"
 #include "core/probe.h"
@@ -45,6 +47,13 @@ void ReleaseAll(const Napi::CallbackInfo& /*info*/) {
   if (UFFD_NET_ENABLED("exit")) Registry::Get().ReleaseAll();
 }
 
+// Who asks first puts the listener: two copies of the package are two addons with a registry each,
+// one that is loaded many times is one.
+Napi::Value ClaimExit(const Napi::CallbackInfo& info) {
+  static std::atomic<bool> claimed{false};
+  return Napi::Boolean::New(info.Env(), !claimed.exchange(true));
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   PinInMemory();
   static_cast<void>(Pagemap::Descriptor().Ok());
@@ -52,6 +61,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));
   exports.Set("mayFault", Napi::Function::New<MayFault>(env, "mayFault"));
   exports.Set("releaseAll", Napi::Function::New<ReleaseAll>(env, "releaseAll"));
+  exports.Set("claimExit", Napi::Function::New<ClaimExit>(env, "claimExit"));
   exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
   exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));
   exports.Set("Snapshot", SnapshotWrap::Define(env));

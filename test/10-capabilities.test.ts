@@ -108,6 +108,24 @@ for (const [code, scenario] of [
   });
 }
 
+for (const [code, errno, remedy] of [
+  ['EMFILE', 24, 'ulimit -n'],
+  ['ENFILE', 23, 'fs.file-max'],
+  ['ENOMEM', 12, 'vm.max_map_count'],
+] as const) {
+  test(`it says what ran out and what to do, and blames no kernel, where the kernel answers ${code}`, async (t) => {
+    if (needsRoot(t)) await passScenario('capabilities', 'shortOf', { args: [code, String(errno), remedy] });
+  });
+}
+
+for (const loaded of ['loaded', 'not loaded']) {
+  test(`it says that descriptors ran out, and works again when there are some: the addon was ${loaded}`, async (t) => {
+    if (needsRoot(t)) {
+      await passScenario('capabilities', 'withoutDescriptors', { args: [loaded], timeoutMs: 60_000 });
+    }
+  });
+}
+
 test('it leaves no descriptor and no thread behind when it probes', async () => {
   await passScenario('capabilities', 'probingLeavesNothing');
 });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
-import { UffdError } from '../lib/index.js';
+import { DirtyPages, DirtyTracker, Region, Snapshot, UffdError, Userfaultfd } from '../lib/index.js';
 import {
   ARMED,
   CASES,
@@ -13,6 +13,7 @@ import {
   type Case,
   type Fixture,
 } from './scenarios/bad-input-cases.js';
+import { resizableBuffer } from './scenarios/dirty-support.js';
 import { passScenario } from './support/scenario.js';
 
 const CLASS_OF: Record<string, string> = {
@@ -141,4 +142,79 @@ for (const userModeOnly of [false, true]) {
 
 test('it survives sizes that cannot be had', async () => {
   await passScenario('bad-input', 'allocatesTheImpossible');
+});
+
+test('it takes a hole in an array of memories for a mistake', () => {
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const sparse = [, memory] as WebAssembly.Memory[];
+  for (const use of [() => new DirtyTracker(sparse), () => Snapshot.take(sparse)]) {
+    assert.throws(use, { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE', message: /memory\[0\]/ });
+  }
+});
+
+test('it makes no UffdError without a code', () => {
+  const Made = UffdError as unknown as new (message: string, fields?: unknown) => UffdError;
+  for (const fields of [undefined, null, {}, { code: 1 }]) {
+    assert.throws(() => new Made('x', fields), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
+  }
+  assert.equal(new Made('x', { code: 'ERR_OF_MINE' }).code, 'ERR_OF_MINE');
+});
+
+test('it shows what has the prototype of a class and is none of it', () => {
+  for (const each of [Region, DirtyTracker, DirtyPages, Snapshot, Userfaultfd]) {
+    assert.equal(inspect(Object.create(each.prototype as object)), `${each.name} {}`);
+    assert.doesNotThrow(() => inspect(each.prototype));
+  }
+});
+
+test('it copies the bytes of a buffer, whatever its properties say, and none of one that lies outside', () => {
+  const region = Region.allocate({ bytes: 4 * 4096 });
+  const { pageSize } = region;
+  using uffd = Userfaultfd.open();
+  uffd.register(region, 'missing');
+  class Liar extends Uint8Array {
+    override get buffer(): ArrayBuffer {
+      throw new Error('asked for buffer');
+    }
+    override get byteLength(): number {
+      return 1;
+    }
+    override get byteOffset(): number {
+      return 2 ** 40;
+    }
+  }
+  const liar = new Liar(pageSize).fill(7);
+  assert.equal(uffd.copy(region, 0, liar), pageSize);
+  assert.equal(region.bytes[pageSize - 1], 7);
+  const buffer = resizableBuffer(2 * pageSize, 2 * pageSize);
+  const views = [new DataView(buffer, pageSize, pageSize), new Uint8Array(buffer, pageSize, pageSize)];
+  buffer.resize(pageSize);
+  for (const view of views) {
+    assert.throws(() => uffd.copy(region, pageSize, view), { code: 'ERR_UFFD_DETACHED' });
+  }
+});
+
+test('it reads own options only: what a program put on Object.prototype is not meant for it', () => {
+  const region = Region.allocate({ bytes: 4 * 4096 });
+  region.bytes.fill(1);
+  const prototype = Object.prototype as unknown as Record<string, unknown>;
+  try {
+    Object.assign(prototype, { mine: 1, offset: region.pageSize, bytes: 0.5, engine: 'none', batch: -1 });
+    region.discard();
+    assert.equal(region.bytes[0], 0, 'all of it');
+    assert.throws(() => Region.allocate({} as { bytes: number }), { code: 'ERR_INVALID_ARG_TYPE' });
+    Region.allocate({ bytes: 1 }).close();
+    new DirtyTracker(region, {}).close();
+    using snapshot = Snapshot.take(region, {});
+    assert.equal(snapshot.read().byteLength, region.byteLength);
+    snapshot.close();
+    using uffd = Userfaultfd.open();
+    uffd.register(region, 'write-protect');
+    uffd.writeProtect(region);
+    assert.equal(uffd.armedPages(region), region.byteLength / region.pageSize);
+    void uffd.events().return?.();
+  } finally {
+    for (const name of ['mine', 'offset', 'bytes', 'engine', 'batch'])
+      Reflect.deleteProperty(prototype, name);
+  }
 });

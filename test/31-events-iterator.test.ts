@@ -31,6 +31,9 @@ describe('one consumer', () => {
   it('that breaks off leaves the events it did not take to the next', 'breakLosesNothing');
   it('that returns leaves the events it did not take to the next', 'returnLosesNothing');
   it('that throws in its loop lets another begin', 'throwReleases');
+  it('that was dropped lets another begin, and faults end without it', 'droppedIterator', {
+    nodeArgs: ['--expose-gc'],
+  });
 });
 
 describe('the end of an iteration', () => {

@@ -753,3 +753,11 @@ function everythingHolds(engine: DirtyEngine): void {
     region.close();
   });
 }
+
+test('it costs about the same for each of 20,000 trackers as for each of 5,000', async () => {
+  await passScenario('dirty', 'manyTrackers', { timeoutMs: 60_000 });
+});
+
+test('it gives each of many overlapping trackers what was written in its own pages (B19)', async () => {
+  await passScenario('dirty', 'overlappingTrackers', { timeoutMs: 30_000 });
+});

@@ -282,3 +282,11 @@ test('it does not keep a process from exiting when its loop ended', async () => 
   const result = await passScenario('dirty', 'watchThenEnd');
   assert.ok(result.sinceReadyMs < 2000, `over ${result.sinceReadyMs} ms after the break`);
 });
+
+test('it can be watched again when the iterator was dropped, and a pending next() is not dropped', async () => {
+  await passScenario('dirty', 'droppedWatch', { nodeArgs: ['--expose-gc'] });
+});
+
+test('it waits for the longest interval a timer can take', async () => {
+  await passScenario('dirty', 'longestInterval');
+});

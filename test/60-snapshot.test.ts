@@ -305,6 +305,8 @@ test('it takes a snapshot of Wasm memory without any page', () => {
   const memory = new WebAssembly.Memory({ initial: 0, maximum: 10 });
   using snapshot = Snapshot.take(memory);
   assert.equal(snapshot.byteLength, 0);
+  assert.equal(snapshot.read().byteLength, 0);
+  assert.throws(() => snapshot.read(0, 1), { code: 'ERR_OUT_OF_RANGE', message: /has no bytes/ });
   assert.equal(snapshot.diff().isEmpty, true);
   memory.grow(1);
   const bytes = new Uint8Array(memory.buffer);
@@ -495,6 +497,14 @@ test('it costs what was written, not the size of the memory', async () => {
 
 test('it does not make memory resident that was never touched, nor a copy of it', async () => {
   await passScenario('snapshot', 'sparse', { timeoutMs: 60_000 });
+});
+
+test('it takes snapshots of many buffers in one page of the heap, and of one buffer twice (B9)', async () => {
+  await passScenario('snapshot', 'manyInOnePage', { timeoutMs: 60_000 });
+});
+
+test('it puts back only what differs, and makes no discarded page resident that was never touched', async () => {
+  await passScenario('snapshot', 'discardedUntouched', { timeoutMs: 30_000 });
 });
 
 test('it frees its copy when it closes and when the garbage collector takes it', async () => {

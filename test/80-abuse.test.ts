@@ -45,3 +45,11 @@ it('keeps no record for each write that a tracker was not asked about', 'neverAs
 it('takes no torn snapshot of a buffer whose edges a Worker toggles (B5, B9)', 'toggledEdges', {
   timeoutMs: 60_000,
 });
+
+it(
+  'takes no torn snapshot of memories that overlap while a Worker toggles two words (B5)',
+  'toggledOverlap',
+  {
+    timeoutMs: 60_000,
+  },
+);

@@ -3,6 +3,7 @@
 #ifndef UFFD_CORE_DIRTY_TRACKER_H_
 #define UFFD_CORE_DIRTY_TRACKER_H_
 
+#include <cstddef>
 #include <memory>
 
 #include "core/range.h"
@@ -18,10 +19,16 @@ class DirtyTracker {
   virtual Status Collect(RangeSet* dirty) noexcept = 0;
   // The same without re-arming.
   virtual Status Peek(RangeSet* dirty) noexcept = 0;
-  // Re-arms one page like a collect of it, and tells whether it was written; other trackers of the
-  // page are told. Writes no heap memory of its own accord: the heap may be what is tracked.
-  virtual Result<bool> Settle(Range pages) noexcept = 0;
-  // Whether a peek would report anything.
+  // For a snapshot whose pages hold other data too, the heap's perhaps: from here to EndSettling,
+  // on any one tracker of the engine, its trackers write no memory that could be watched, and
+  // nobody else collects. `pages`: how often Settle is called at most.
+  virtual Status BeginSettling(size_t /*pages*/) noexcept { return Done{}; }
+  // Other trackers are told what was settled.
+  virtual void EndSettling() noexcept {}
+  // Re-arms one page like a collect of it, and tells whether it was written. In the order of their
+  // addresses, each page once.
+  virtual Result<bool> Settle(Range page) noexcept = 0;
+  // Whether anything was written that neither a collect nor Settle took.
   virtual Result<bool> AnyWritten() noexcept = 0;
   // The next collect reports these pages.
   virtual void MarkDirty(Range pages) noexcept = 0;

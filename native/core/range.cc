@@ -40,6 +40,22 @@ void RangeSet::Remove(Range range) {
   ranges_ = std::move(kept);
 }
 
+void RangeSet::RemoveAll(RangeSet* other) {
+  if (Empty() || other->Empty()) return;
+  const std::vector<Range>& holes = other->Ranges();
+  std::vector<Range> kept;
+  auto first = holes.begin();
+  for (Range rest : Ranges()) {
+    while (first != holes.end() && first->end <= rest.start) ++first;
+    for (auto hole = first; hole != holes.end() && hole->start < rest.end; ++hole) {
+      if (rest.start < hole->start) kept.push_back({rest.start, hole->start});
+      rest.start = hole->end;
+    }
+    if (!rest.Empty()) kept.push_back(rest);
+  }
+  ranges_ = std::move(kept);
+}
+
 void RangeSet::Clear() noexcept {
   ranges_.clear();
   normal_ = true;
@@ -53,7 +69,11 @@ const std::vector<Range>& RangeSet::Ranges() {
 RangeSet RangeSet::Within(Range bounds) {
   Normalize();
   RangeSet clipped;
-  for (const Range& range : ranges_) clipped.Add(range.Intersect(bounds));
+  auto range = std::partition_point(ranges_.begin(), ranges_.end(),
+                                    [&](const Range& each) { return each.end <= bounds.start; });
+  for (; range != ranges_.end() && range->start < bounds.end; ++range) {
+    clipped.Add(range->Intersect(bounds));
+  }
   return clipped;
 }
 

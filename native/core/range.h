@@ -2,6 +2,7 @@
 #ifndef UFFD_CORE_RANGE_H_
 #define UFFD_CORE_RANGE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -37,11 +38,18 @@ class RangeSet {
   void Add(Range range);
   void AddAll(const RangeSet& other);
   void Remove(Range range);
+  void RemoveAll(RangeSet* other);
   void Clear() noexcept;
   const std::vector<Range>& Ranges();
   RangeSet Within(Range bounds);
   bool Empty() const noexcept { return ranges_.empty(); }
   uint64_t Bytes();
+  // Whether `matches` holds for any of the ranges as they were added. Puts nothing in order, so it
+  // writes no memory.
+  template <typename Matches>
+  bool Any(Matches matches) const noexcept {
+    return std::any_of(ranges_.begin(), ranges_.end(), matches);
+  }
 
  private:
   void Normalize();

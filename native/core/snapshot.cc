@@ -10,7 +10,7 @@ namespace uffd {
 namespace {
 
 // Enough for writers that pause at all; those that do not need mode copy-on-write.
-constexpr int kPasses = 32;
+constexpr int kPasses = 64;
 
 uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(address); }
 
@@ -65,6 +65,7 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
 // (this function's own vectors may lie there). When only those were written, and the memory's bytes
 // in them equal the copy, it is still to be shown that they did so all at one time.
 Status Snapshot::CopyUntilQuiet() noexcept {
+  const std::vector<SharedPage> shared_pages = SharedPages();
   for (int pass = 0; pass < kPasses; pass++) {
     bool changed = false;
     bool neighbours_wrote = false;
@@ -84,42 +85,66 @@ Status Snapshot::CopyUntilQuiet() noexcept {
     }
     if (changed) continue;
     if (!neighbours_wrote) return Done{};
-    const Result<bool> still = SharedPagesHeldStill();
+    const Result<bool> still = HeldStill(shared_pages);
     if (!still) return still.Error();
     if (still.Value()) return Done{};
   }
   return Failure{EAGAIN, "snapshot"};
 }
 
-// Re-arms the shared pages, compares them, and asks whether anything was written meanwhile. Between
-// the first and the last of these steps it writes no heap memory itself.
-Result<bool> Snapshot::SharedPagesHeldStill() noexcept {
-  for (int attempt = 0; attempt < kPasses; attempt++) {
-    for (const Memory& memory : memories_) {
-      for (const Range& page : memory.SharedPages()) {
-        if (page.Empty()) continue;
-        const Result<bool> settled = memory.tracker->Settle(page);
-        if (!settled) return settled.Error();
-      }
+// Each once, however many of the memories lie in it.
+std::vector<Snapshot::SharedPage> Snapshot::SharedPages() const {
+  std::vector<SharedPage> shared;
+  for (const Memory& memory : memories_) {
+    for (const Range& page : memory.SharedPages()) {
+      if (!page.Empty()) shared.push_back({page, memory.tracker.get()});
     }
-    // All of them: what was written before is noted nowhere else now. What is copied was re-armed
-    // before, so the next pass sees when it changes again.
-    bool changed = false;
-    for (const Memory& memory : memories_) {
-      for (const Range& page : memory.SharedPages()) {
-        if (!page.Empty() && CopyIfDifferent(memory, page)) changed = true;
-      }
-    }
-    if (changed) return false;
-    bool written = false;
-    for (const Memory& memory : memories_) {
-      const Result<bool> any = memory.tracker->AnyWritten();
-      if (!any) return any.Error();
-      written = written || any.Value();
-    }
-    if (!written) return true;
   }
-  return false;
+  std::sort(shared.begin(), shared.end(),
+            [](const SharedPage& a, const SharedPage& b) { return a.page.start < b.page.start; });
+  const auto rest = std::unique(
+      shared.begin(), shared.end(),
+      [](const SharedPage& a, const SharedPage& b) { return a.page.start == b.page.start; });
+  shared.erase(rest, shared.end());
+  return shared;
+}
+
+Result<bool> Snapshot::HeldStill(const std::vector<SharedPage>& shared) noexcept {
+  DirtyTracker* any = shared.front().tracker;
+  const Status begun = any->BeginSettling(shared.size());
+  if (!begun) return begun.Error();
+  const Result<bool> still = SettleAndCompare(shared);
+  any->EndSettling();
+  return still;
+}
+
+// Re-arms the shared pages, compares them, and asks whether anything was written meanwhile. Writes
+// nothing but the stack, the copies and the trackers' own pages: the heap may be what is watched
+// (test 60, many buffers in one page).
+Result<bool> Snapshot::SettleAndCompare(const std::vector<SharedPage>& shared) noexcept {
+  for (const SharedPage& each : shared) {
+    const Result<bool> settled = each.tracker->Settle(each.page);
+    if (!settled) return settled.Error();
+  }
+  // All of them, in every memory (what one shares may lie in the midst of another): what was
+  // written before is noted nowhere else now. What is copied was re-armed before, so the next pass
+  // sees when it changes again.
+  bool changed = false;
+  for (const Memory& memory : memories_) {
+    const Range pages = memory.taken.RoundOutward(PageSize());
+    auto each = std::partition_point(shared.begin(), shared.end(), [&](const SharedPage& before) {
+      return before.page.start < pages.start;
+    });
+    for (; each != shared.end() && each->page.start < pages.end; ++each) {
+      if (CopyIfDifferent(memory, each->page)) changed = true;
+    }
+  }
+  if (changed) return false;
+  for (const Memory& memory : memories_) {
+    const Result<bool> written = memory.tracker->AnyWritten();
+    if (!written || written.Value()) return written ? Result<bool>(false) : written;
+  }
+  return true;
 }
 
 bool Snapshot::CopyIfDifferent(const Memory& memory, Range page) noexcept {
@@ -211,11 +236,13 @@ uint64_t Snapshot::PutBack(const Memory& memory, Range live, Range page) noexcep
   const Range old = page.Intersect({live.start, held});
   const Range grown = page.Intersect({held, live.end});
   uint64_t written = 0;
-  if (!old.Empty()) {
+  // What is equal stays as it is: it may never have existed (discarded, or of zeros on both sides),
+  // and writing would make it resident. Memory that came with growth the same.
+  if (!old.Empty() &&
+      std::memcmp(Pointer(old.start), memory.CopyAt(old.start - live.start), old.Length()) != 0) {
     std::memcpy(Pointer(old.start), memory.CopyAt(old.start - live.start), old.Length());
     written += old.Length();
   }
-  // Memory that came with growth is mostly untouched: writing zeros would make it resident.
   if (!grown.Empty() && !IsZero(Pointer(grown.start), grown.Length())) {
     std::memset(Pointer(grown.start), 0, grown.Length());
     written += grown.Length();

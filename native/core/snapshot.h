@@ -52,9 +52,18 @@ class Snapshot {
     std::array<Range, 2> SharedPages() const noexcept;
   };
 
+  // A page that the memories of the snapshot share with other data or each other, and one of its
+  // trackers.
+  struct SharedPage {
+    Range page;
+    DirtyTracker* tracker;
+  };
+
   Snapshot() = default;
   Status CopyUntilQuiet() noexcept;
-  Result<bool> SharedPagesHeldStill() noexcept;
+  std::vector<SharedPage> SharedPages() const;
+  Result<bool> HeldStill(const std::vector<SharedPage>& shared) noexcept;
+  Result<bool> SettleAndCompare(const std::vector<SharedPage>& shared) noexcept;
   static bool CopyIfDifferent(const Memory& memory, Range page) noexcept;
   Status Follow(const std::vector<Range>& live) noexcept;
   static bool Differs(const Memory& memory, Range live, Range page) noexcept;

@@ -1,8 +1,10 @@
 #include "core/wp_async_domain.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <new>
+#include <utility>
 
 namespace uffd {
 
@@ -56,7 +58,7 @@ Status WpAsyncDomain::Attach(WpAsyncTracker* tracker) noexcept {
   if (const auto why = EnsureOpen()) return why->failure;
   const Status covered = Cover(tracker->pages_);
   if (!covered) return covered;
-  trackers_.push_back(tracker);
+  trackers_.Insert(tracker->pages_, tracker);
   ConnectPeers(tracker);
   return Done{};
 }
@@ -64,10 +66,10 @@ Status WpAsyncDomain::Attach(WpAsyncTracker* tracker) noexcept {
 void WpAsyncDomain::Detach(WpAsyncTracker* tracker) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   DisconnectPeers(tracker);
-  std::erase(trackers_, tracker);
+  trackers_.Erase(tracker->pages_, tracker);
   RangeSet pages;
   pages.Add(tracker->pages_);
-  Uncover(pages);
+  Uncover(std::move(pages));
 }
 
 Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
@@ -102,22 +104,59 @@ Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
   return Done{};
 }
 
-Result<bool> WpAsyncDomain::Settle(WpAsyncTracker* tracker, Range pages) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const Result<bool> written = pagemap_->AnyWritten(pages, Pagemap::Rearm::kYes);
-  // The caller compares these pages after this: what was noted of them before is answered by that.
-  if (!tracker->pending_.Empty()) tracker->pending_.Remove(pages);
-  if (written && !written.Value()) return false;
-  for (WpAsyncTracker* other : tracker->peers_) {
-    other->pending_.Add(pages.Intersect(other->pages_));
+// Telling the others allocates and the heap may be what is watched, so that is left to EndSettling.
+// Until then nobody may collect: who wrote before its collect() finds that in it.
+Status WpAsyncDomain::BeginSettling(size_t pages) noexcept {
+  mutex_.lock();
+  settled_count_ = 0;
+  const uint64_t needed = pages * sizeof(Settled);
+  if (settled_memory_ && settled_memory_->Bytes() >= needed) return Done{};
+  Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(needed);
+  if (!memory) {
+    mutex_.unlock();
+    return memory.Error();
   }
+  settled_memory_ = std::move(memory.Value());
+  settled_ = reinterpret_cast<Settled*>(settled_memory_->Data());
+  return Done{};
+}
+
+Result<bool> WpAsyncDomain::Settle(WpAsyncTracker* tracker, Range page) noexcept {
+  const Result<bool> written = pagemap_->AnyWritten(page, Pagemap::Rearm::kYes);
+  // A scan that failed may have re-armed the page all the same.
+  settled_[settled_count_++] = {page, tracker, !written || written.Value()};
   return written;
 }
 
+// The caller compared the settled pages: what was noted of them before is answered by that.
 Result<bool> WpAsyncDomain::AnyWritten(WpAsyncTracker* tracker) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!tracker->pending_.Empty()) return true;
+  const bool noted = tracker->pending_.Any([this](const Range& range) {
+    for (uint64_t start = range.start; start < range.end; start += PageSize()) {
+      if (!IsSettled({start, start + PageSize()})) return true;
+    }
+    return false;
+  });
+  if (noted) return true;
   return pagemap_->AnyWritten(tracker->pages_, Pagemap::Rearm::kNo);
+}
+
+bool WpAsyncDomain::IsSettled(Range page) const noexcept {
+  const Settled* const begin = settled_;
+  const Settled* const end = begin + settled_count_;
+  const Settled* const found =
+      std::lower_bound(begin, end, page.start,
+                       [](const Settled& each, uint64_t start) { return each.page.start < start; });
+  return found != end && found->page.start == page.start;
+}
+
+void WpAsyncDomain::EndSettling() noexcept {
+  for (size_t i = 0; i < settled_count_; i++) {
+    const auto& [page, by, written] = settled_[i];
+    if (!by->pending_.Empty()) by->pending_.Remove(page);
+    if (!written) continue;
+    for (WpAsyncTracker* other : by->peers_) other->pending_.Add(page.Intersect(other->pages_));
+  }
+  mutex_.unlock();
 }
 
 void WpAsyncDomain::MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept {
@@ -140,11 +179,13 @@ Status WpAsyncDomain::Follow(WpAsyncTracker* tracker, Range pages) noexcept {
   for (const Range& part : added.Ranges()) {
     const Status covered = Cover(part);
     if (covered) continue;
-    Uncover(added);
+    Uncover(std::move(added));
     return covered;
   }
   DisconnectPeers(tracker);
+  trackers_.Erase(before, tracker);
   tracker->pages_ = pages;
+  trackers_.Insert(pages, tracker);
   if (moved) {
     tracker->pending_.Clear();
   } else {
@@ -152,7 +193,7 @@ Status WpAsyncDomain::Follow(WpAsyncTracker* tracker, Range pages) noexcept {
   }
   tracker->pending_.AddAll(added);
   ConnectPeers(tracker);
-  Uncover(gone);
+  Uncover(std::move(gone));
   return Done{};
 }
 
@@ -167,36 +208,29 @@ Status WpAsyncDomain::Change(Range pages, const std::function<Status()>& change)
 }
 
 Status WpAsyncDomain::Cover(Range pages) noexcept {
+  const std::vector<WpAsyncTracker*> present = TrackersOn(pages);
+  RangeSet covered;
+  for (const WpAsyncTracker* other : present) covered.Add(other->pages_.Intersect(pages));
   RangeSet uncovered;
   uncovered.Add(pages);
-  const std::vector<WpAsyncTracker*> present = TrackersOn(pages);
-  for (const WpAsyncTracker* other : present) uncovered.Remove(other->pages_);
-
-  RangeSet covered;
-  covered.Add(pages);
-  for (const Range& part : uncovered.Ranges()) covered.Remove(part);
+  uncovered.RemoveAll(&covered);
 
   const Status armed = RegisterAndArm(&uncovered);
   if (!armed) return armed;
+  RangeSet written;
   for (const Range& part : covered.Ranges()) {
-    RangeSet written;
-    const Status scanned = pagemap_->Written(part, Pagemap::Rearm::kYes, &written);
-    if (!scanned) {
-      // The others must repair it at their next collect; the newcomer cannot trust it either.
-      written.Clear();
-      written.Add(part);
-      RangeSet lost;
-      lost.Add(part);
-      const Status again = RegisterAndArm(&lost);
-      PassOn(&written, present);
-      if (!again) {
-        Uncover(uncovered);
-        return again;
-      }
-      continue;
-    }
+    if (pagemap_->Written(part, Pagemap::Rearm::kYes, &written)) continue;
+    // The others must repair it at their next collect; the newcomer cannot trust it either.
+    written.Add(part);
+    RangeSet lost;
+    lost.Add(part);
+    const Status again = RegisterAndArm(&lost);
+    if (again) continue;
     PassOn(&written, present);
+    Uncover(std::move(uncovered));
+    return again;
   }
+  PassOn(&written, present);
   return Done{};
 }
 
@@ -206,8 +240,10 @@ Status WpAsyncDomain::RegisterAndArm(RangeSet* pages) noexcept {
     const Status armed = registered ? uffd_.WriteProtect(part, UFFDIO_WRITEPROTECT_MODE_WP)
                                     : Status(registered.Error());
     if (armed) continue;
+    // Only what is ours: a part that could not be registered may be another userfaultfd's, and
+    // kernels before 6.17 let anybody unregister that.
     for (const Range& undo : pages->Ranges()) {
-      if (undo.start > part.start) break;
+      if (undo.start > part.start || (undo.start == part.start && !registered)) break;
       static_cast<void>(uffd_.Unregister(undo).Ok());
     }
     return armed;
@@ -215,21 +251,23 @@ Status WpAsyncDomain::RegisterAndArm(RangeSet* pages) noexcept {
   return Done{};
 }
 
-void WpAsyncDomain::Uncover(const RangeSet& pages) noexcept {
-  RangeSet unused = pages;
-  for (const WpAsyncTracker* other : trackers_) unused.Remove(other->pages_);
-  for (const Range& part : unused.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
+void WpAsyncDomain::Uncover(RangeSet pages) noexcept {
+  RangeSet used;
+  for (const Range& part : pages.Ranges()) {
+    trackers_.ForEachOverlapping(part,
+                                 [&](const WpAsyncTracker* other) { used.Add(other->pages_); });
+  }
+  pages.RemoveAll(&used);
+  for (const Range& part : pages.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
 }
 
 void WpAsyncDomain::PassOn(RangeSet* written, const std::vector<WpAsyncTracker*>& to) noexcept {
   for (WpAsyncTracker* other : to) other->pending_.AddAll(written->Within(other->pages_));
 }
 
-std::vector<WpAsyncTracker*> WpAsyncDomain::TrackersOn(Range pages) noexcept {
+std::vector<WpAsyncTracker*> WpAsyncDomain::TrackersOn(Range pages) const {
   std::vector<WpAsyncTracker*> found;
-  for (WpAsyncTracker* tracker : trackers_) {
-    if (tracker->pages_.Overlaps(pages)) found.push_back(tracker);
-  }
+  trackers_.ForEachOverlapping(pages, [&](WpAsyncTracker* tracker) { found.push_back(tracker); });
   return found;
 }
 

@@ -6,12 +6,16 @@
 #ifndef UFFD_CORE_WP_ASYNC_DOMAIN_H_
 #define UFFD_CORE_WP_ASYNC_DOMAIN_H_
 
+#include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
 
+#include "core/mapping.h"
 #include "core/pagemap.h"
+#include "core/range_index.h"
 #include "core/userfaultfd.h"
 #include "core/wp_async_tracker.h"
 
@@ -28,7 +32,10 @@ class WpAsyncDomain {
   Status Attach(WpAsyncTracker* tracker) noexcept;
   void Detach(WpAsyncTracker* tracker) noexcept;
   Status Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm, RangeSet* dirty) noexcept;
-  Result<bool> Settle(WpAsyncTracker* tracker, Range pages) noexcept;
+  // See DirtyTracker. Settle and AnyWritten are called between these two, by the same thread.
+  Status BeginSettling(size_t pages) noexcept;
+  void EndSettling() noexcept;
+  Result<bool> Settle(WpAsyncTracker* tracker, Range page) noexcept;
   Result<bool> AnyWritten(WpAsyncTracker* tracker) noexcept;
   void MarkDirty(WpAsyncTracker* tracker, Range pages) noexcept;
   Status Follow(WpAsyncTracker* tracker, Range pages) noexcept;
@@ -43,17 +50,29 @@ class WpAsyncDomain {
   // Registers and arms the parts of `pages` that no tracker covers yet, and consumes what was
   // written in the others, so that a newcomer starts clean. All or nothing.
   Status Cover(Range pages) noexcept;
-  void Uncover(const RangeSet& pages) noexcept;
+  void Uncover(RangeSet pages) noexcept;
   Status RegisterAndArm(RangeSet* pages) noexcept;
   void PassOn(RangeSet* written, const std::vector<WpAsyncTracker*>& to) noexcept;
-  std::vector<WpAsyncTracker*> TrackersOn(Range pages) noexcept;
+  std::vector<WpAsyncTracker*> TrackersOn(Range pages) const;
   void ConnectPeers(WpAsyncTracker* tracker) noexcept;
   void DisconnectPeers(WpAsyncTracker* tracker) noexcept;
 
   std::mutex mutex_;
   Userfaultfd uffd_;
   std::optional<Pagemap> pagemap_;
-  std::vector<WpAsyncTracker*> trackers_;
+  RangeIndex<WpAsyncTracker*> trackers_;
+
+  // What was settled since BeginSettling, ascending: in pages of our own, for the heap may be what
+  // is watched.
+  struct Settled {
+    Range page;
+    WpAsyncTracker* by;
+    bool written;
+  };
+  bool IsSettled(Range page) const noexcept;
+  std::shared_ptr<Mapping> settled_memory_;
+  Settled* settled_ = nullptr;
+  size_t settled_count_ = 0;
 };
 
 }  // namespace uffd

@@ -32,8 +32,14 @@ Status WpAsyncTracker::Peek(RangeSet* dirty) noexcept {
   return WpAsyncDomain::Get().Scan(this, Pagemap::Rearm::kNo, dirty);
 }
 
-Result<bool> WpAsyncTracker::Settle(Range pages) noexcept {
-  return WpAsyncDomain::Get().Settle(this, pages);
+Status WpAsyncTracker::BeginSettling(size_t pages) noexcept {
+  return WpAsyncDomain::Get().BeginSettling(pages);
+}
+
+void WpAsyncTracker::EndSettling() noexcept { WpAsyncDomain::Get().EndSettling(); }
+
+Result<bool> WpAsyncTracker::Settle(Range page) noexcept {
+  return WpAsyncDomain::Get().Settle(this, page);
 }
 
 Result<bool> WpAsyncTracker::AnyWritten() noexcept { return WpAsyncDomain::Get().AnyWritten(this); }

@@ -32,7 +32,9 @@ class WpAsyncTracker final : public DirtyTracker {
 
   Status Collect(RangeSet* dirty) noexcept override;
   Status Peek(RangeSet* dirty) noexcept override;
-  Result<bool> Settle(Range pages) noexcept override;
+  Status BeginSettling(size_t pages) noexcept override;
+  void EndSettling() noexcept override;
+  Result<bool> Settle(Range page) noexcept override;
   Result<bool> AnyWritten() noexcept override;
   void MarkDirty(Range pages) noexcept override;
   Status Follow(Range bytes) noexcept override;

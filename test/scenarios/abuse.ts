@@ -190,31 +190,50 @@ export function neverAsked(): void {
 }
 
 /** The Worker's order of stores never lets both words be 0. */
+async function toggled(
+  words: Int32Array,
+  first: number,
+  last: number,
+  take: () => Int32Array,
+): Promise<void> {
+  words[first] = 1;
+  const writer = worker(
+    `const { words: a, first, last } = workerData;
+     parentPort.postMessage('going');
+     for (;;) { Atomics.store(a, last, 1); Atomics.store(a, first, 0); Atomics.store(a, first, 1); Atomics.store(a, last, 0); }`,
+    { words, first, last },
+  );
+  await once(writer, 'message');
+  let taken = 0;
+  for (let round = 0; round < 1500; round++) {
+    try {
+      const copy = take();
+      taken++;
+      assert.ok(copy[first] === 1 || copy[last] === 1, `torn in round ${round}, after ${taken} snapshots`);
+    } catch (error) {
+      if ((error as UffdError).code !== 'ERR_UFFD_SNAPSHOT_TORN') throw error;
+    }
+  }
+  await writer.terminate();
+}
+
 export async function toggledEdges(): Promise<void> {
   for (const bytes of [3000, 200_000]) {
     const shared = new SharedArrayBuffer(bytes);
     const words = new Int32Array(shared);
-    const last = words.length - 1;
-    words[0] = 1;
-    const writer = worker(
-      `const a = new Int32Array(workerData), last = a.length - 1;
-       parentPort.postMessage('going');
-       for (;;) { Atomics.store(a, last, 1); Atomics.store(a, 0, 0); Atomics.store(a, 0, 1); Atomics.store(a, last, 0); }`,
-      shared,
-    );
-    await once(writer, 'message');
-    let taken = 0;
-    for (let round = 0; round < 1500; round++) {
-      try {
-        const snapshot = Snapshot.take(shared);
-        taken++;
-        const copy = new Int32Array(snapshot.read().buffer);
-        snapshot.close();
-        assert.ok(copy[0] === 1 || copy[last] === 1, `torn in round ${round}, after ${taken} snapshots`);
-      } catch (error) {
-        if ((error as UffdError).code !== 'ERR_UFFD_SNAPSHOT_TORN') throw error;
-      }
-    }
-    await writer.terminate();
+    await toggled(words, 0, words.length - 1, () => {
+      using snapshot = Snapshot.take(shared);
+      return new Int32Array(snapshot.read().buffer);
+    });
   }
+}
+
+/** What is the edge of one memory of the snapshot lies in the midst of the other. */
+export async function toggledOverlap(): Promise<void> {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  const words = new Int32Array(memory.buffer);
+  await toggled(words, 1000, 5000, () => {
+    using snapshot = Snapshot.take([new Uint8Array(memory.buffer, 8, 80), memory]);
+    return new Int32Array(snapshot.read(0, undefined, 1).buffer);
+  });
 }

@@ -277,3 +277,49 @@ export async function probingDisturbsNobody(): Promise<void> {
   }
   assert.deepEqual([...tracker.collect()], [{ offset: 3 * pageSize, length: pageSize }]);
 }
+
+/** What ran out, real or said to have, is told as that, and not as a kernel that is too old. */
+function assertShortOf(code: string, remedy: RegExp): void {
+  const found = capabilities();
+  const id = code === 'ENOMEM' ? 'memory' : 'descriptors';
+  assert.deepEqual(
+    found.problems.map((problem) => [problem.id, problem.severity]),
+    [[id, 'error']],
+  );
+  assert.ok(found.problems[0]!.cause.includes(code));
+  assert.match(found.problems[0]!.remedy, remedy);
+  for (const use of [
+    () => Userfaultfd.open(),
+    () => new DirtyTracker(new ArrayBuffer(9000)),
+    () => Snapshot.take(new ArrayBuffer(9000)),
+  ]) {
+    assert.throws(use, (error: UffdError) => {
+      assert.equal(error.code, code);
+      assert.match(error.hint!, remedy);
+      assert.match(error.message, remedy);
+      assert.doesNotMatch(error.message, /doctor/);
+      return true;
+    });
+  }
+}
+
+/** As root: an ordinary user may not open the device, whatever there is left. */
+export function shortOf(code: string, errno: string, remedy: string): void {
+  assert.equal(testing().refuseUserfaultfd(Number(errno)), 0);
+  assertShortOf(code, new RegExp(remedy));
+}
+
+/** `loaded`: the addon is there already; else the addon file cannot be opened either. */
+export function withoutDescriptors(loaded: string): void {
+  if (loaded === 'loaded') assert.deepEqual(capabilities().problems, []);
+  const taken: number[] = [];
+  try {
+    for (;;) taken.push(openSync('/dev/null', 'r'));
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'EMFILE');
+  }
+  assertShortOf('EMFILE', /ulimit -n/);
+  for (const file of taken) closeSync(file);
+  assert.deepEqual(capabilities().problems, []);
+  assert.equal(new DirtyTracker(new ArrayBuffer(9000)).closed, false);
+}

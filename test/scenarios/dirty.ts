@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
-import { DirtyTracker, Region, Userfaultfd, type DirtyEngine, type Trackable } from '../../lib/index.js';
-import { PAGE, pagesOf, resizableBuffer, touch } from './dirty-support.js';
+import { getEventListeners } from 'node:events';
+import {
+  DirtyTracker,
+  Region,
+  Userfaultfd,
+  type DirtyEngine,
+  type DirtyPages,
+  type Trackable,
+} from '../../lib/index.js';
+import { PAGE, pagesOf, resizableBuffer, seeded, sorted, touch } from './dirty-support.js';
 
 type Track = (memory: Trackable | Trackable[]) => DirtyTracker;
 
@@ -132,4 +140,101 @@ export async function watchThenEnd(): Promise<void> {
     break;
   }
   console.log('READY');
+}
+
+/** Processor time: the machine may be busy with other things. */
+function costOfTrackers(count: number): number {
+  const buffer = new SharedArrayBuffer(count * 2 * PAGE);
+  const before = process.cpuUsage();
+  const trackers: DirtyTracker[] = [];
+  for (let i = 0; i < count; i++) trackers.push(new DirtyTracker(new Uint8Array(buffer, i * 2 * PAGE, PAGE)));
+  for (const tracker of trackers) tracker.close();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000;
+}
+
+export function manyTrackers(): void {
+  costOfTrackers(2000);
+  const few = Math.max(costOfTrackers(5000), 20);
+  const many = Math.min(costOfTrackers(20_000), costOfTrackers(20_000));
+  console.log({ few, many });
+  // Four times as many. The square of that would be sixteen.
+  assert.ok(many < 9 * few, `5,000 trackers cost ${few} ms, 20,000 ${many} ms`);
+}
+
+/** Trackers of every size and place, those of length zero too, against a plain list of what each covers. */
+export function overlappingTrackers(): void {
+  const pages = 512;
+  const region = Region.allocate({ bytes: pages * PAGE });
+  const random = seeded(11);
+  const live: { tracker: DirtyTracker; first: number; count: number; written: Set<number> }[] = [];
+  for (let round = 0; round < 4000; round++) {
+    const choice = random(4);
+    if (choice === 0) {
+      const count = 1 + random(random(8) === 0 ? pages : 9);
+      const first = random(pages - count + 1);
+      const tracker = new DirtyTracker(region.bytes.subarray(first * PAGE, (first + count) * PAGE));
+      live.push({ tracker, first, count, written: new Set() });
+    } else if (choice === 1 && live.length > 30) {
+      live.splice(random(live.length), 1)[0]!.tracker.close();
+    } else if (choice === 2 && live.length > 0) {
+      const { tracker, first, written } = live[random(live.length)]!;
+      const expected = sorted(written).map((page) => page - first);
+      assert.deepEqual(pagesOf(tracker.collect()), expected, `round ${round}`);
+      written.clear();
+    } else {
+      const page = random(pages);
+      touch(region.bytes, page, round);
+      for (const each of live) {
+        if (page >= each.first && page < each.first + each.count) each.written.add(page);
+      }
+    }
+  }
+  for (const { tracker } of live) tracker.close();
+  // All of it is free again.
+  using uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect').close();
+}
+
+export async function droppedWatch(): Promise<void> {
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  const tracker = new DirtyTracker(region);
+  const { signal } = new AbortController();
+  for (let round = 0; round < 5; round++) {
+    (() => {
+      assert.equal(typeof tracker.watch({ signal }).next, 'function');
+      assert.throws(() => tracker.watch(), { code: 'ERR_UFFD_BUSY' });
+    })();
+    await collectGarbage();
+    assert.equal(getEventListeners(signal, 'abort').length, 0);
+  }
+  // Somebody waits, who has only the promise.
+  const next = tracker.watch({ intervalMs: 5, signal }).next();
+  await collectGarbage();
+  touch(region.bytes, 2, 1);
+  const { value } = await (next as Promise<IteratorResult<DirtyPages, undefined>>);
+  assert.deepEqual(pagesOf(value!), [2]);
+  await collectGarbage();
+  // Not disturbed by those that were collected before.
+  const watching = tracker.watch({ intervalMs: 5 });
+  await collectGarbage();
+  assert.throws(() => tracker.watch(), { code: 'ERR_UFFD_BUSY' });
+  await watching.return?.();
+}
+
+export async function longestInterval(): Promise<void> {
+  const warnings: string[] = [];
+  process.on('warning', ({ name }) => warnings.push(name));
+  using tracker = new DirtyTracker(Region.allocate({ bytes: PAGE }));
+  for (let i = 0; i < 200; i++) {
+    // Floating point: such a sum less one of its parts may be more than the other.
+    performance.now = () => 1000 + i * 0.037;
+    const watching = tracker.watch({ intervalMs: 2 ** 31 - 1 });
+    const next = watching.next();
+    await watching.return?.();
+    assert.equal((await next).done, true);
+  }
+  Reflect.deleteProperty(performance, 'now');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(warnings, []);
 }

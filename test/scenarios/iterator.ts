@@ -1,6 +1,7 @@
 // The events of a userfaultfd as an async iterator. Each function runs in a process of its own (test 31).
 
 import assert from 'node:assert/strict';
+import { randomFill } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import path from 'node:path';
@@ -399,4 +400,29 @@ export async function heldLoop(): Promise<void> {
   await once(worker, 'exit');
   await events.return!();
   assert.equal(untilSomebodySleeps(0).length, 0);
+}
+
+/** Of an iterator that nobody returned: neither its place nor its duties outlive it. */
+export async function droppedIterator(): Promise<void> {
+  const region = Region.allocate({ bytes: 1 });
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: 60_000 });
+  uffd.writeProtect(region);
+  for (let round = 0; round < 3; round++) {
+    (() => {
+      assert.equal(typeof uffd.events().next, 'function');
+      assert.throws(() => uffd.events(), { code: 'ERR_UFFD_BUSY' });
+    })();
+    for (let i = 0; i < 5; i++) {
+      global.gc!();
+      await turn();
+    }
+    // A thread of the pool writes, and nobody is there to end its fault.
+    await new Promise((resolve) => randomFill(region.bytes, resolve));
+    const iterator = uffd.events();
+    const { value } = (await iterator.next()) as IteratorResult<UffdEvent, undefined>;
+    assert.equal((value as PageFault).endedBy, 'no-consumer');
+    await iterator.return?.();
+    uffd.writeProtect(region);
+  }
 }

@@ -88,3 +88,42 @@ export async function freed(): Promise<void> {
   touch(new Uint8Array(memory.buffer), 3, 2);
   assert.deepEqual(pagesOf(tracker.collect()), [3]);
 }
+
+/** Nobody writes, so there is nothing that could be torn, however the memories share pages. */
+export function manyInOnePage(): void {
+  for (const bytes of [16, 700, 3000]) {
+    for (const count of [1, 2, 10, 100]) {
+      for (let round = 0; round < 20; round++) {
+        const buffers = Array.from({ length: count }, (_, i) => new Uint8Array(bytes).fill(i + 1));
+        if (round % 2 === 1) buffers.push(buffers[0]!, buffers[0]!.subarray(3, 9));
+        using tracker = new DirtyTracker(buffers[0]!);
+        buffers[0]![5] = 77;
+        using snapshot = Snapshot.take(buffers);
+        assert.ok(tracker.collect().has(5), 'a tracker is told what the snapshot took from the kernel');
+        const held = buffers.map((each) => Buffer.from(each));
+        for (const each of buffers) each.fill(200);
+        assert.equal(snapshot.restore().different, 0);
+        for (const [i, each] of buffers.entries()) {
+          assert.equal(Buffer.compare(each, held[i]!), 0, `${count} buffers of ${bytes}: number ${i}`);
+        }
+        assert.deepEqual(snapshot.restore(), { pages: 0, bytes: 0, different: 0 });
+      }
+    }
+  }
+}
+
+/** Pages that were discarded, or written and are as they were, have nothing to be put back. */
+export function discardedUntouched(): void {
+  const region = Region.allocate({ bytes: 256 * MIB });
+  touch(region.bytes, 9, 1);
+  using snapshot = Snapshot.take(region);
+  const before = residentBytes();
+  region.discard();
+  touch(region.bytes, 20, 0);
+  touch(region.bytes, 30, 3);
+  assert.deepEqual(pagesOf(snapshot.diff()), [9, 30]);
+  assert.deepEqual(snapshot.restore(), { pages: 2, bytes: 2 * PAGE, different: 0 });
+  const grew = residentBytes() - before;
+  assert.ok(grew < 16 * MIB, `restore() made ${grew} bytes resident`);
+  assert.deepEqual([region.bytes[9 * PAGE], region.bytes[20 * PAGE], region.bytes[30 * PAGE]], [1, 0, 0]);
+}
