@@ -144,6 +144,8 @@ export class PageFault {
   }
 
   [inspect.custom](_depth: number, options: object): string {
+    // The bare prototype, and what merely has it.
+    if (!(#id in this)) return 'PageFault {}';
     const { type, region, offset, reason, access, threadId, resolved, endedBy, action } = this;
     return inspect({ type, region, offset, reason, access, threadId, resolved, endedBy, action }, options);
   }

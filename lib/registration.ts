@@ -154,7 +154,7 @@ function openSource(source: unknown, region: Region): OpenSource {
       source,
     );
   }
-  return 'file' in source ? openFileSource(source) : openRegionSource(source, region);
+  return Object.hasOwn(source, 'file') ? openFileSource(source) : openRegionSource(source, region);
 }
 
 function openRegionSource(source: object, target: Region): OpenSource {

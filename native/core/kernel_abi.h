@@ -38,7 +38,7 @@
 #ifndef UFFDIO_CONTINUE_MODE_WP  // Linux 6.4
 #define UFFDIO_CONTINUE_MODE_WP ((uint64_t)1 << 1)
 #endif
-// NOLINTBEGIN(readability-identifier-naming): the kernel's names
+// NOLINTBEGIN(readability-identifier-naming,bugprone-reserved-identifier): the kernel's names
 #ifndef UFFDIO_POISON  // Linux 6.6
 #define _UFFDIO_POISON 0x08
 #define UFFDIO_POISON_MODE_DONTWAKE ((uint64_t)1 << 0)
@@ -62,7 +62,7 @@ struct uffdio_move {
 };
 #define UFFDIO_MOVE _IOWR(UFFDIO, _UFFDIO_MOVE, struct uffdio_move)
 #endif
-// NOLINTEND(readability-identifier-naming)
+// NOLINTEND(readability-identifier-naming,bugprone-reserved-identifier)
 
 #ifndef PAGEMAP_SCAN  // Linux 6.7, ioctl on /proc/PID/pagemap
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)

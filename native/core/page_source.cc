@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
-#include <utility>
+#include <vector>
 
 namespace uffd {
 namespace {
@@ -19,15 +19,16 @@ alignas(kLargestBasePage) uint8_t g_zeros[kLargestBasePage];
 const uint8_t* ZeroPage(uint64_t page_size) noexcept {
   if (page_size <= kLargestBasePage) return g_zeros;
   static std::mutex making;
-  static std::shared_ptr<Mapping> huge;
+  // Policies made before hold on to the smaller ones, and threads outlive static destructors.
+  static auto& made = *new std::vector<std::shared_ptr<Mapping>>();
   const std::lock_guard<std::mutex> lock(making);
-  if (!huge || huge->Bytes() < page_size) {
-    Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(page_size);
-    if (!larger) return nullptr;
-    // Policies made before hold on to the smaller one.
-    static_cast<void>(new std::shared_ptr<Mapping>(std::exchange(huge, larger.Value())));
+  for (const std::shared_ptr<Mapping>& zeros : made) {
+    if (zeros->Bytes() >= page_size) return zeros->Data();
   }
-  return huge->Data();
+  Result<std::shared_ptr<Mapping>> zeros = Mapping::Anonymous(page_size);
+  if (!zeros) return nullptr;
+  made.push_back(zeros.Value());
+  return zeros.Value()->Data();
 }
 
 MemorySource::MemorySource(std::shared_ptr<Mapping> memory, uint64_t offset) noexcept
