@@ -91,7 +91,10 @@ export async function wpUnpopulated(kind: string): Promise<void> {
   // Given back, private pages lose their protection and those of a file keep it.
   uffd.writeProtect(region);
   region.discard();
-  assert.deepEqual(armed(uffd, region), numbers(4, () => (kind === 'anonymous' ? 0 : 1)));
+  assert.deepEqual(
+    armed(uffd, region),
+    numbers(4, () => (kind === 'anonymous' ? 0 : 1)),
+  );
   assert.deepEqual(firstBytes(region), [0, 0, 0, 0]);
   uffd.close();
 }

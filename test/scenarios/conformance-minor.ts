@@ -22,7 +22,8 @@ const pageCount = (kind: string): number => (kindOf(kind).hugetlb ? 4 : 16);
 /** A page each of 1, 2, 3, …, through the mapping nobody registered. */
 function fill(alias: Region): void {
   const { pageSize, byteLength } = alias;
-  for (let at = 0; at < byteLength; at += pageSize) alias.bytes.fill(1 + ((at / pageSize) % 251), at, at + pageSize);
+  for (let at = 0; at < byteLength; at += pageSize)
+    alias.bytes.fill(1 + ((at / pageSize) % 251), at, at + pageSize);
 }
 
 export async function minor(kind: string): Promise<void> {

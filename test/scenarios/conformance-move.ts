@@ -2,12 +2,22 @@
 
 import assert from 'node:assert/strict';
 import { Userfaultfd, type Region } from '../../lib/index.js';
-import { allocate, firstBytes, HUGE, hugeBytes, makeHuge, NEVER_MS, nextFault, numbers } from './conformance-support.js';
+import {
+  allocate,
+  firstBytes,
+  HUGE,
+  hugeBytes,
+  makeHuge,
+  NEVER_MS,
+  nextFault,
+  numbers,
+} from './conformance-support.js';
 import { eventually, pages, Toucher } from './loop-support.js';
 
 /** Pages 1, 2, 3, … full of their number. */
 function number(region: Region, unit = region.pageSize): void {
-  for (let at = 0; at < region.byteLength; at += unit) region.bytes.fill(1 + ((at / unit) % 251), at, at + unit);
+  for (let at = 0; at < region.byteLength; at += unit)
+    region.bytes.fill(1 + ((at / unit) % 251), at, at + unit);
 }
 
 export async function move(kind: string): Promise<void> {
@@ -29,17 +39,24 @@ export async function move(kind: string): Promise<void> {
   }
   await eventually(() => thread.finishedRound === 1);
   assert.equal(thread.lastRead, count);
-  assert.deepEqual(firstBytes(target), numbers(count, (i) => i + 1));
-  assert.deepEqual(firstBytes(source), numbers(count, () => 0));
+  assert.deepEqual(
+    firstBytes(target),
+    numbers(count, (i) => i + 1),
+  );
+  assert.deepEqual(
+    firstBytes(source),
+    numbers(count, () => 0),
+  );
   // A page that is there is not replaced.
   assert.throws(() => uffd.move(target, 0, source, pages(source, 1)), { code: 'EEXIST' });
   uffd.close();
 }
 
 function hugePair(kind: string): { target: Region; source: Region; expected: Uint8Array } {
-  const [target, source] = [0, 1].map(() =>
-    allocate(kind, (2 * HUGE) / 4096, { hugePages: 'advise' }),
-  ) as [Region, Region];
+  const [target, source] = [0, 1].map(() => allocate(kind, (2 * HUGE) / 4096, { hugePages: 'advise' })) as [
+    Region,
+    Region,
+  ];
   number(source);
   makeHuge(source);
   return { target, source, expected: source.bytes.slice() };

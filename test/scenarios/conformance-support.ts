@@ -39,7 +39,10 @@ export function pageOf(region: Region, value: number): Uint8Array {
 
 /** The first byte of each page. */
 export function firstBytes(region: Region): number[] {
-  return Array.from({ length: region.byteLength / region.pageSize }, (_, i) => region.bytes[i * region.pageSize]!);
+  return Array.from(
+    { length: region.byteLength / region.pageSize },
+    (_, i) => region.bytes[i * region.pageSize]!,
+  );
 }
 
 export function numbers(count: number, value: (index: number) => number): number[] {

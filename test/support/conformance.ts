@@ -38,7 +38,10 @@ const ANONYMOUS_ONLY = not(
 );
 const SECOND_MAPPING = {
   ...not(['anonymous'], 'minor faults are for memory of a memfd'),
-  ...not(['private memfd', 'private hugetlb'], 'a private mapping has no second one to fill its pages through'),
+  ...not(
+    ['private memfd', 'private hugetlb'],
+    'a private mapping has no second one to fill its pages through',
+  ),
 };
 const ALWAYS_HUGE = not(['hugetlb', 'private hugetlb'], 'its pages are never small');
 
@@ -59,7 +62,8 @@ export const ROWS: readonly Row[] = [
   },
   {
     name: 'move',
-    meaning: "A handler ends another thread's faults with `move()`: the page is there and gone from its source",
+    meaning:
+      "A handler ends another thread's faults with `move()`: the page is there and gone from its source",
     scenario: ['conformance-move', 'move'],
     not: ANONYMOUS_ONLY,
   },
@@ -84,7 +88,7 @@ export const ROWS: readonly Row[] = [
   {
     name: 'wp-fork-with-event',
     meaning:
-      "With EVENT_FORK the child has the protection as long as its userfaultfd is open, and its faults end with that",
+      'With EVENT_FORK the child has the protection as long as its userfaultfd is open, and its faults end with that',
     scenario: ['conformance-fork', 'wpForkWithEvent'],
     not: ALL,
   },
@@ -147,7 +151,8 @@ export const ROWS: readonly Row[] = [
   },
   {
     name: 'events-wp',
-    meaning: 'The same for armed pages: protection stays over fork and mremap, and goes or stays with a discard',
+    meaning:
+      'The same for armed pages: protection stays over fork and mremap, and goes or stays with a discard',
     scenario: ['conformance-events', 'eventsWp'],
     not: ALL,
   },
@@ -193,13 +198,14 @@ export const ROWS: readonly Row[] = [
   },
   {
     name: 'pagemap: transact',
-    meaning: 'Threads write while pages are collected: no write is missed, none is told twice',
+    meaning: 'A thread writes while pages are collected: no write is missed, and none is told after the end',
     scenario: ['conformance-pagemap', 'transact'],
     not: ALL,
   },
   {
     name: 'pagemap: overlapping and out-of-range arguments',
-    meaning: 'Ranges outside are refused by name and change nothing; overlapping trackers each see everything',
+    meaning:
+      'Ranges outside are refused by name and change nothing; overlapping trackers each see everything',
     scenario: ['conformance-pagemap', 'ranges'],
     not: ALL,
   },
