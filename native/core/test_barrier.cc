@@ -58,7 +58,8 @@ uint32_t WaitingAt(const char* name) {
 void PassBarrier(const char* name, const std::atomic<bool>* give_up) {
   if (g_closed.load() == 0) return;
   std::unique_lock<std::mutex> lock(g_mutex);
-  // No allocation: a thread that forks holds the allocator's locks until the loop has read its event.
+  // No allocation: a thread that forks holds the allocator's locks until the loop has read its
+  // event.
   const auto found = Barriers().find(std::string_view(name));
   if (found == Barriers().end()) return;
   found->second.waiting++;
