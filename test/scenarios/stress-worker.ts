@@ -43,7 +43,7 @@ function passes(order: StressOrder): void {
     return new Int32Array(region.buffer, region.bytes.byteOffset, region.byteLength / 4);
   });
   const count = ledger.length;
-  for (let pass = 0; ; ) {
+  for (let pass = 0; ;) {
     Atomics.wait(control, STRESS.pass, pass);
     pass = Atomics.load(control, STRESS.pass);
     if (pass === LAST_PASS) break;
