@@ -36,6 +36,7 @@
       "native/core/session.cc",
       "native/core/snapshot.cc",
       "native/core/test_barrier.cc",
+      "native/core/test_kernel.cc",
       "native/core/test_seccomp.cc",
       "native/core/userfaultfd.cc",
       "native/core/wp_async_domain.cc",

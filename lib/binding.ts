@@ -155,7 +155,7 @@ export interface NativeTesting {
   /** Where these bytes are, to be found in /proc/self/smaps. */
   addressOf(view: Uint8Array): bigint;
   /** Gives forked children this memory (MADV_DOFORK): only then the kernel raises EVENT_FORK for it. */
-  inheritOnFork(view: Uint8Array): void;
+  inheritOnFork(view: Uint8Array): NativeFailure | undefined;
   /** From now on every way of opening a userfaultfd fails with this positive errno. 0, or why it did not work. */
   refuseUserfaultfd(errno: number): number;
   /** The same for PAGEMAP_SCAN. */
@@ -164,6 +164,27 @@ export interface NativeTesting {
   injectScanError(errno: number): void;
   /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */
   mergeMemory(on: boolean): number;
+  /**
+   * Forks this process as it is. The child writes a byte for each page to `report`, three times for all:
+   * whether it is armed, what it holds, what it holds after `value` was written. With a `pinFile` it first
+   * writes its pages there with O_DIRECT.
+   */
+  forkChild(
+    view: Uint8Array,
+    pageSize: number,
+    value: number,
+    pinFile: string,
+  ): { pid: number; report: number } | NativeFailure;
+  /** Blocks until it has ended: its wait status. */
+  reapChild(pid: number): number;
+  /** Pins the pages until the descriptor is closed. */
+  pinPages(view: Uint8Array): number | NativeFailure;
+  /** Moves the memory to other addresses and back: mremap(2), twice. */
+  remap(view: Uint8Array, pageSize: number): NativeFailure | undefined;
+  /** MADV_COLLAPSE. */
+  collapse(view: Uint8Array): NativeFailure | undefined;
+  /** The part that transparent huge pages, or those of hugetlb, map. */
+  hugeBytes(view: Uint8Array): number | NativeFailure;
 }
 
 export interface NativeBinding {

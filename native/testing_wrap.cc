@@ -9,6 +9,7 @@
 #include "convert.h"
 #include "core/mapping.h"
 #include "core/test_barrier.h"
+#include "core/test_kernel.h"
 #include "core/test_seccomp.h"
 
 namespace uffd {
@@ -47,12 +48,44 @@ Napi::Value Refuse(const Napi::CallbackInfo& info) {
   const int error = testing::RefuseUserfaultfd(info[0].As<Napi::Number>().Int32Value());
   return Napi::Number::New(info.Env(), error);
 }
-void InheritOnFork(const Napi::CallbackInfo& info) {
-  const Range range = ViewRange(info[0]);
-  madvise(reinterpret_cast<void*>(range.start), range.Length(), MADV_DOFORK);
+Napi::Value InheritOnFork(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::InheritOnFork(ViewRange(info[0])));
 }
 Napi::Value Waiting(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
+}
+
+Napi::Value ForkChild(const Napi::CallbackInfo& info) {
+  const auto child = testing::ForkChild(
+      ViewRange(info[0]), static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()),
+      static_cast<uint8_t>(info[2].As<Napi::Number>().Uint32Value()),
+      info[3].As<Napi::String>().Utf8Value());
+  if (!child) return FailureObject(info.Env(), child.Error());
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("pid", Napi::Number::New(info.Env(), child.Value().pid));
+  result.Set("report", Napi::Number::New(info.Env(), child.Value().report));
+  return result;
+}
+Napi::Value ReapChild(const Napi::CallbackInfo& info) {
+  const int status = testing::ReapChild(info[0].As<Napi::Number>().Int32Value());
+  return Napi::Number::New(info.Env(), status);
+}
+Napi::Value PinPages(const Napi::CallbackInfo& info) {
+  const Result<int> pin = testing::PinPages(ViewRange(info[0]));
+  if (!pin) return FailureObject(info.Env(), pin.Error());
+  return Napi::Number::New(info.Env(), pin.Value());
+}
+Napi::Value Collapse(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::Collapse(ViewRange(info[0])));
+}
+Napi::Value Remap(const Napi::CallbackInfo& info) {
+  const auto page_size = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
+  return StatusValue(info.Env(), testing::Remap(ViewRange(info[0]), page_size));
+}
+Napi::Value HugeBytes(const Napi::CallbackInfo& info) {
+  const Result<uint64_t> bytes = testing::HugeBytes(ViewRange(info[0]));
+  if (!bytes) return FailureObject(info.Env(), bytes.Error());
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
 }
 
 Napi::Value MappedBytes(const Napi::CallbackInfo& info) {
@@ -79,6 +112,12 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));
+  hooks.Set("forkChild", Napi::Function::New<ForkChild>(env, "forkChild"));
+  hooks.Set("reapChild", Napi::Function::New<ReapChild>(env, "reapChild"));
+  hooks.Set("pinPages", Napi::Function::New<PinPages>(env, "pinPages"));
+  hooks.Set("collapse", Napi::Function::New<Collapse>(env, "collapse"));
+  hooks.Set("remap", Napi::Function::New<Remap>(env, "remap"));
+  hooks.Set("hugeBytes", Napi::Function::New<HugeBytes>(env, "hugeBytes"));
   exports.Set("testing", hooks);
 }
 

@@ -41,9 +41,9 @@ FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
   return AnswerOf(done.error, page, Action::kPoison);
 }
 
-FaultResolver::Answer FaultResolver::Continue(Range page,
-                                              const Registration& registration) noexcept {
-  const uint64_t mode = IsArmed(page, registration) ? UFFDIO_CONTINUE_MODE_WP : 0;
+FaultResolver::Answer FaultResolver::Continue(Range page, const Registration& registration,
+                                              bool arm) noexcept {
+  const uint64_t mode = arm || IsArmed(page, registration) ? UFFDIO_CONTINUE_MODE_WP : 0;
   return AnswerOf(uffd_->Continue(page, mode).error, page, Action::kContinue);
 }
 

@@ -38,7 +38,8 @@ class FaultResolver {
   Answer Fill(Range page, const uint8_t* bytes, const Registration& registration,
               bool arm) noexcept;
   Answer Poison(Range page) noexcept;
-  Answer Continue(Range page, const Registration& registration) noexcept;
+  // Armed as Fill does.
+  Answer Continue(Range page, const Registration& registration, bool arm) noexcept;
   Answer Wake(Range page) noexcept;
   // What this errno (0 for none) of an answering ioctl means.
   Answer AnswerOf(int error, Range page, Action action) noexcept;

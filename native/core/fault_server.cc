@@ -111,7 +111,7 @@ FaultResolver::Answer FaultServer::AnswerOf(const Task& task, const Registration
   if (task.by == EndedBy::kRemoved) return resolver_.Fill(page, nullptr, registration, false);
   const bool unanswered = !policy.source || !loaded;
   if (policy.poison && unanswered) return resolver_.Poison(page);
-  if (reason == FaultReason::kMinor) return resolver_.Continue(page, registration);
+  if (reason == FaultReason::kMinor) return resolver_.Continue(page, registration, false);
   return resolver_.Fill(page, loaded ? loaded.Value() : nullptr, registration, false);
 }
 
@@ -166,6 +166,7 @@ bool FaultServer::IsOverdue() noexcept {
 }
 
 void FaultServer::Observe(Event event) noexcept {
+  if (event.type == EventType::kFork) UFFD_BARRIER("server-before-fork", nullptr);
   const Range range{event.address, event.address + event.length};
   std::shared_ptr<const PageSource> source;
   if (const auto registration = table_->Find(event.address)) {
@@ -314,7 +315,7 @@ FaultResolver::Answer FaultServer::AnswerClaim(const Claim& claim, bool poison,
     case FaultReason::kWriteProtect:
       return resolver_.Unprotect(claim.page);
     case FaultReason::kMinor:
-      return resolver_.Continue(claim.page, claim.registration);
+      return resolver_.Continue(claim.page, claim.registration, arm);
     case FaultReason::kMissing:
       break;
   }

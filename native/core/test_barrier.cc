@@ -4,10 +4,12 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 
 namespace uffd::testing {
 namespace {
@@ -19,8 +21,8 @@ struct Barrier {
 
 std::mutex g_mutex;
 std::condition_variable g_changed;
-std::map<std::string, Barrier>& Barriers() {
-  static auto* barriers = new std::map<std::string, Barrier>();
+std::map<std::string, Barrier, std::less<>>& Barriers() {
+  static auto* barriers = new std::map<std::string, Barrier, std::less<>>();
   return *barriers;
 }
 std::set<std::string>& DisabledNets() {
@@ -57,7 +59,9 @@ uint32_t WaitingAt(const char* name) {
 void PassBarrier(const char* name, const std::atomic<bool>* give_up) {
   if (g_closed.load() == 0) return;
   std::unique_lock<std::mutex> lock(g_mutex);
-  const auto found = Barriers().find(name);
+  // No allocation: a thread that forks holds the allocator's locks until the loop has read its
+  // event.
+  const auto found = Barriers().find(std::string_view(name));
   if (found == Barriers().end()) return;
   found->second.waiting++;
   while (found->second.closed && (give_up == nullptr || !give_up->load())) {

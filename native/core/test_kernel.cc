@@ -1,0 +1,181 @@
+#include "core/test_kernel.h"
+
+#ifdef UFFD_TEST_BARRIERS
+
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+
+#include "core/kernel_abi.h"
+#include "core/pagemap.h"
+
+#ifndef MADV_COLLAPSE  // Linux 6.1
+#define MADV_COLLAPSE 25
+#endif
+
+namespace uffd::testing {
+namespace {
+
+constexpr size_t kMostPages = 64;
+constexpr int kChildFailed = 99;
+
+// In the child only what needs no lock: the other threads, and what they held, are gone.
+class ChildMain {
+ public:
+  ChildMain(Range memory, uint64_t page_size, int report) noexcept
+      : memory_(memory),
+        page_size_(page_size),
+        pages_(std::min<size_t>(memory.Length() / page_size, kMostPages)),
+        report_(report) {}
+
+  [[noreturn]] void Run(uint8_t value, const char* pin_file) noexcept {
+    pagemap_ = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (pagemap_ < 0) _exit(kChildFailed);
+    if (*pin_file != '\0') ReadDirectly(pin_file);
+    for (size_t i = 0; i < pages_; i++) told_[i] = Armed(i) ? 1 : 0;
+    Tell();
+    for (size_t i = 0; i < pages_; i++) told_[i] = *Page(i);
+    Tell();
+    for (size_t i = 0; i < pages_; i++) {
+      *Page(i) = value;
+      told_[i] = *Page(i);
+    }
+    Tell();
+    _exit(0);
+  }
+
+ private:
+  volatile uint8_t* Page(size_t index) const noexcept {
+    return reinterpret_cast<volatile uint8_t*>(memory_.start + index * page_size_);
+  }
+
+  bool Armed(size_t index) const noexcept {
+    constexpr uint64_t kUffdWp = uint64_t{1} << 57;
+    const uint64_t address = memory_.start + index * page_size_;
+    uint64_t entry = 0;
+    const auto at = static_cast<off_t>(address / PageSize() * sizeof(entry));
+    if (pread(pagemap_, &entry, sizeof(entry), at) != sizeof(entry)) _exit(kChildFailed);
+    return (entry & kUffdWp) != 0;
+  }
+
+  void ReadDirectly(const char* pin_file) const noexcept {
+    const int fd = open(pin_file, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (fd < 0) _exit(kChildFailed);
+    for (size_t i = 0; i < pages_; i++) {
+      const auto size = static_cast<ssize_t>(PageSize());
+      if (write(fd, const_cast<const uint8_t*>(Page(i)), PageSize()) != size) _exit(kChildFailed);
+    }
+    close(fd);
+  }
+
+  void Tell() const noexcept {
+    if (write(report_, told_, pages_) != static_cast<ssize_t>(pages_)) _exit(kChildFailed);
+  }
+
+  const Range memory_;
+  const uint64_t page_size_;
+  const size_t pages_;
+  const int report_;
+  int pagemap_ = -1;
+  uint8_t told_[kMostPages] = {};
+};
+
+}  // namespace
+
+Result<Child> ForkChild(Range memory, uint64_t page_size, uint8_t value,
+                        const std::string& pin_file) noexcept {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return Failure{errno, "pipe2"};
+  const pid_t pid = fork();
+  if (pid == 0) ChildMain(memory, page_size, ends[1]).Run(value, pin_file.c_str());
+  const int error = errno;
+  close(ends[1]);
+  if (pid > 0) return Child{pid, ends[0]};
+  close(ends[0]);
+  return Failure{error, "fork"};
+}
+
+int ReapChild(int pid) noexcept {
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return -1;
+  }
+  return status;
+}
+
+Status InheritOnFork(Range memory) noexcept {
+  if (madvise(reinterpret_cast<void*>(memory.start), memory.Length(), MADV_DOFORK) != 0) {
+    return Failure{errno, "madvise(MADV_DOFORK)"};
+  }
+  return Done{};
+}
+
+Status Remap(Range memory, uint64_t page_size) noexcept {
+  const size_t bytes = memory.Length();
+  auto* const here = reinterpret_cast<void*>(memory.start);
+  void* const room =
+      mmap(nullptr, bytes + page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return Failure{errno, "mmap"};
+  const auto from = reinterpret_cast<uint64_t>(room);
+  auto* const there = reinterpret_cast<void*>((from + page_size - 1) / page_size * page_size);
+  constexpr int kTo = MREMAP_MAYMOVE | MREMAP_FIXED;
+  if (mremap(here, bytes, bytes, kTo, there) == MAP_FAILED) return Failure{errno, "mremap"};
+  // Nobody else may be given the addresses meanwhile.
+  if (mmap(here, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
+      here) {
+    return Failure{EEXIST, "mmap(MAP_FIXED_NOREPLACE)"};
+  }
+  if (mremap(there, bytes, bytes, kTo, here) == MAP_FAILED) return Failure{errno, "mremap"};
+  munmap(room, bytes + page_size);
+  return Done{};
+}
+
+Result<int> PinPages(Range memory) noexcept {
+  io_uring_params params{};
+  const auto ring = static_cast<int>(syscall(SYS_io_uring_setup, 1, &params));
+  if (ring < 0) return Failure{errno, "io_uring_setup"};
+  const iovec pinned{reinterpret_cast<void*>(memory.start), memory.Length()};
+  if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &pinned, 1) == 0) return ring;
+  const int error = errno;
+  close(ring);
+  return Failure{error, "io_uring_register"};
+}
+
+Status Collapse(Range memory) noexcept {
+  if (madvise(reinterpret_cast<void*>(memory.start), memory.Length(), MADV_COLLAPSE) == 0) {
+    return Done{};
+  }
+  return Failure{errno, "madvise(MADV_COLLAPSE)"};
+}
+
+Result<uint64_t> HugeBytes(Range memory) noexcept {
+  const Result<int> pagemap = Pagemap::Descriptor();
+  if (!pagemap) return pagemap.Error();
+  page_region found[64];
+  pm_scan_arg args{};
+  args.size = sizeof(args);
+  args.start = memory.start;
+  args.end = memory.end;
+  args.vec = reinterpret_cast<uint64_t>(found);
+  args.vec_len = std::size(found);
+  args.category_mask = PAGE_IS_HUGE;
+  args.return_mask = PAGE_IS_HUGE;
+  const int count = ioctl(pagemap.Value(), PAGEMAP_SCAN, &args);
+  if (count < 0) return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
+  uint64_t bytes = 0;
+  for (int i = 0; i < count; i++) bytes += found[i].end - found[i].start;
+  return bytes;
+}
+
+}  // namespace uffd::testing
+
+#endif  // UFFD_TEST_BARRIERS
