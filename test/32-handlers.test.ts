@@ -45,6 +45,9 @@ describe('the nets under a handler', () => {
   for (const how of ['break', 'throw', 'abort']) {
     it(`end everything when the consumer leaves: ${how}`, 'consumerLeaves', [how]);
   }
+  it('end everything when the consumer leaves 70 open faults', 'consumerLeavesMany', [], {
+    timeoutMs: 40_000,
+  });
   it("end the consumer's own faults at once, 10,000 times in a program of one thread (D1)", 'ownFaults');
   it('never install bytes in a page that was given back meanwhile (B23)', 'removedWhileOpen');
   it('leave a fault alone that is being resolved, and free who faults meanwhile', 'claimHeld');

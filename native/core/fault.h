@@ -44,7 +44,7 @@ struct Event {
   uint64_t length = 0;  // of the range; 0 for a page fault
   uint64_t to = 0;      // new address of a remapped range
   int fork_fd = -1;     // the child's userfaultfd; owned by whoever decoded it
-  uint64_t id = 0;      // of a fault that a handler is to end, or of a fork to take; 0 for others
+  uint64_t id = 0;      // of a fault that a handler is to end; 0 for others
   Ending ending;
 };
 

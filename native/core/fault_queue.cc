@@ -13,7 +13,8 @@ FaultQueue::FaultQueue(std::shared_ptr<Mapping> memory) noexcept
 
 void FaultQueue::Push(const Event& event) noexcept {
   const uint64_t tail = tail_.load(std::memory_order_relaxed);
-  if (tail - head_.load(std::memory_order_acquire) == kCapacity) {
+  const size_t room = event.id != 0 ? kCapacity : kForRecords;
+  if (tail - head_.load(std::memory_order_acquire) >= room) {
     missed_.fetch_add(1, std::memory_order_relaxed);
     return;
   }

@@ -11,18 +11,21 @@
 
 #include "core/fault.h"
 #include "core/mapping.h"
+#include "core/open_faults.h"
 #include "core/result.h"
 
 namespace uffd {
 
 class FaultQueue {
  public:
-  static constexpr size_t kCapacity = size_t{1} << 17;
+  static constexpr size_t kForRecords = size_t{1} << 17;
+  static constexpr size_t kCapacity = kForRecords + 2 * OpenFaults::kCapacity;
 
   static Result<std::unique_ptr<FaultQueue>> Create() noexcept;
 
   // Loop thread only. A record that does not fit is counted, not stored: nobody waits for it, its
-  // fault was resolved before.
+  // fault was resolved before. For faults that somebody must still end there is room that the
+  // others do not get.
   void Push(const Event& event) noexcept;
   // Reader thread only.
   bool Pop(Event* event) noexcept;

@@ -8,9 +8,7 @@
 namespace uffd {
 
 bool FaultResolver::IsArmed(Range page, const Registration& registration) const noexcept {
-  if ((registration.policy->mode & UFFDIO_REGISTER_MODE_WP) == 0) return false;
-  // Of a child's memory we cannot tell: a fault too much is better than a write unseen.
-  return !own_memory_ || Pagemap::IsArmed(page.start);
+  return (registration.policy->mode & UFFDIO_REGISTER_MODE_WP) != 0 && Pagemap::IsArmed(page.start);
 }
 
 FaultResolver::Answer FaultResolver::Unprotect(Range page) noexcept {
@@ -33,7 +31,7 @@ FaultResolver::Answer FaultResolver::Fill(Range page, const uint8_t* bytes,
 
 FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
   Partial done = uffd_->Poison(page, 0);
-  if (done.error == EEXIST && own_memory_ && Pagemap::IsArmed(page.start)) {
+  if (done.error == EEXIST && Pagemap::IsArmed(page.start)) {
     // An armed page that does not exist yet counts as existing here too.
     static_cast<void>(uffd_->WriteProtect(page, UFFDIO_WRITEPROTECT_MODE_DONTWAKE).Ok());
     done = uffd_->Poison(page, 0);

@@ -29,9 +29,7 @@ class FaultResolver {
     int error;
   };
 
-  // `own_memory`: the descriptor is of this process, not of a forked child.
-  FaultResolver(Userfaultfd* uffd, bool own_memory) noexcept
-      : uffd_(uffd), own_memory_(own_memory) {}
+  explicit FaultResolver(Userfaultfd* uffd) noexcept : uffd_(uffd) {}
 
   Answer Unprotect(Range page) noexcept;
   // With zeros where `bytes` is null. Armed when `arm` says so, or when it was armed before.
@@ -50,7 +48,6 @@ class FaultResolver {
   bool IsArmed(Range page, const Registration& registration) const noexcept;
 
   Userfaultfd* const uffd_;
-  const bool own_memory_;
 };
 
 }  // namespace uffd

@@ -1,8 +1,8 @@
 #include "core/fault_server.h"
 
-#include <algorithm>
-#include <cerrno>
+#include <utility>
 
+#include "core/file_descriptor.h"
 #include "core/kernel_abi.h"
 #include "core/test_barrier.h"
 
@@ -10,18 +10,17 @@ namespace uffd {
 namespace {
 
 constexpr std::chrono::milliseconds kRetry(1);
-constexpr std::chrono::seconds kForkPatience(1);
 
 }  // namespace
 
 FaultServer::FaultServer(Userfaultfd* uffd, RegistrationTable* table, FaultQueue* queue,
-                         Notifier* notifier, uint32_t consumer_thread, bool own_memory) noexcept
+                         Notifier* notifier, uint32_t consumer_thread) noexcept
     : uffd_(uffd),
       table_(table),
       queue_(queue),
       notifier_(notifier),
       consumer_thread_(consumer_thread),
-      resolver_(uffd, own_memory) {}
+      resolver_(uffd) {}
 
 Outcome FaultServer::Serve(const Event& fault) noexcept {
   std::optional<EndedBy> by;
@@ -135,16 +134,10 @@ void FaultServer::ServeDue() noexcept {
   size_t count = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    std::erase_if(forks_, [now](const Fork& fork) { return fork.due <= now; });
     open_.ForEachOpen([&](OpenFaults::Entry* entry) {
-      if (entry->claimed || count == kDueAtOnce) return;
-      std::optional<EndedBy> by;
-      if (entry->due <= now) {
-        by = entry->due_to;
-      } else if (ending_ || consumer_ == Consumer::kGone) {
-        by = ending_ ? EndedBy::kClosed : EndedBy::kNoConsumer;
-      }
-      if (by) tasks[count++] = {entry->fault, *by, entry->id};
+      // The rest is still due when the loop comes by again, which is at once.
+      if (entry->claimed || entry->due > now || count == kDueAtOnce) return;
+      tasks[count++] = {entry->fault, entry->due_to, entry->id};
     });
   }
   for (size_t i = 0; i < count; i++) static_cast<void>(EndNatively(tasks[i]));
@@ -152,11 +145,7 @@ void FaultServer::ServeDue() noexcept {
 
 std::optional<FaultServer::Clock::time_point> FaultServer::NextDue() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::optional<Clock::time_point> next = open_.NextDue();
-  for (const Fork& fork : forks_) {
-    if (!next || fork.due < *next) next = fork.due;
-  }
-  return next;
+  return open_.NextDue();
 }
 
 bool FaultServer::IsOverdue() noexcept {
@@ -176,9 +165,11 @@ void FaultServer::Observe(Event event) noexcept {
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   switch (event.type) {
-    case EventType::kFork:
-      KeepFork(&event);
+    case EventType::kFork: {
+      // Left open, it would keep the child's faults waiting for a reader that does not exist.
+      const FileDescriptor child(std::exchange(event.fork_fd, -1));
       break;
+    }
     case EventType::kRemove:
       // Nobody asks for the others.
       if (source != nullptr) removed_.Add(range);
@@ -214,29 +205,6 @@ void FaultServer::EndRemoved(Range range) noexcept {
     entry->due = Clock::now();
     entry->due_to = EndedBy::kRemoved;
   });
-}
-
-// Left open with nobody to read it, the child's descriptor would keep the child's faults waiting.
-void FaultServer::KeepFork(Event* event) noexcept {
-  FileDescriptor child(std::exchange(event->fork_fd, -1));
-  if (consumer_ != Consumer::kPresent || ending_ || forks_.size() == kForks) return;
-  event->id = next_fork_++;
-  forks_.push_back({event->id, std::move(child), Clock::now() + kForkPatience});
-}
-
-FileDescriptor FaultServer::TakeFork(uint64_t id) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto found =
-      std::find_if(forks_.begin(), forks_.end(), [id](const Fork& fork) { return fork.id == id; });
-  if (found == forks_.end()) return {};
-  FileDescriptor child = std::move(found->fd);
-  forks_.erase(found);
-  return child;
-}
-
-void FaultServer::CopyRemoved(FaultServer* parent) noexcept {
-  const std::lock_guard<std::mutex> lock(parent->mutex_);
-  removed_ = parent->removed_;
 }
 
 void FaultServer::Record(const Event& event) noexcept {
@@ -284,13 +252,23 @@ void FaultServer::Unregistered(Range range) noexcept {
 void FaultServer::SetConsumer(bool present) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   consumer_ = present ? Consumer::kPresent : Consumer::kGone;
-  if (!present) forks_.clear();
+  if (!present) MakeDue(EndedBy::kNoConsumer);
 }
 
 void FaultServer::EndAll() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   ending_ = true;
-  forks_.clear();
+  MakeDue(EndedBy::kClosed);
+}
+
+// A claimed one too: it is due when its claim fails.
+void FaultServer::MakeDue(EndedBy by) noexcept {
+  const auto now = Clock::now();
+  open_.ForEachOpen([&](OpenFaults::Entry* entry) {
+    if (entry->due_to == EndedBy::kRemoved) return;
+    entry->due = now;
+    entry->due_to = by;
+  });
 }
 
 bool FaultServer::HasOpenFaults() noexcept {

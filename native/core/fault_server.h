@@ -15,12 +15,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <vector>
 
 #include "core/fault.h"
 #include "core/fault_queue.h"
 #include "core/fault_resolver.h"
-#include "core/file_descriptor.h"
 #include "core/open_faults.h"
 #include "core/registration_table.h"
 #include "core/wake_log.h"
@@ -45,7 +43,7 @@ class FaultServer {
 
   // `consumer_thread`: gettid(2) of the thread whose event loop reads the events.
   FaultServer(Userfaultfd* uffd, RegistrationTable* table, FaultQueue* queue, Notifier* notifier,
-              uint32_t consumer_thread, bool own_memory) noexcept;
+              uint32_t consumer_thread) noexcept;
   FaultServer(const FaultServer&) = delete;
   FaultServer& operator=(const FaultServer&) = delete;
 
@@ -87,18 +85,9 @@ class FaultServer {
   void Finish(uint64_t id, Ending ending) noexcept;
   void Abandon(uint64_t id) noexcept;
   Ending EndingOf(uint64_t id) noexcept;
-  // The descriptor of a forked child whose event was handed over; nothing when it was closed since.
-  FileDescriptor TakeFork(uint64_t id) noexcept;
-  // In a forked child's memory these pages read as zero, whatever their source says.
-  void CopyRemoved(FaultServer* parent) noexcept;
 
  private:
   enum class Consumer : uint8_t { kNotYet, kPresent, kGone };
-  struct Fork {
-    uint64_t id = 0;
-    FileDescriptor fd;
-    Clock::time_point due;
-  };
   // A fault that is to be ended now, without JavaScript.
   struct Task {
     Event fault;
@@ -114,10 +103,9 @@ class FaultServer {
   std::optional<Registration> Current(const Event& fault, uint64_t open_id) noexcept;
   Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
   void EndRemoved(Range range) noexcept;
-  void KeepFork(Event* event) noexcept;
+  void MakeDue(EndedBy by) noexcept;
   void Record(const Event& event) noexcept;
 
-  static constexpr size_t kForks = 16;
   static constexpr size_t kDueAtOnce = 64;
 
   Userfaultfd* const uffd_;
@@ -136,8 +124,6 @@ class FaultServer {
   Consumer consumer_ = Consumer::kNotYet;
   bool ending_ = false;
   RangeSet removed_;  // given back to the kernel while registered: zeros now
-  std::vector<Fork> forks_;
-  uint64_t next_fork_ = 1;
 
   // What a source loads into. Grown before the registration that needs it exists; loop thread only.
   std::mutex buffer_mutex_;

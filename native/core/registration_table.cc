@@ -57,11 +57,6 @@ void RegistrationTable::Move(Range range, uint64_t to) {
   Publish(std::make_shared<Entries>(std::move(next)));
 }
 
-void RegistrationTable::CopyFrom(const RegistrationTable& other) {
-  const std::lock_guard<std::mutex> writing(writers_);
-  Publish(other.Current());
-}
-
 std::shared_ptr<const RegistrationTable::Entries> RegistrationTable::Current() const noexcept {
   const std::lock_guard<std::mutex> reading(lookup_);
   return entries_;
@@ -112,6 +107,13 @@ std::optional<Registration> RegistrationTable::Find(uint64_t address) const noex
   const Registration& entry = *(after - 1);
   if (address >= entry.range.end) return std::nullopt;
   return entry;
+}
+
+bool RegistrationTable::Overlaps(Range range, uint64_t modes) const noexcept {
+  const std::shared_ptr<const Entries> entries = Current();
+  return std::any_of(entries->begin(), entries->end(), [&](const Registration& entry) {
+    return entry.range.Overlaps(range) && (entry.policy->mode & modes) != 0;
+  });
 }
 
 std::vector<Registration> RegistrationTable::WithId(uint32_t id) const {

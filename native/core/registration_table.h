@@ -58,9 +58,9 @@ class RegistrationTable {
   // The kernel took `range` away, or moved it to `to`.
   void Cut(Range range);
   void Move(Range range, uint64_t to);
-  // For the userfaultfd of a forked child, which has the same memory at the same addresses.
-  void CopyFrom(const RegistrationTable& other);
   std::optional<Registration> Find(uint64_t address) const noexcept;
+  // Whether any of it is registered in one of these modes.
+  bool Overlaps(Range range, uint64_t modes) const noexcept;
   std::vector<Registration> WithId(uint32_t id) const;
   std::vector<Registration> All() const;
 

@@ -81,7 +81,7 @@ Session::Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* 
       queue_(std::move(queue)),
       notifier_(notifier),
       server_(std::make_unique<FaultServer>(&uffd_, &table_, queue_.get(), notifier,
-                                            static_cast<uint32_t>(gettid()), true)),
+                                            static_cast<uint32_t>(gettid()))),
       loop_(std::make_unique<FaultLoop>(&uffd_, &table_, server_.get())) {}
 
 Session::~Session() { Release(); }
@@ -241,11 +241,7 @@ Result<uint64_t> Session::ArmedBytes(Range range) noexcept {
 }
 
 bool Session::MayFault(Range range) const noexcept {
-  constexpr uint64_t kReads = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
-  const std::vector<Registration> all = table_.All();
-  return std::any_of(all.begin(), all.end(), [range](const Registration& registration) {
-    return registration.range.Overlaps(range) && (registration.policy->mode & kReads) != 0;
-  });
+  return table_.Overlaps(range, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 }
 
 void Session::EndOpenFaults() noexcept {

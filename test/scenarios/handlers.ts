@@ -348,6 +348,18 @@ async function leave(how: string, served: Served): Promise<void> {
   return loop;
 }
 
+/** More open faults than the loop ends at a time. */
+export async function consumerLeavesMany(): Promise<void> {
+  const region = sharedRegion(1 << 20);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: NEVER_MS });
+  const events = uffd.events();
+  const threads = Array.from({ length: 70 }, (_, at) => reader(region, at));
+  await eventually(() => sleepersInFault().length === threads.length);
+  await events.return!();
+  for (const thread of threads) await done(thread);
+}
+
 export async function consumerLeaves(how: string): Promise<void> {
   const served = serve();
   const { region, uffd } = served;
