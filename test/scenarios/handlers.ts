@@ -185,7 +185,7 @@ export async function faultsAreIndependent(): Promise<void> {
   // In any order, and the others stay.
   faults.sort((a, b) => a.offset - b.offset);
   for (const [i, fault] of faults.entries()) {
-    assert.equal(sleepersInFault().length, 4 - i);
+    await eventually(() => sleepersInFault().length === 4 - i);
     await fault.resolve(page(region, fault.pageOffset / region.pageSize));
     await eventually(() => sleepersInFault().length === 3 - i);
   }
