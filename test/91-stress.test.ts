@@ -6,7 +6,7 @@ import { RESOLVERS, runStress, STRESS_KINDS } from './support/stress.js';
 for (const kind of STRESS_KINDS) {
   for (const resolve of RESOLVERS) {
     test(`it loses no counter in ${kind} memory that two threads share, faults ended by the ${resolve === 'native' ? 'loop' : 'handler'}`, async () => {
-      await runStress(kind, resolve, 1000);
+      await runStress(kind, resolve, 700);
     });
   }
 }

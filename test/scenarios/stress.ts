@@ -32,7 +32,7 @@ interface Run {
 
 function prepare(kind: string, handler: boolean): Run {
   const hugetlb = kind !== 'wasm' && kindOf(kind).hugetlb;
-  const count = hugetlb ? 4 : 128;
+  const count = hugetlb ? 4 : 64;
   const area = (): Region =>
     kind === 'wasm' ? sharedRegion(count * 4096) : allocate(kind, count, { shared: true });
   const areas: [Region, Region] = [area(), area()];
