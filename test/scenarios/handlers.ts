@@ -536,7 +536,7 @@ export async function workerServesMainThread(): Promise<void> {
   try {
     const worker = serverOf({ file, memory, deadlineMs: NEVER_MS });
     await once(worker, 'message');
-    const bytes = Buffer.from(memory.buffer as unknown as ArrayBuffer, 0, content.byteLength);
+    const bytes = Buffer.from(memory.buffer, 0, content.byteLength);
     // In no order that a reader ahead could guess: 7,919 is prime to the number of pages.
     for (let i = 0; i < 10_000; i++) {
       const at = ((i * 7919) % 10_000) * 4096;
@@ -582,7 +582,7 @@ export async function poolIsAsleep(): Promise<void> {
       assert.ok(fault instanceof PageFault);
       // Needs a pool thread, and there is none until the deadline has passed.
       const bytes = (await readFile(process.execPath)).subarray(0, region.pageSize);
-      await fault.resolve(bytes).catch((error: UffdError) => endings.push(error.code));
+      await fault.resolve(bytes).catch((error: unknown) => endings.push((error as UffdError).code));
     }
   })();
   const fill = promisify(randomFill);
