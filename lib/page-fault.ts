@@ -1,7 +1,7 @@
 // A page fault as an event, and for those a handler is to end, the way to end it.
 
 import { inspect } from 'node:util';
-import type { NativeEnding } from './binding.js';
+import type { NativeEnding, NativeUserfaultfd } from './binding.js';
 import { asBytes, checkSource } from './bytes.js';
 import { closedError, faultEnded, invalidValue, outOfRange, systemError } from './errors.js';
 import type { Region } from './region.js';
@@ -42,15 +42,7 @@ export interface ResolveOptions {
 }
 
 /** The userfaultfd a fault came from. */
-export interface FaultOwner {
-  endingOf(id: number): NativeEnding;
-  resolveFault(
-    id: number,
-    answer: number,
-    bytes: Uint8Array | undefined,
-    writeProtect: boolean,
-  ): NativeEnding & { errno: number };
-}
+export type FaultOwner = Pick<NativeUserfaultfd, 'endingOf' | 'resolveFault'>;
 
 export interface FaultFields {
   region: Region;
