@@ -42,13 +42,18 @@ bool FaultLoop::Stop() noexcept {
     }
   }
   pthread_join(thread_, nullptr);
-  poke_event_.Reset();
+  {
+    const std::lock_guard<std::mutex> lock(poke_mutex_);
+    poke_event_.Reset();
+  }
   spare_.Reset();
   started_ = false;
   return true;
 }
 
 void FaultLoop::Poke() noexcept {
+  const std::lock_guard<std::mutex> lock(poke_mutex_);
+  if (!poke_event_) return;
   const uint64_t one = 1;
   static_cast<void>(!write(poke_event_.Get(), &one, sizeof(one)));
 }

@@ -63,6 +63,8 @@ class FaultLoop {
   const RegistrationTable* const table_;
   FaultServer* const server_;
 
+  // Between a poke and the close: the number may be another file's a moment later.
+  std::mutex poke_mutex_;
   FileDescriptor poke_event_;
   pthread_t thread_{};
   bool started_ = false;
