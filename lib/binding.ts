@@ -207,6 +207,15 @@ export interface NativeTesting {
   pinPages(view: Uint8Array): number | NativeFailure;
   /** Moves the memory to other addresses and back: mremap(2), twice. */
   remap(view: Uint8Array, pageSize: number): NativeFailure | undefined;
+  /** madvise(2) behind this package's back, with this advice. */
+  giveBack(view: Uint8Array, advice: number): NativeFailure | undefined;
+  /** Maps fresh memory over it. */
+  replace(view: Uint8Array): NativeFailure | undefined;
+  /** Installs a SIGBUS handler that counts and maps zeros over the page. */
+  countSigbus(): void;
+  sigbusCount(): number;
+  /** In this thread. */
+  blockSigbus(): void;
   /** MADV_COLLAPSE. */
   collapse(view: Uint8Array): NativeFailure | undefined;
   /** The part that transparent huge pages, or those of hugetlb, map. */
@@ -251,7 +260,11 @@ export interface NativeBinding {
     /** Where `live` differs from `copy` inside `ranges`, as `[offset, length, …]`. */
     differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
   };
-  Snapshot: new () => NativeSnapshot;
+  Snapshot: {
+    new (): NativeSnapshot;
+    /** Our SIGBUS handler in front of whatever is there. */
+    reinstallSigbusHandler(): void;
+  };
   testing?: NativeTesting;
 }
 

@@ -4,6 +4,7 @@ import { types } from 'node:util';
 import { binding, isFailure, type NativeSnapshot } from './binding.js';
 import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
 import { invalidValue, type UffdError } from './errors.js';
+import { keepSigbusHandler } from './sigbus-listeners.js';
 import { regionInternals, type Region } from './region.js';
 import { captureError, limitReached, snapshotError } from './snapshot-errors.js';
 import type { CheckedSnapshotOptions, SnapshotMode } from './snapshot-options.js';
@@ -57,6 +58,7 @@ function protect(
   { resolver, maxBytes, bytesPerSecond }: CheckedSnapshotOptions,
   onSettled: () => void,
 ): UffdError | undefined {
+  if (resolver === 'in-thread') keepSigbusHandler();
   const failure = native.takeCopyOnWrite(
     regions.map((region) => ({
       view: region.bytes,

@@ -64,17 +64,19 @@ export class Snapshot implements Disposable {
     this.#regions = regions;
     this.byteLengths = regions.map((region) => region.byteLength);
     this.#leaveRegions = regions.map((region) => regionInternals(region).attach(this.#user));
+    this.#ready = mode === 'copy' ? Promise.resolve() : this.#untilSettled(signal);
     publishSnapshot('taken', this);
-    if (mode === 'copy') {
-      this.#ready = Promise.resolve();
-      return;
+  }
+
+  #untilSettled(signal: AbortSignal | undefined): Promise<void> {
+    const settled = new Promise<void>((resolve, reject) => (this.#settle = { resolve, reject }));
+    settled.catch(() => undefined);
+    if (signal !== undefined) {
+      const onAbort = (): void => this.#end(abortError(signal));
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#unlisten = () => signal.removeEventListener('abort', onAbort);
     }
-    this.#ready = new Promise<void>((resolve, reject) => (this.#settle = { resolve, reject }));
-    this.#ready.catch(() => undefined);
-    if (signal === undefined) return;
-    const onAbort = (): void => this.#end(abortError(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-    this.#unlisten = () => signal.removeEventListener('abort', onAbort);
+    return settled;
   }
 
   /**

@@ -105,7 +105,10 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
 
 Napi::Value Alias(const Napi::CallbackInfo& info) {
   const Range over = RangeOrEmpty(info[1]);
-  return RegionOrFailure(info.Env(), MappingOf(info[0])->Alias(over), over);
+  const std::shared_ptr<Mapping> mapping = MappingOf(info[0]);
+  // What will be written through the other one is not seen.
+  CaptureList::Get().Finish(mapping->AddressRange());
+  return RegionOrFailure(info.Env(), mapping->Alias(over), over);
 }
 
 Napi::Value IsAliased(const Napi::CallbackInfo& info) {

@@ -2,6 +2,7 @@
 
 #include "convert.h"
 #include "core/dirty_engine.h"
+#include "core/sigbus_resolver.h"
 #include "memory_wrap.h"
 
 namespace uffd {
@@ -58,7 +59,8 @@ Napi::Function SnapshotWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::State>("state"), InstanceMethod<&Wrap::KeepWaiting>("keepWaiting"),
        InstanceMethod<&Wrap::StopWaiting>("stopWaiting"), InstanceMethod<&Wrap::Restore>("restore"),
        InstanceMethod<&Wrap::Diff>("diff"), InstanceMethod<&Wrap::Read>("read"),
-       InstanceMethod<&Wrap::Close>("close")});
+       InstanceMethod<&Wrap::Close>("close"),
+       StaticMethod<&Wrap::ReinstallSigbusHandler>("reinstallSigbusHandler")});
 }
 
 SnapshotWrap::SnapshotWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SnapshotWrap>(info) {}
@@ -157,6 +159,10 @@ Napi::Value SnapshotWrap::Read(const Napi::CallbackInfo& info) {
   const Status read = snapshot_->Read(memory, offset, length, bytes.Data());
   if (!read) return FailureObject(info.Env(), read.Error());
   return bytes;
+}
+
+void SnapshotWrap::ReinstallSigbusHandler(const Napi::CallbackInfo& /*info*/) {
+  SigbusResolver::Reinstall();
 }
 
 void SnapshotWrap::Close(const Napi::CallbackInfo& /*info*/) {

@@ -27,6 +27,7 @@ class SnapshotWrap final : public Napi::ObjectWrap<SnapshotWrap> {
   void KeepWaiting(const Napi::CallbackInfo& info);
   void StopWaiting(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
+  static void ReinstallSigbusHandler(const Napi::CallbackInfo& info);
   void CloseChannel() noexcept;
 
   // Declared before the snapshot: the memories must live until its trackers have let go of them.

@@ -82,6 +82,18 @@ Napi::Value Remap(const Napi::CallbackInfo& info) {
   const auto page_size = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
   return StatusValue(info.Env(), testing::Remap(ViewRange(info[0]), page_size));
 }
+Napi::Value GiveBack(const Napi::CallbackInfo& info) {
+  const int advice = info[1].As<Napi::Number>().Int32Value();
+  return StatusValue(info.Env(), testing::GiveBack(ViewRange(info[0]), advice));
+}
+Napi::Value Replace(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::Replace(ViewRange(info[0])));
+}
+void CountSigbus(const Napi::CallbackInfo& /*info*/) { testing::CountSigbus(); }
+Napi::Value SigbusCount(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), testing::SigbusCount());
+}
+void BlockSigbus(const Napi::CallbackInfo& /*info*/) { testing::BlockSigbus(); }
 Napi::Value HugeBytes(const Napi::CallbackInfo& info) {
   const Result<uint64_t> bytes = testing::HugeBytes(ViewRange(info[0]));
   if (!bytes) return FailureObject(info.Env(), bytes.Error());
@@ -116,6 +128,11 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("reapChild", Napi::Function::New<ReapChild>(env, "reapChild"));
   hooks.Set("pinPages", Napi::Function::New<PinPages>(env, "pinPages"));
   hooks.Set("collapse", Napi::Function::New<Collapse>(env, "collapse"));
+  hooks.Set("giveBack", Napi::Function::New<GiveBack>(env, "giveBack"));
+  hooks.Set("replace", Napi::Function::New<Replace>(env, "replace"));
+  hooks.Set("countSigbus", Napi::Function::New<CountSigbus>(env, "countSigbus"));
+  hooks.Set("sigbusCount", Napi::Function::New<SigbusCount>(env, "sigbusCount"));
+  hooks.Set("blockSigbus", Napi::Function::New<BlockSigbus>(env, "blockSigbus"));
   hooks.Set("remap", Napi::Function::New<Remap>(env, "remap"));
   hooks.Set("hugeBytes", Napi::Function::New<HugeBytes>(env, "hugeBytes"));
   exports.Set("testing", hooks);

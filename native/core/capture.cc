@@ -1,5 +1,6 @@
 #include "core/capture.h"
 
+#include <sched.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -42,7 +43,7 @@ Capture::Capture(Memory memory, std::shared_ptr<Mapping> copy, std::shared_ptr<C
       copy_(std::move(copy)),
       cut_(std::move(cut)),
       states_(std::move(states)),
-      populated_(PopulatedPages::OfArmedMemory(memory_.page_size)) {}
+      populated_(Populated()) {}
 
 // writer          resolver                      sweep
 // faults on P
@@ -86,9 +87,20 @@ void Capture::Lost(Range range) noexcept {
 void Capture::BeforeDiscard(Range range) noexcept {
   const Range part = range.Intersect(memory_.pages);
   if (part.Empty()) return;
+  // Given back before the instant, it would be captured as it was before (test 64, B5).
+  while (!cut_->IsComplete() && cut_->Error() == 0) sched_yield();
   CaptureNow(part.start - memory_.pages.start, part.Length());
   const size_t end = IndexOf(part.end + memory_.page_size - 1);
   for (size_t page = IndexOf(part.start); page < end; page++) states_->MarkGivenBack(page);
+}
+
+// A hole is left alone: reading it may make it resident.
+void Capture::CaptureClaimed(size_t page, bool exists) noexcept {
+  if (exists) {
+    CopyClaimedSafely(page);
+  } else {
+    states_->Publish(page, PageStates::Content::kZeros);
+  }
 }
 
 void Capture::CopyClaimed(size_t page) noexcept {
@@ -119,37 +131,41 @@ PageStates::Content Capture::Store(size_t page, const uint8_t* bytes) noexcept {
   return PageStates::Content::kBytes;
 }
 
-size_t Capture::LoadBatch(size_t page) noexcept {
+PopulatedPages Capture::Populated() const noexcept {
+  const bool was_aliased = memory_.mapping != nullptr && memory_.mapping->WasAliased();
+  return PopulatedPages::OfArmedMemory(memory_.page_size, was_aliased);
+}
+
+size_t Capture::LoadBatch(size_t page, size_t end, PopulatedPages* populated) const noexcept {
   const size_t small_pages = memory_.page_size / PageSize();
   const size_t count =
-      std::min(std::max<size_t>(PopulatedPages::kBatch / small_pages, 1), states_->Count() - page);
-  populated_.Load(PageAt(page).start, std::min(count * small_pages, PopulatedPages::kBatch));
+      std::min(std::max<size_t>(PopulatedPages::kBatch / small_pages, 1), end - page);
+  populated->Load(PageAt(page).start, std::min(count * small_pages, PopulatedPages::kBatch));
   return count;
 }
 
-bool Capture::Exists(size_t index_in_batch) const noexcept {
-  return populated_.Has(index_in_batch * (memory_.page_size / PageSize()));
+bool Capture::Exists(size_t index_in_batch, const PopulatedPages& populated) const noexcept {
+  return populated.Has(index_in_batch * (memory_.page_size / PageSize()));
 }
 
-size_t Capture::Sweep(size_t page) noexcept {
+Capture::Swept Capture::Sweep(size_t page) noexcept {
   // After the cut: what does not exist now has not existed then, or was zeros.
-  const size_t count = LoadBatch(page);
-  for (size_t i = 0; i < count && cut_->Error() == 0; i++) {
+  Swept swept;
+  swept.pages = LoadBatch(page, states_->Count(), &populated_);
+  for (size_t i = 0; i < swept.pages && cut_->Error() == 0; i++) {
     if (!states_->Claim(page + i)) continue;
-    if (Exists(i)) {
-      CopyClaimedSafely(page + i);
-    } else {
-      states_->Publish(page + i, PageStates::Content::kZeros);
-    }
+    const bool exists = Exists(i, populated_);
+    CaptureClaimed(page + i, exists);
     cut_->CountSwept();
+    swept.copied += exists ? 1 : 0;
   }
-  return count;
+  return swept;
 }
 
 size_t Capture::AddDifferent(size_t page, RangeSet* different) noexcept {
-  const size_t count = LoadBatch(page);
+  const size_t count = LoadBatch(page, states_->Count(), &populated_);
   for (size_t i = 0; i < count; i++) {
-    if (!EqualsCopy(page + i, Exists(i))) different->Add(PageAt(page + i));
+    if (!EqualsCopy(page + i, Exists(i, populated_))) different->Add(PageAt(page + i));
   }
   return count;
 }
@@ -173,14 +189,19 @@ void Capture::AwaitAll() const noexcept {
 
 void Capture::CaptureNow(uint64_t offset, uint64_t length) noexcept {
   if (length == 0) return;
+  PopulatedPages populated = Populated();
   const size_t end = (offset + length - 1) / memory_.page_size + 1;
-  for (size_t page = offset / memory_.page_size; page < end; page++) {
-    if (states_->Claim(page)) {
-      CopyClaimedSafely(page);
-      cut_->CountSwept();
-    } else {
-      states_->AwaitCaptured(page);
+  for (size_t page = offset / memory_.page_size; page < end;) {
+    const size_t count = LoadBatch(page, end, &populated);
+    for (size_t i = 0; i < count; i++) {
+      if (states_->Claim(page + i)) {
+        CaptureClaimed(page + i, Exists(i, populated));
+        cut_->CountSwept();
+      } else {
+        states_->AwaitCaptured(page + i);
+      }
     }
+    page += count;
   }
 }
 

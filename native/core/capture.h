@@ -39,9 +39,12 @@ class Capture final : public WriteObserver {
   void AfterWrite(std::chrono::nanoseconds waited) noexcept override { cut_->CountWait(waited); }
   void Lost(Range range) noexcept override;
 
-  // Captures what is still armed of the pages from `page` on, up to a batch; their number. One
-  // thread.
-  size_t Sweep(size_t page) noexcept;
+  struct Swept {
+    size_t pages = 0;   // of the batch
+    size_t copied = 0;  // of those: neither holes nor captured by a writer before
+  };
+  // Captures what is still armed of the pages from `page` on, up to a batch. One thread.
+  Swept Sweep(size_t page) noexcept;
   size_t PageCount() const noexcept { return states_->Count(); }
   void AwaitAll() const noexcept;
   // Captures the pages of these bytes before it returns.
@@ -71,9 +74,11 @@ class Capture final : public WriteObserver {
   }
   uint8_t* CopyOf(size_t page) const noexcept { return copy_->Data() + page * memory_.page_size; }
   // From a page on: how many make a batch, and which of them exist.
-  size_t LoadBatch(size_t page) noexcept;
-  bool Exists(size_t index_in_batch) const noexcept;
+  PopulatedPages Populated() const noexcept;
+  size_t LoadBatch(size_t page, size_t end, PopulatedPages* populated) const noexcept;
+  bool Exists(size_t index_in_batch, const PopulatedPages& populated) const noexcept;
   bool EqualsCopy(size_t page, bool exists) const noexcept;
+  void CaptureClaimed(size_t page, bool exists) noexcept;
   void CopyClaimed(size_t page) noexcept;
   void CopyClaimedSafely(size_t page) noexcept;
   PageStates::Content Store(size_t page, const uint8_t* bytes) noexcept;
@@ -83,7 +88,7 @@ class Capture final : public WriteObserver {
   const std::shared_ptr<Cut> cut_;
   const std::unique_ptr<PageStates> states_;
   std::atomic<bool> held_all_{false};
-  PopulatedPages populated_;  // of the batch
+  PopulatedPages populated_;  // of the batch of Sweep, then of AddDifferent
 };
 
 }  // namespace uffd

@@ -6,6 +6,7 @@
 
 #include "core/kernel_abi.h"
 #include "core/native_thread.h"
+#include "core/pagemap.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -70,9 +71,20 @@ CopyOnWrite::~CopyOnWrite() {
   Release();
 }
 
+// What HeldAll() needs is asked for before anything is armed: without it every capture would fail.
+Status CopyOnWrite::CheckScan(Range pages) noexcept {
+  Result<Pagemap> pagemap = Pagemap::Create();
+  if (!pagemap) return pagemap.Error();
+  RangeSet armed;
+  return pagemap.Value().Armed({pages.start, std::min(pages.start + PageSize(), pages.end)},
+                               &armed);
+}
+
 Status CopyOnWrite::Arm(std::vector<Part> parts) noexcept {
   for (Part& part : parts) {
     CaptureList::Get().Finish(part.memory.pages);
+    const Status scans = CheckScan(part.memory.pages);
+    if (!scans) return scans;
     auto capture = Capture::Create(part.memory, std::move(part.copy), cut_);
     if (!capture) return capture.Error();
     captures_.push_back(std::move(capture.Value()));
@@ -134,6 +146,9 @@ void CopyOnWrite::SweepAll() noexcept {
   }
   for (const auto& capture : captures_) capture->AwaitAll();
   UFFD_BARRIER("sweep-before-check", nullptr);
+  // What was given back before it was captured is known then, also where its mark stayed (test 64,
+  // B10).
+  AwaitEvents();
   for (const auto& capture : captures_) {
     if (!capture->Pages().Empty() && !capture->HeldAll()) cut_->Fail(Cut::kLost);
   }
@@ -143,10 +158,10 @@ void CopyOnWrite::SweepAll() noexcept {
 
 bool CopyOnWrite::SweepOne(Capture* capture) noexcept {
   for (size_t page = 0; page < capture->PageCount();) {
-    const size_t pages = capture->Sweep(page);
-    page += pages;
+    const Capture::Swept swept = capture->Sweep(page);
+    page += swept.pages;
     if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
-    if (cut_->Error() != 0 || !Pace(pages * capture->PageBytes())) return false;
+    if (cut_->Error() != 0 || !Pace(swept.copied * capture->PageBytes())) return false;
   }
   return true;
 }
@@ -162,18 +177,26 @@ bool CopyOnWrite::Pace(uint64_t swept_bytes) noexcept {
                      std::chrono::duration_cast<std::chrono::nanoseconds>(share);
   for (;;) {
     const auto now = std::chrono::steady_clock::now();
-    if (stopping_ || now >= until || CaptureList::Get().IsHurried(*entry_)) return !stopping_;
+    // A writer may have used up what may be kept, or pages were lost: nothing to wait for then.
+    if (stopping_ || cut_->Error() != 0) return false;
+    if (now >= until || CaptureList::Get().IsHurried(*entry_)) return true;
     stopped_.wait_until(lock, std::min<std::chrono::steady_clock::time_point>(until, now + kLook));
     if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
   }
 }
 
 void CopyOnWrite::Release() noexcept {
+  releasing_ = true;
   session_->Release();
   resolvers_.clear();
   if (entry_ != nullptr) CaptureList::Get().Remove(entry_.get());
 }
 
-int CopyOnWrite::Error() const noexcept { return cut_->Error(); }
+// Released by somebody else, the watchdog or the end of the process: writes go unseen (test 64).
+int CopyOnWrite::Error() const noexcept {
+  const int error = cut_->Error();
+  if (error != 0 || releasing_ || !session_->Released()) return error;
+  return Cut::kReleased;
+}
 
 }  // namespace uffd

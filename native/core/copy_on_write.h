@@ -10,6 +10,7 @@
 #ifndef UFFD_CORE_COPY_ON_WRITE_H_
 #define UFFD_CORE_COPY_ON_WRITE_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -61,6 +62,7 @@ class CopyOnWrite {
  private:
   CopyOnWrite(std::shared_ptr<Session> session, std::shared_ptr<Cut> cut,
               const Options& options) noexcept;
+  static Status CheckScan(Range pages) noexcept;
   Status Arm(std::vector<Part> parts) noexcept;
   Status Register(const Capture::Memory& memory, const std::shared_ptr<Capture>& capture) noexcept;
   static void* ThreadMain(void* self) noexcept;
@@ -80,6 +82,7 @@ class CopyOnWrite {
   std::condition_variable stopped_;
   bool stopping_ = false;
   bool sweeping_ = false;  // the thread is to be joined
+  std::atomic<bool> releasing_{false};
   pthread_t thread_{};
 };
 

@@ -167,6 +167,7 @@ bool FaultServer::IsOverdue() noexcept {
 void FaultServer::Observe(Event event) noexcept {
   if (event.type == EventType::kFork) UFFD_BARRIER("server-before-fork", nullptr);
   const Range range{event.address, event.address + event.length};
+  UFFD_BARRIER("server-before-lost", nullptr);
   if (event.type != EventType::kFork) table_->TellLost(range);
   std::shared_ptr<const PageSource> source;
   if (const auto registration = table_->Find(event.address)) {

@@ -144,6 +144,7 @@ Result<std::shared_ptr<Mapping>> Mapping::Anonymous(uint64_t bytes) noexcept {
 
 Result<std::shared_ptr<Mapping>> Mapping::Alias(Range over) const noexcept {
   if (file_ == nullptr) return Failure{EINVAL, "mmap"};
+  file_->MarkMappedTwice();
   MappingRequest request;
   request.backing = backing_;
   request.bytes = bytes_;

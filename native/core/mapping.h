@@ -46,6 +46,9 @@ class Mapping {
   // here.
   bool IsAliased() const noexcept { return file_ != nullptr && file_.use_count() > 1; }
 
+  // Whether it ever was: then the memory may have pages that this mapping has never seen.
+  bool WasAliased() const noexcept { return file_ != nullptr && file_->WasMappedTwice(); }
+
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();

@@ -2,6 +2,7 @@
 #ifndef UFFD_CORE_MEMORY_FILE_H_
 #define UFFD_CORE_MEMORY_FILE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -25,9 +26,12 @@ class MemoryFile {
 
   int Descriptor() const noexcept { return fd_.Get(); }
   Result<uint64_t> Bytes() const noexcept;
+  void MarkMappedTwice() noexcept { mapped_twice_ = true; }
+  bool WasMappedTwice() const noexcept { return mapped_twice_.load(); }
 
  private:
   FileDescriptor fd_;
+  std::atomic<bool> mapped_twice_{false};
 };
 
 // In bytes, as the kernel says. ENOSYS or ENODEV where there are no such pages.

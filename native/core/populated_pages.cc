@@ -32,9 +32,11 @@ PopulatedPages PopulatedPages::OfPrivateMemory() noexcept {
   return PopulatedPages(Pagemap::Descriptor() ? Source::kPageTables : Source::kUnknown);
 }
 
-PopulatedPages PopulatedPages::OfArmedMemory(uint64_t page_size) noexcept {
-  // Huge pages of hugetlb are never swapped out.
-  return PopulatedPages(page_size > PageSize() ? Source::kUnswappable : Source::kPageCache);
+PopulatedPages PopulatedPages::OfArmedMemory(uint64_t page_size, bool was_aliased) noexcept {
+  if (page_size == PageSize()) return PopulatedPages(Source::kPageCache);
+  // Huge pages of hugetlb are never swapped out. Of these the kernel tells what is mapped here, not
+  // what the file has (test 64).
+  return PopulatedPages(was_aliased ? Source::kUnknown : Source::kUnswappable);
 }
 
 void PopulatedPages::Load(uint64_t start, size_t count) noexcept {

@@ -19,7 +19,7 @@ class PopulatedPages {
   static PopulatedPages Of(Range range, uint64_t page_size) noexcept;
   static PopulatedPages OfPrivateMemory() noexcept;
   // Write-protected through a userfaultfd, in an armed hole of which the page tables have a marker.
-  static PopulatedPages OfArmedMemory(uint64_t page_size) noexcept;
+  static PopulatedPages OfArmedMemory(uint64_t page_size, bool was_aliased) noexcept;
 
   // Looks at up to kBatch pages from `start` on.
   void Load(uint64_t start, size_t count) noexcept;

@@ -13,6 +13,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "core/test_barrier.h"
+
 namespace uffd {
 namespace {
 
@@ -94,8 +96,7 @@ void PassOn(int signal, siginfo_t* info, void* context) noexcept {
   if (!again) g_passing_on = 0;
 }
 
-void Resolve(Slot* slot, Range page) noexcept {
-  WriteObserver* const observer = slot->observer.load();
+void Resolve(Slot* slot, WriteObserver* observer, Range page) noexcept {
   const auto start = std::chrono::steady_clock::now();
   for (int spins = 0; observer->BeforeWrite(page) == WriteObserver::Verdict::kWait; spins++) {
     if (spins > kSpins) sched_yield();
@@ -118,10 +119,13 @@ bool Holds(const Slot& slot, uint64_t address) noexcept {
 bool TryResolve(Slot* slot, uint64_t address) noexcept {
   if (!Holds(*slot, address)) return false;
   slot->users++;
-  const bool ours = Holds(*slot, address) && slot->observer.load() != nullptr;
-  if (ours) Resolve(slot, Range{address, address + 1}.RoundOutward(slot->page_size.load()));
+  // Loaded once: it may be taken away at any moment, and lives until `users` is 0 again.
+  WriteObserver* const observer = Holds(*slot, address) ? slot->observer.load() : nullptr;
+  if (observer != nullptr) {
+    Resolve(slot, observer, Range{address, address + 1}.RoundOutward(slot->page_size.load()));
+  }
   slot->users--;
-  return ours;
+  return observer != nullptr;
 }
 
 bool IsLate(Slot* slot, uint64_t address) noexcept {
@@ -132,6 +136,7 @@ void OnSigbus(int signal, siginfo_t* info, void* context) {
   const int error = errno;
   const auto address = reinterpret_cast<uint64_t>(info->si_addr);
   bool ours = false;
+  UFFD_BARRIER("sigbus-before-lookup", nullptr);
   // Not what another process sent, nor what a machine check found.
   if (info->si_code == BUS_ADRERR) {
     const size_t used = g_used.load();

@@ -109,7 +109,10 @@ uint64_t Snapshot::PutBack(const Memory& memory, Range live, Range page) noexcep
 Status Snapshot::Read(size_t memory, uint64_t offset, uint64_t length, uint8_t* to) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   Memory& wanted = memories_[memory];
-  if (!settled_) wanted.capture->CaptureNow(offset, length);
+  if (!settled_) {
+    wanted.capture->CaptureNow(offset, length);
+    capturing_->AwaitEvents();
+  }
   const Status health = Health();
   if (!health) return health;
   std::memcpy(to, wanted.CopyAt(offset), length);

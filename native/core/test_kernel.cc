@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <iterator>
 
 #include "core/kernel_abi.h"
@@ -27,6 +29,7 @@ namespace {
 
 constexpr size_t kMostPages = 64;
 constexpr int kChildFailed = 99;
+std::atomic<uint32_t> g_sigbus_count{0};
 
 // In the child only what needs no lock: the other threads, and what they held, are gone.
 class ChildMain {
@@ -137,6 +140,38 @@ Status Remap(Range memory, uint64_t page_size) noexcept {
   if (mremap(there, bytes, bytes, kTo, here) == MAP_FAILED) return Failure{errno, "mremap"};
   munmap(room, bytes + page_size);
   return Done{};
+}
+
+Status GiveBack(Range memory, int advice) noexcept {
+  if (madvise(reinterpret_cast<void*>(memory.start), memory.Length(), advice) == 0) return Done{};
+  return Failure{errno, "madvise"};
+}
+
+Status Replace(Range memory) noexcept {
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+  void* const at = reinterpret_cast<void*>(memory.start);
+  if (mmap(at, memory.Length(), PROT_READ | PROT_WRITE, kFlags, -1, 0) == at) return Done{};
+  return Failure{errno, "mmap"};
+}
+
+void CountSigbus() noexcept {
+  struct sigaction counting {};
+  counting.sa_flags = SA_SIGINFO;
+  counting.sa_sigaction = [](int /*signal*/, siginfo_t* info, void* /*context*/) {
+    g_sigbus_count++;
+    const auto address = reinterpret_cast<uint64_t>(info->si_addr);
+    static_cast<void>(Replace(Range{address, address + 1}.RoundOutward(PageSize())).Ok());
+  };
+  sigaction(SIGBUS, &counting, nullptr);
+}
+
+uint32_t SigbusCount() noexcept { return g_sigbus_count.load(); }
+
+void BlockSigbus() noexcept {
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGBUS);
+  pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
 }
 
 Result<int> PinPages(Range memory) noexcept {

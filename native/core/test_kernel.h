@@ -33,6 +33,17 @@ Status InheritOnFork(Range memory) noexcept;
 // Moves the memory to other addresses and back (mremap(2)).
 Status Remap(Range memory, uint64_t page_size) noexcept;
 
+// Gives pages back as a library of the program might, behind this package's back: madvise(2).
+Status GiveBack(Range memory, int advice) noexcept;
+// Maps fresh memory over it (mmap(2), MAP_FIXED).
+Status Replace(Range memory) noexcept;
+
+// A SIGBUS handler as a crash reporter installs it: counts, and maps zeros over the page.
+void CountSigbus() noexcept;
+uint32_t SigbusCount() noexcept;
+// Blocks SIGBUS in the calling thread.
+void BlockSigbus() noexcept;
+
 // Pins the pages for writing until the descriptor is closed (io_uring, fixed buffers).
 Result<int> PinPages(Range memory) noexcept;
 
