@@ -20,3 +20,9 @@ for (const [kind, name] of Object.entries(memories)) {
     await passScenario('snapshot-races', 'restoreAgainstWriters', { args: [kind], timeoutMs: 60_000 });
   });
 }
+
+for (const resolver of ['loop', 'in-thread']) {
+  test(`it takes 100 copy-on-write snapshots, each of one instant, of two memories while two Workers never pause: ${resolver} (B5)`, async () => {
+    await passScenario('snapshot-races', 'copyOnWrite', { args: [resolver], timeoutMs: 600_000 });
+  });
+}

@@ -134,7 +134,7 @@ for (const resolver of RESOLVERS) {
     it('it is of one instant of several memories at once', 'copy-on-write-kinds', 'several');
     for (const backing of ['anonymous', 'memfd']) {
       it(
-        `it costs what exists: 5 GiB of holes, ${backing} (B22)`,
+        `it costs what exists: gigabytes of holes, ${backing} (B22)`,
         'copy-on-write-kinds',
         'sparse',
         [backing],

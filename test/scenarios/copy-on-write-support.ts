@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { Snapshot, type SnapshotOptions, type SnapshotResolver, type Trackable } from '../../lib/index.js';
 import { testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import type { Order } from './copy-on-write-worker.js';
-import { until } from './loop-support.js';
+import { until, userfaultfdDescriptors } from './loop-support.js';
 
 export const TORN = { code: 'ERR_UFFD_SNAPSHOT_TORN' };
 export const CLOSED = { code: 'ERR_UFFD_CLOSED' };
@@ -52,6 +52,15 @@ export function assertEqualBytes(actual: Uint8Array, expected: Uint8Array, what:
   if (Buffer.compare(actual, expected) === 0) return;
   const at = actual.findIndex((byte, i) => byte !== expected[i]);
   assert.fail(`${what}: byte ${at} is ${actual[at]}, not ${expected[at]}`);
+}
+
+/** Descriptors, but for the one that all asynchronous tracking shares and keeps. */
+export function captureDescriptors(): number {
+  return userfaultfdDescriptors().length - 1;
+}
+
+export function assertNoCapture(): void {
+  assert.ok(captureDescriptors() <= 0, 'a descriptor is still open');
 }
 
 export function sharedWasm(wasmPages: number): WebAssembly.Memory {

@@ -5,7 +5,7 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Region } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import { bytesOf, CONTROL, take } from './copy-on-write-support.js';
-import { kernelThreadId } from './loop-support.js';
+import { kernelThreadId, until } from './loop-support.js';
 
 export interface Order {
   role: 'writer' | 'taker' | 'discarder' | 'owner' | 'blocked';
@@ -13,6 +13,8 @@ export interface Order {
   /** Of the byte in each memory. */
   offsets: number[];
   resolver?: string;
+  /** The snapshot is to have had a writer wait. */
+  untilWaited?: boolean;
   control: Int32Array;
 }
 
@@ -49,7 +51,8 @@ function takeAndTell(order: Order): void {
   order.memories.forEach((_memory, i) => {
     order.control[CONTROL.seen + i] = snapshot.read(order.offsets[i], 1, i)[0]!;
   });
-  order.control[CONTROL.seen + order.memories.length] = snapshot.progress.waits;
+  // Whoever had to wait is counted when it goes on.
+  if (order.untilWaited === true) until(() => snapshot.progress.waits >= 1);
   tellDone(order);
 }
 

@@ -109,6 +109,7 @@ export function nativeHandler(order: string): void {
   assert.equal(foreign[PAGE], 0, 'their handler mapped zeros');
   assert.equal(testing().sigbusCount(), 1);
   assertEqualBytes(snapshot.read(), before, 'the snapshot');
+  releaseSweep();
 }
 
 /** process.on('SIGBUS') takes the place of our handler; process.off() puts the default there, which kills. */
@@ -139,11 +140,14 @@ export function processOn(when: string): void {
 /** What the program wants to hear of SIGBUS, sent by others, it hears. */
 export async function processOnHears(): Promise<void> {
   const { region, bytes } = filledRegion();
-  const heard = new Promise((resolve) => process.on('SIGBUS', resolve));
+  const heard = new Promise((resolve) => process.once('SIGBUS', resolve));
   const snapshot = takeAndHold(region, 'in-thread');
   writeAll(bytes);
   process.kill(process.pid, 'SIGBUS');
+  // Listening alone does not keep the process.
+  const alive = setInterval(() => undefined, 1000);
   assert.equal(await heard, 'SIGBUS');
+  clearInterval(alive);
   releaseSweep();
   await snapshot.ready;
 }

@@ -190,7 +190,7 @@ export function resources(): {
 /** The numbers of the userfaultfd descriptors of this process. */
 export function userfaultfdDescriptors(): number[] {
   return readdirSync('/proc/self/fd')
-    .filter((fd) => linkOf(`/proc/self/fd/${fd}`).includes('userfaultfd'))
+    .filter((fd) => linkOf(`/proc/self/fd/${fd}`).includes('[userfaultfd]'))
     .map(Number);
 }
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { binding } from '../../lib/binding.js';
-import { Snapshot, UffdError } from '../../lib/index.js';
+import { Snapshot, UffdError, type SnapshotResolver } from '../../lib/index.js';
 import { PAGE, pagesOf, seeded } from './dirty-support.js';
 import { CONTROL, STOP, wordsOf, type SharedMemory, type WriterData } from './snapshot-worker.js';
 
@@ -103,7 +103,7 @@ function assertOneInstant(snapshot: Snapshot, slots: Slots): number {
 
 function takeOrTorn(memories: SharedMemory[]): Snapshot | undefined {
   try {
-    return Snapshot.take(memories);
+    return Snapshot.take(memories, { mode: 'copy' });
   } catch (error) {
     assert.ok(error instanceof UffdError && error.code === 'ERR_UFFD_SNAPSHOT_TORN', String(error));
     assert.match(error.hint!, /pause/);
@@ -165,10 +165,62 @@ export async function withoutPauses(kind: string): Promise<void> {
   assert.ok(now() > started, 'the writers wrote all the time');
   writers.stop();
   // What was refused left nothing behind: now it goes, and is exact.
-  using quiet = Snapshot.take(memories);
+  using quiet = Snapshot.take(memories, { mode: 'copy' });
   for (const [i, memory] of memories.entries()) {
     assert.equal(Buffer.compare(quiet.read(0, undefined, i), new Uint8Array(wordsOf(memory).buffer)), 0);
   }
+}
+
+/**
+ * Writers that never pause, over two memories of UFFD_COW_MIB each: every snapshot is of one instant. Every
+ * fifth begins while they stand still and is written to afterwards: it equals a copy made before.
+ */
+export async function copyOnWrite(resolver: string): Promise<void> {
+  const mib = Number(process.env['UFFD_COW_MIB'] ?? 2);
+  const rounds = Number(process.env['UFFD_COW_ROUNDS'] ?? 100);
+  const memories = [0, 1].map(
+    () => new WebAssembly.Memory({ initial: mib * 16, maximum: mib * 16, shared: true }),
+  );
+  for (const memory of memories) wordsOf(memory).fill(-1);
+  const pages = (mib * 2 ** 20) / PAGE;
+  const slots = [0, 1].map((id) =>
+    memories.flatMap((_memory, index) =>
+      Array.from({ length: 128 }, (_, i) => [index, Math.floor((i * pages) / 128) * WORDS + id] as const),
+    ),
+  );
+  for (const [memory, word] of slots.flat()) wordsOf(memories[memory]!)[word] = 0;
+  await using writers = new Writers(memories, slots, { burst: 0 });
+  const now = (): number => Atomics.load(wordsOf(memories[0]!), 0);
+  writers.go();
+  while (now() === 0) await new Promise((resolve) => setImmediate(resolve));
+  const started = now();
+  const total = { rounds, faulted: 0, waits: 0, longestWaitMs: 0, longestTakeMs: 0 };
+  const begun = performance.now();
+  for (let round = 0; round < rounds; round++) {
+    const quiesced = round % 5 === 4;
+    if (quiesced) writers.stop();
+    const copies = quiesced ? memories.map((memory) => Buffer.from(wordsOf(memory).slice().buffer)) : [];
+    const asked = performance.now();
+    using snapshot = Snapshot.take(memories, {
+      mode: 'copy-on-write',
+      resolver: resolver as SnapshotResolver,
+    });
+    total.longestTakeMs = Math.max(total.longestTakeMs, performance.now() - asked);
+    if (quiesced) writers.again();
+    await snapshot.ready;
+    for (const chain of slots) assertOneInstant(snapshot, chain);
+    for (const [i, copy] of copies.entries()) {
+      assert.equal(Buffer.compare(snapshot.read(0, undefined, i), copy), 0, `memory ${i}, round ${round}`);
+    }
+    const { faulted, waits, longestWaitMs } = snapshot.progress;
+    total.faulted += faulted;
+    total.waits += waits;
+    total.longestWaitMs = Math.max(total.longestWaitMs, longestWaitMs);
+  }
+  console.log(JSON.stringify({ resolver, mib, ...total, seconds: (performance.now() - begun) / 1000 }));
+  assert.ok(now() > started, 'the writers wrote all the time');
+  assert.ok(total.faulted > 0, 'some pages were captured by their writers');
+  writers.stop();
 }
 
 /** restore() against writers: what differs afterwards is told, by the statistics or by diff(), never hidden. */
