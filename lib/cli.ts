@@ -5,11 +5,14 @@ import { Command } from 'commander';
 import { capabilities } from './capabilities.js';
 import { runDemo } from './demo/demo.js';
 import { doctorText, isUsable } from './doctor.js';
+import { watchCommand } from './watch/command.js';
 
 async function main(): Promise<void> {
   const program = new Command('userfaultfd')
     .description('Linux userfaultfd for Node.js: dirty pages, snapshots and faults of live memory')
-    .showHelpAfterError();
+    .showHelpAfterError()
+    // Options after the script of `watch` are the script's.
+    .enablePositionalOptions();
 
   program
     .command('doctor')
@@ -30,6 +33,8 @@ async function main(): Promise<void> {
     .action(async (options: { json?: boolean }) => {
       process.exitCode = (await runDemo({ json: options.json ?? false })) ? 0 : 1;
     });
+
+  program.addCommand(watchCommand().copyInheritedSettings(program));
 
   await program.parseAsync();
 }

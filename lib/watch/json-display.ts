@@ -1,0 +1,51 @@
+// Records for programs: one JSON object a line. Their fields are in docs/command-line.md.
+
+import type { Display, ProgramEnd } from './display.js';
+import type { Output } from './output.js';
+import type { Mark, MemoryState, WatchedProgram } from './watched-program.js';
+
+export class JsonDisplay implements Display {
+  readonly #output: Output;
+
+  constructor(output: Output) {
+    this.#output = output;
+  }
+
+  threadStarted(thread: number, engine: string): void {
+    this.#print({ type: 'thread', thread, engine });
+  }
+
+  intervalEnded({ history: _, ranges, lead: _lead, ...state }: MemoryState, time: number): void {
+    const pairs: { offset: number; length: number }[] = [];
+    for (let i = 0; i < ranges.length; i += 2) pairs.push({ offset: ranges[i]!, length: ranges[i + 1]! });
+    this.#print({ type: 'memory', time, ...state, ranges: pairs });
+  }
+
+  marked(mark: Mark, time: number): void {
+    this.#print({ type: 'mark', time, ...mark });
+  }
+
+  problem(thread: number, message: string): void {
+    this.#print({ type: 'problem', thread, message });
+  }
+
+  tick(): void {
+    // Records come as they come.
+  }
+
+  ended({ code, signal }: ProgramEnd, { elapsedMs, memoryCount, marks, lookMs }: WatchedProgram): void {
+    this.#print({
+      type: 'end',
+      time: elapsedMs,
+      code,
+      signal,
+      memories: memoryCount,
+      marks: marks.count,
+      lookMs,
+    });
+  }
+
+  #print(record: object): void {
+    this.#output.write(`${JSON.stringify(record)}\n`);
+  }
+}
