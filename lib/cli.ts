@@ -3,7 +3,6 @@
 
 import { Command } from 'commander';
 import { capabilities } from './capabilities.js';
-import { runDemo } from './demo/demo.js';
 import { doctorText, isUsable } from './doctor.js';
 import { watchCommand } from './watch/command.js';
 
@@ -31,6 +30,8 @@ async function main(): Promise<void> {
     .description('a real Python in WebAssembly: the pages each statement dirties, a snapshot, damage, undo')
     .option('--json', 'print one JSON report and nothing else')
     .action(async (options: { json?: boolean }) => {
+      // Only now: it opens standard output, which under `watch` is the program's.
+      const { runDemo } = await import('./demo/demo.js');
       process.exitCode = (await runDemo({ json: options.json ?? false })) ? 0 : 1;
     });
 

@@ -33,16 +33,9 @@ export class JsonDisplay implements Display {
     // Records come as they come.
   }
 
-  ended({ code, signal }: ProgramEnd, { elapsedMs, memoryCount, marks, lookMs }: WatchedProgram): void {
-    this.#print({
-      type: 'end',
-      time: elapsedMs,
-      code,
-      signal,
-      memories: memoryCount,
-      marks: marks.count,
-      lookMs,
-    });
+  ended({ code, signal }: ProgramEnd, program: WatchedProgram): void {
+    const { elapsedMs: time, complete, memoryCount: memories, marks, lookMs } = program;
+    this.#print({ type: 'end', time, code, signal, complete, memories, marks: marks.count, lookMs });
   }
 
   #print(record: object): void {

@@ -2,7 +2,7 @@
 
 import { isLate, type Display, type ProgramEnd } from './display.js';
 import type { Output } from './output.js';
-import { bytesText, counted, countText, endText, nameText, ratesOf, secondsText, titleOf } from './text.js';
+import { bytesText, COMPARING, counted, countText, endText, nameText, ratesOf, secondsText, titleOf } from './text.js';
 import type { Mark, WatchedProgram } from './watched-program.js';
 
 /** Memories in a line, those that were written. */
@@ -17,8 +17,8 @@ export class LineDisplay implements Display {
     this.#intervalMs = intervalMs;
   }
 
-  threadStarted(): void {
-    // Its memories tell.
+  threadStarted(thread: number, engine: string): void {
+    if (thread === 0 && engine === 'compare') this.#print(COMPARING);
   }
 
   intervalEnded(): void {

@@ -2,8 +2,10 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { constants } from 'node:os';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
+import { isatty } from 'node:tty';
 import type { ProgramEnd } from './display.js';
 import { WATCH_VARIABLE } from './names.js';
 import type { WatchConfig } from './records.js';
@@ -13,7 +15,7 @@ const PASSED_ON = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2
 /** Those the terminal sends to the program as well. */
 const FROM_TERMINAL: readonly string[] = ['SIGINT', 'SIGQUIT'];
 const DESCRIPTOR = 3;
-/** How long records may still come when the program has ended. */
+/** Nothing comes any more when nothing came for so long after the end. */
 const LAST_RECORDS_MS = 1000;
 
 export interface RunningProgram {
@@ -35,22 +37,38 @@ export function runProgram(
     env: { ...process.env, [WATCH_VARIABLE]: JSON.stringify(watch) },
   });
   passOnSignals(child);
-  const records = child.stdio[DESCRIPTOR] as Readable;
+  // A reset is an end like any other.
+  const records = (child.stdio[DESCRIPTOR] as Readable).on('error', () => undefined);
   return { records, ended: endOf(child, records) };
 }
 
 async function endOf(child: ChildProcess, records: Readable): Promise<ProgramEnd> {
-  // A reset is an end, too.
-  const allRead = new Promise((resolve) => records.once('close', resolve).on('error', resolve));
   const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
-  const late = new Promise((resolve) => setTimeout(resolve, LAST_RECORDS_MS).unref());
-  await Promise.race([allRead, late]);
-  records.destroy();
+  await lastOf(records);
   return { code, signal };
 }
 
+/** Resolves at the end of what is written, or when nothing comes: somebody else may have the descriptor. */
+async function lastOf(records: Readable): Promise<void> {
+  let silent = true;
+  let timer: NodeJS.Timeout | undefined;
+  records.on('data', () => (silent = false));
+  await new Promise<void>((resolve) => {
+    if (records.destroyed) resolve();
+    records.once('close', resolve);
+    timer = setInterval(() => {
+      // Paused: somebody reads slowly what is there.
+      if (silent && !records.isPaused()) resolve();
+      silent = true;
+    }, LAST_RECORDS_MS);
+  });
+  clearInterval(timer);
+  records.destroy();
+}
+
 function passOnSignals(child: ChildProcess): void {
-  const onTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
+  // Not process.stdin and its like: they would make pipes non-blocking, which are the program's.
+  const onTerminal = [0, 1, 2].some(isatty);
   for (const signal of PASSED_ON) {
     const passOn = (): void => {
       // Ctrl-C reaches the program by itself; a second one would mean something else to many.
@@ -67,5 +85,6 @@ export function endLike({ code, signal }: ProgramEnd): void {
     process.exitCode = code ?? 1;
     return;
   }
+  process.exitCode = 128 + constants.signals[signal];
   process.kill(process.pid, signal);
 }

@@ -1,10 +1,12 @@
 // Words and figures for people.
 
-import type { MemoryState, WatchedProgram } from './watched-program.js';
 import type { ProgramEnd } from './display.js';
+import type { MemoryState, WatchedProgram } from './watched-program.js';
 
 const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
 const MOST_LISTED = 8;
+
+export const COMPARING = 'each look compares memory with a copy; `npx userfaultfd doctor` tells why';
 
 export function bytesText(bytes: number): string {
   const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
@@ -47,6 +49,7 @@ export function endText(end: ProgramEnd, program: WatchedProgram): string {
     }),
   ];
   if (memoryCount > listed.length) lines.push(`  and ${countText(memoryCount - listed.length)} more`);
+  if (!program.complete) lines.push('  The last look did not come: what was written after it is not known.');
   if (marks.count > 0) lines.push(`  ${marksText(marks)}`);
   return lines.join('\n');
 }

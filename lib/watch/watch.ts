@@ -1,13 +1,14 @@
 // npx userfaultfd watch: runs a program and shows what it writes.
 
-import { JsonDisplay } from './json-display.js';
-import { LineDisplay } from './line-display.js';
+import { isatty, type WriteStream } from 'node:tty';
 import { RecordReader } from './channel.js';
 import type { Display } from './display.js';
+import { JsonDisplay } from './json-display.js';
+import { LineDisplay } from './line-display.js';
 import { Output } from './output.js';
 import type { WatchConfig } from './records.js';
 import { endLike, runProgram } from './run-program.js';
-import { TerminalDisplay } from './terminal-display.js';
+import { TerminalDisplay, type TerminalOptions } from './terminal-display.js';
 import { WatchedProgram } from './watched-program.js';
 
 export interface WatchCommandOptions {
@@ -27,19 +28,13 @@ export async function watchProgram(
   args: readonly string[],
   options: WatchCommandOptions,
 ): Promise<void> {
-  const terminal = process.stderr;
-  const onTerminal =
-    !options.json &&
-    options.output === undefined &&
-    terminal.isTTY &&
-    terminal.columns > 0 &&
-    terminal.rows > 0;
-  const intervalMs = options.interval ?? (onTerminal ? 250 : 1000);
+  const terminal = options.json || options.output !== undefined ? undefined : terminalOf();
+  const intervalMs = options.interval ?? (terminal === undefined ? 1000 : 250);
   const { columns, minBytes, buffers, engine } = options;
-  const output = onTerminal ? undefined : await Output.open(options.output);
+  const output = terminal === undefined ? await Output.open(options.output) : undefined;
   const display: Display =
     output === undefined
-      ? terminalDisplay({ intervalMs, columns, color: options.color ?? terminal.hasColors(256) })
+      ? terminalDisplay(terminal!, { intervalMs, columns, color: options.color ?? terminal!.hasColors(256) })
       : options.json
         ? new JsonDisplay(output)
         : new LineDisplay(output, intervalMs);
@@ -64,8 +59,15 @@ export async function watchProgram(
   endLike(end);
 }
 
-function terminalDisplay(options: ConstructorParameters<typeof TerminalDisplay>[1]): TerminalDisplay {
-  const display = new TerminalDisplay(process.stderr, options);
+/** Standard error, when it is a terminal that knows its size. */
+function terminalOf(): WriteStream | undefined {
+  if (!isatty(2)) return undefined;
+  const { stderr } = process;
+  return stderr.columns > 0 && stderr.rows > 0 ? stderr : undefined;
+}
+
+function terminalDisplay(terminal: WriteStream, options: TerminalOptions): TerminalDisplay {
+  const display = new TerminalDisplay(terminal, options);
   // However this process ends, but by SIGKILL, the terminal is whole.
   process.on('exit', () => display.leave());
   process.on('SIGTSTP', () => {

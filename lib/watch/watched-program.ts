@@ -68,6 +68,7 @@ export class WatchedProgram {
   #gone: MemoryState[] = [];
   #marks: { count: number; pages: number[] } = { count: 0, pages: [] };
   #lookMs = 0;
+  #complete = false;
 
   constructor(listener: ProgramListener) {
     this.#listener = listener;
@@ -102,6 +103,11 @@ export class WatchedProgram {
     return this.#lookMs;
   }
 
+  /** Whether the program's last look came. It does not when a signal ended the program. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
   /** How old the news of a thread is, in milliseconds. */
   ageOf(thread: number): number {
     const lookedAt = this.#threads.get(thread)?.lookedAt;
@@ -133,7 +139,9 @@ export class WatchedProgram {
     const time = Math.max(look.at - this.#startedAt, 0);
     if (look.marks !== undefined) this.#listener.marked(this.#markOf(thread, look), time);
     else this.#endInterval(thread, look, time);
-    if (look.last) this.#threads.delete(look.thread);
+    if (!look.last) return;
+    this.#threads.delete(look.thread);
+    if (look.thread === 0) this.#complete = true;
   }
 
   #takeMemory(thread: Thread, look: Look, { id, ranges, ...seen }: SeenMemory): void {
