@@ -7,9 +7,10 @@ import { getEnvironmentData, isMainThread, setEnvironmentData, threadId } from '
 import { chooseEngine } from '../dirty-engine.js';
 import { RecordWriter } from './channel.js';
 import { findMemories } from './find-memories.js';
+import { MARK_CHANNEL, WATCH_VARIABLE } from './names.js';
 import type { WatchConfig } from './records.js';
 import { Watcher } from './watcher.js';
-import { MARK_CHANNEL, WATCH_VARIABLE } from './names.js';
+import { whenRegistered } from './yielding.js';
 
 /** Of the environment data that Workers are given. */
 const KEY = 'userfaultfd.watch';
@@ -43,6 +44,7 @@ function watch(config: WatchConfig): void {
 
 function watchWith(watcher: Watcher, config: WatchConfig): void {
   findMemories((memory, kind) => watcher.add(memory, kind), config);
+  whenRegistered((buffer) => watcher.letGoOf(buffer));
   channel(MARK_CHANNEL).subscribe((name) => watcher.mark(typeof name === 'string' ? name : inspect(name)));
   setInterval(() => watcher.tick(), config.intervalMs).unref();
 }

@@ -22,7 +22,8 @@ export interface SeenMemory {
   /** Unique in its thread. */
   id: number;
   kind: WatchedKind;
-  state: 'live' | 'detached' | 'freed';
+  /** `registered`: with a userfaultfd of the program, so it is not watched any more. */
+  state: 'live' | 'detached' | 'freed' | 'registered';
   /** Bytes, at the look. */
   byteLength: number;
   pageSize: number;

@@ -40,7 +40,9 @@ export function ratesOf({ pagesPerSecond, bytesPerSecond, share }: MemoryState):
 export function endText(end: ProgramEnd, program: WatchedProgram): string {
   const how = end.signal === null ? `exit code ${end.code ?? '?'}` : `signal ${end.signal}`;
   const { memoriesEver, memoryCount, marks } = program;
-  const listed = memoriesEver.slice(0, MOST_LISTED);
+  const listed = memoriesEver
+    .filter(({ state, totalPages }) => state === 'live' || totalPages > 0)
+    .slice(0, MOST_LISTED);
   const lines = [
     `userfaultfd: ${secondsText(program.elapsedMs)}, ${how}, ${counted(memoryCount)}; the looks took ${program.lookMs.toFixed(1)} ms`,
     ...listed.map((state) => {

@@ -30,15 +30,20 @@ export class WatchedMemory {
     return this.#native.memory() === undefined;
   }
 
+  isIn(buffer: ArrayBufferLike): boolean {
+    const memory = this.#native.memory();
+    return memory !== undefined && extentOf(memory as MemorySource)[0] === buffer;
+  }
+
   /** What was written since the last look; undefined when there is nothing to tell. */
   look(): SeenMemory | undefined {
     const memory = this.#native.memory();
-    if (memory === undefined) return this.#gone('freed');
+    if (memory === undefined) return this.gone('freed');
     let view: Uint8Array;
     try {
       view = viewOf(memory);
     } catch (error) {
-      if (error instanceof UffdError && error.code === 'ERR_UFFD_DETACHED') return this.#gone('detached');
+      if (error instanceof UffdError && error.code === 'ERR_UFFD_DETACHED') return this.gone('detached');
       throw error;
     }
     const ranges = this.#native.collect(view);
@@ -60,7 +65,8 @@ export class WatchedMemory {
     this.#native.close();
   }
 
-  #gone(state: 'freed' | 'detached'): SeenMemory {
+  /** The last that is told of it. */
+  gone(state: Exclude<SeenMemory['state'], 'live'>): SeenMemory {
     return { ...this.#described(state, 0), lead: 0, exact: true, ranges: [] };
   }
 

@@ -147,7 +147,9 @@ export class WatchedProgram {
   #takeMemory(thread: Thread, look: Look, { id, ranges, ...seen }: SeenMemory): void {
     const before = thread.memories.get(id);
     const state = before ?? unwritten(++this.#seen, look.thread);
-    Object.assign(state, seen);
+    // What is gone keeps its size.
+    if (seen.state === 'live') Object.assign(state, seen);
+    else Object.assign(state, { kind: seen.kind, state: seen.state });
     thread.memories.set(id, state);
     thread.taken.set(id, unionOf(thread.taken.get(id) ?? NOTHING, Float64Array.from(ranges)));
   }

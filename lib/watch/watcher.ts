@@ -18,12 +18,13 @@ export class Watcher {
   readonly #thread: number;
   readonly #engine: DirtyEngine;
   readonly #memories = new Set<WatchedMemory>();
-  #freed: SeenMemory[] = [];
+  #gone: SeenMemory[] = [];
   #nextId = 1;
   #sweepAt = SWEEP_AT_LEAST;
   #marks: string[] = [];
   #unnamedMarks = 0;
-  #looking = false;
+  /** The buffers made now are those of the watcher itself. */
+  #own = false;
   #problems = new Set<string>();
 
   constructor(writer: RecordWriter, thread: number, engine: DirtyEngine) {
@@ -35,10 +36,20 @@ export class Watcher {
 
   /** A memory that the program made. */
   add(memory: object, kind: WatchedKind): void {
-    // Made by the look itself.
-    if (this.#looking || this.#writer.closed) return;
+    if (this.#own || this.#writer.closed) return;
     if (this.#memories.size >= this.#sweepAt) this.#sweep();
     this.#try(() => this.#memories.add(new WatchedMemory(this.#nextId++, kind, memory, this.#engine)));
+  }
+
+  /** The program registers this memory itself. */
+  letGoOf(buffer: ArrayBufferLike): void {
+    for (const memory of this.#memories) {
+      this.#try(() => {
+        if (!memory.isIn(buffer)) return;
+        this.#gone.push(memory.gone('registered'));
+        this.#remove(memory);
+      });
+    }
   }
 
   /** Something in the program is over, a transaction say, and its pages are to be told by themselves. */
@@ -71,6 +82,7 @@ export class Watcher {
       this.#letGo();
       return;
     }
+    this.#own = true;
     const started = performance.now();
     const memories = this.#collect();
     this.#writer.write({
@@ -83,14 +95,14 @@ export class Watcher {
       last,
       memories,
     });
+    this.#own = false;
     this.#marks = [];
     this.#unnamedMarks = 0;
   }
 
   #collect(): SeenMemory[] {
-    const seen = this.#freed;
-    this.#freed = [];
-    this.#looking = true;
+    const seen = this.#gone;
+    this.#gone = [];
     for (const memory of this.#memories) {
       this.#try(() => {
         const found = memory.look();
@@ -99,7 +111,6 @@ export class Watcher {
         if (found.state !== 'live') this.#remove(memory);
       });
     }
-    this.#looking = false;
     this.#sweepAt = Math.max(SWEEP_AT_LEAST, 2 * this.#memories.size);
     return seen;
   }
@@ -108,8 +119,7 @@ export class Watcher {
   #sweep(): void {
     for (const memory of this.#memories) {
       if (!memory.isFreed) continue;
-      const freed = memory.look();
-      if (freed !== undefined) this.#freed.push(freed);
+      this.#gone.push(memory.gone('freed'));
       this.#remove(memory);
     }
     this.#sweepAt = Math.max(SWEEP_AT_LEAST, 2 * this.#memories.size);
