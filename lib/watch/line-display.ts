@@ -7,6 +7,7 @@ import type { Mark, WatchedProgram } from './watched-program.js';
 
 /** Memories in a line, those that were written. */
 const MOST_SHOWN = 3;
+const MAIN_THREAD = 0;
 
 export class LineDisplay implements Display {
   readonly #output: Output;
@@ -44,7 +45,9 @@ export class LineDisplay implements Display {
       const late = isLate(age, this.#intervalMs) ? ` (${secondsText(age)} ago)` : '';
       return `; ${titleOf(state)}: ${ratesOf(state)}${late}`;
     });
-    this.#print(`${secondsText(program.elapsedMs)}, ${counted(memories.length)}${shown.join('')}`);
+    const age = program.ageOf(MAIN_THREAD);
+    const busy = isLate(age, this.#intervalMs) ? `, last look ${secondsText(age)} ago` : '';
+    this.#print(`${secondsText(program.elapsedMs)}, ${counted(memories.length)}${busy}${shown.join('')}`);
   }
 
   ended(end: ProgramEnd, program: WatchedProgram): void {

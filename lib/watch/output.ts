@@ -1,28 +1,31 @@
-// Where the picture, the lines or the records go: never the program's standard output.
+// Where the lines or the records go: never the program's standard output.
 
-import { createWriteStream } from 'node:fs';
+import { write } from 'node:fs';
 import { open } from 'node:fs/promises';
-import type { Writable } from 'node:stream';
+import { Writable } from 'node:stream';
+
+const STANDARD_ERROR = 2;
+/** A pipe that the program has made non-blocking is tried again after so long. */
+const RETRY_MS = 5;
 
 /** Text out, at the reader's pace. When the reader is gone, into the void: the program goes on. */
 export class Output {
   readonly #stream: Writable;
   #closed = false;
-  #waiting: () => void = () => undefined;
+  #onRoom: () => void = () => undefined;
 
-  private constructor(stream: Writable) {
-    this.#stream = stream;
-    stream.on('drain', () => this.#waiting());
-    stream.on('error', () => {
+  private constructor(descriptor: number) {
+    this.#stream = descriptorStream(descriptor);
+    this.#stream.on('drain', () => this.#onRoom());
+    this.#stream.on('error', () => {
       this.#closed = true;
-      this.#waiting();
+      this.#onRoom();
     });
   }
 
-  /** `file`, or standard error. Not `process.stderr`: that blocks on a pipe nobody reads. */
+  /** `file`, or standard error. */
   static async open(file: string | undefined): Promise<Output> {
-    const target = file === undefined ? { fd: 2, autoClose: false } : { fd: await open(file, 'w') };
-    return new Output(createWriteStream('', target));
+    return new Output(file === undefined ? STANDARD_ERROR : (await open(file, 'w')).fd);
   }
 
   write(text: string): void {
@@ -36,15 +39,31 @@ export class Output {
 
   /** Called when there is room again. */
   set onRoom(then: () => void) {
-    this.#waiting = then;
+    this.#onRoom = then;
   }
 
   /** Resolves when everything is written, or nobody reads. */
   async end(): Promise<void> {
     if (this.#closed) return;
     await new Promise<void>((resolve) => {
-      this.#stream.once('close', resolve).once('error', () => resolve());
-      this.#stream.end(resolve);
+      this.#stream.once('close', resolve);
+      this.#stream.end();
     });
   }
+}
+
+/**
+ * Standard error is the program's as well, whose writes must go on as they do without us, so nothing may
+ * make it non-blocking (`process.stderr` does), and the program may have made it so itself (test 71).
+ */
+function descriptorStream(descriptor: number): Writable {
+  const writeAll = (data: Buffer, done: (error?: Error) => void): void => {
+    write(descriptor, data, (error, written) => {
+      if (error?.code === 'EAGAIN') setTimeout(writeAll, RETRY_MS, data, done);
+      else if (error !== null) done(error);
+      else if (written < data.length) writeAll(data.subarray(written), done);
+      else done();
+    });
+  };
+  return new Writable({ write: (data: Buffer, _encoding, done) => writeAll(data, done) });
 }

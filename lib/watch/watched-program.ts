@@ -108,10 +108,10 @@ export class WatchedProgram {
     return this.#complete;
   }
 
-  /** How old the news of a thread is, in milliseconds. */
+  /** How old the news of a thread is, in milliseconds. 0 for one that has not begun or has ended. */
   ageOf(thread: number): number {
     const lookedAt = this.#threads.get(thread)?.lookedAt;
-    return lookedAt === undefined ? Infinity : performance.now() - lookedAt;
+    return lookedAt === undefined ? 0 : performance.now() - lookedAt;
   }
 
   take(record: ProgramRecord): void {

@@ -79,6 +79,7 @@ export interface MemoryRecord {
 export interface MarkRecord {
   type: 'mark';
   names: string[];
+  unnamed: number;
   thread: number;
   pages: number;
   bytes: number;
