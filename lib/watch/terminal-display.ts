@@ -54,8 +54,10 @@ export class TerminalDisplay implements Display {
     if (room < 1) return;
     const width = Math.min(this.#options.columns ?? columns, columns);
     const memories = program.memories;
+    const age = program.ageOf(0);
     const heading = [
       `userfaultfd ${secondsText(program.elapsedMs)}`,
+      isLate(age, this.#options.intervalMs) ? `last look ${secondsText(age)} ago` : '',
       counted(memories.length),
       this.#engine,
       this.#mark,
@@ -71,7 +73,8 @@ export class TerminalDisplay implements Display {
 
   ended(end: ProgramEnd, program: WatchedProgram): void {
     this.#panel.close();
-    this.#out.write([...this.#problems, endText(end, program), ''].join('\n'));
+    // The program may have left its last line open.
+    this.#out.write(['', ...this.#problems, endText(end, program), ''].join('\n'));
   }
 
   /** For a stop that the program does not see as its end. */
@@ -81,8 +84,9 @@ export class TerminalDisplay implements Display {
 
   #linesOf(state: MemoryState, program: WatchedProgram, width: number): string[] {
     const age = program.ageOf(state.thread);
-    const late = isLate(age, this.#options.intervalMs) ? `  ${secondsText(age)} ago: busy, or ended` : '';
+    const late = isLate(age, this.#options.intervalMs) ? `  (${secondsText(age)} ago)` : '';
     const { color } = this.#options;
+    // One that was seen at a mark only has no interval behind it yet.
     const heat = drawHeat(state.history.length > 0 ? state.history : [state], {
       columns: width - 1,
       rows: 1,

@@ -49,7 +49,7 @@ export async function watchProgram(
   });
   if (output !== undefined) output.onRoom = () => records.resume();
   const timer = setInterval(() => {
-    if (!output?.isFull) display.tick(program);
+    if (!output?.isFull && !program.complete) display.tick(program);
   }, intervalMs);
 
   const end = await ended;

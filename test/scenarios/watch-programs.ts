@@ -247,6 +247,22 @@ const programs: Record<string, (...args: string[]) => unknown> = {
     uffd.close();
     console.log('served');
   },
+  /** Prints and writes, for as long as the picture needs to be seen; to the end, or to be ended. */
+  lines: async (end) => {
+    const memory = new WebAssembly.Memory({ initial: 16 });
+    console.log(`terminal: ${process.stdout.isTTY} ${process.stderr.isTTY} ${process.stdin.isTTY}`);
+    for (let i = 0; i < 30; i++) {
+      write(memory, i * 8);
+      console.log(`line ${i} of the program`);
+      if (i % 6 === 0) await nextLook();
+      if (i === 20 && end === 'seen') await new Promise((resolve) => process.stdin.once('data', resolve));
+    }
+    process.stdin.pause();
+    process.stdout.write('no end of line');
+    if (end === 'interrupted') setInterval(() => undefined, 1000);
+    if (end === 'killed') process.kill(process.pid, 'SIGKILL');
+    if (end === 'throws') throw new Error('thrown by the program');
+  },
   /** Busy until standard input ends. */
   busy: async () => {
     const memory = new WebAssembly.Memory({ initial: 1 });
