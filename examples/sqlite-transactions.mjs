@@ -18,17 +18,17 @@ function transaction(name, work) {
 transaction('schema', () => {
   db.exec('CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT, balance INTEGER)');
 });
-transaction('2,000 accounts', () => {
-  for (let id = 1; id <= 2_000; id++) db.run('INSERT INTO account VALUES (?, ?, 100)', [id, `owner ${id}`]);
+transaction('500 accounts', () => {
+  for (let id = 1; id <= 500; id++) db.run('INSERT INTO account VALUES (?, ?, 100)', [id, `owner ${id}`]);
 });
 for (let from = 1; from <= 20; from++) {
   transaction(`transfer ${from}`, () => {
     db.run('UPDATE account SET balance = balance - 5 WHERE id = ?', [from]);
-    db.run('UPDATE account SET balance = balance + 5 WHERE id = ?', [2_001 - from]);
+    db.run('UPDATE account SET balance = balance + 5 WHERE id = ?', [501 - from]);
   });
 }
 transaction('interest', () => db.exec('UPDATE account SET balance = balance + balance / 10'));
 
 const { total, richest } = db.get('SELECT sum(balance) AS total, max(balance) AS richest FROM account');
-console.log(`2,000 accounts hold ${total}, the richest ${richest}`);
+console.log(`500 accounts hold ${total}, the richest ${richest}`);
 db.close();

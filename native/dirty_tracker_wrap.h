@@ -26,8 +26,8 @@ class DirtyTrackerWrap final : public Napi::ObjectWrap<DirtyTrackerWrap> {
   Napi::Value Peek(const Napi::CallbackInfo& info);
   void MarkDirty(const Napi::CallbackInfo& info);
   void PutBack(const Napi::CallbackInfo& info);
-  // A WeakRef would hold the memory to the end of the job that made it, and so change when a program
-  // runs out of memories (test 72).
+  // A WeakRef would hold the memory to the end of the job that made it, and so change when a
+  // program runs out of memories (test 72).
   void HoldWeakly(const Napi::CallbackInfo& info);
   Napi::Value Memory(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);

@@ -15,10 +15,13 @@ export class JsonDisplay implements Display {
     this.#print({ type: 'thread', thread, engine });
   }
 
-  intervalEnded({ history: _, ranges, lead: _lead, ...state }: MemoryState, time: number): void {
-    const pairs: { offset: number; length: number }[] = [];
-    for (let i = 0; i < ranges.length; i += 2) pairs.push({ offset: ranges[i]!, length: ranges[i + 1]! });
-    this.#print({ type: 'memory', time, ...state, ranges: pairs });
+  intervalEnded(state: MemoryState, time: number): void {
+    const ranges: { offset: number; length: number }[] = [];
+    for (let i = 0; i < state.ranges.length; i += 2) {
+      ranges.push({ offset: state.ranges[i]!, length: state.ranges[i + 1]! });
+    }
+    // What only the picture needs is left out.
+    this.#print({ type: 'memory', time, ...state, history: undefined, lead: undefined, ranges });
   }
 
   marked(mark: Mark, time: number): void {

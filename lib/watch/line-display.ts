@@ -2,7 +2,17 @@
 
 import { isLate, type Display, type ProgramEnd } from './display.js';
 import type { Output } from './output.js';
-import { bytesText, COMPARING, counted, countText, endText, nameText, ratesOf, secondsText, titleOf } from './text.js';
+import {
+  bytesText,
+  COMPARING,
+  counted,
+  countText,
+  endText,
+  nameText,
+  ratesOf,
+  secondsText,
+  titleOf,
+} from './text.js';
 import type { Mark, WatchedProgram } from './watched-program.js';
 
 /** Memories in a line, those that were written. */

@@ -1,6 +1,6 @@
 // Loaded with --require into the program that `userfaultfd watch` runs, and so into its Workers.
 
-import { channel } from 'node:diagnostics_channel';
+import { subscribe } from 'node:diagnostics_channel';
 import { Socket } from 'node:net';
 import { inspect } from 'node:util';
 import { getEnvironmentData, isMainThread, setEnvironmentData, threadId } from 'node:worker_threads';
@@ -24,7 +24,7 @@ function configOf(): WatchConfig | undefined {
   if (config.parent !== process.ppid) return undefined;
   // eslint-disable-next-line @typescript-eslint/no-dynamic-delete -- a name we share with the parent
   delete process.env[WATCH_VARIABLE];
-  setEnvironmentData(KEY, config as never);
+  setEnvironmentData(KEY, config);
   return config;
 }
 
@@ -45,7 +45,7 @@ function watch(config: WatchConfig): void {
 function watchWith(watcher: Watcher, config: WatchConfig): void {
   findMemories((memory, kind) => watcher.add(memory, kind), config);
   whenRegistered((buffer) => watcher.letGoOf(buffer));
-  channel(MARK_CHANNEL).subscribe((name) => watcher.mark(typeof name === 'string' ? name : inspect(name)));
+  subscribe(MARK_CHANNEL, (name) => watcher.mark(typeof name === 'string' ? name : inspect(name)));
   setInterval(() => watcher.tick(), config.intervalMs).unref();
 }
 

@@ -68,7 +68,9 @@ export class TerminalDisplay implements Display {
       ...memories.slice(0, room).flatMap((state) => this.#linesOf(state, program, width)),
     ];
     // The last column stays free: a terminal may wrap after it.
-    this.#panel.draw(lines.map((line, i) => (i % LINES_EACH === 0 && i > 0 ? line : line.slice(0, width - 1))));
+    this.#panel.draw(
+      lines.map((line, i) => (i % LINES_EACH === 0 && i > 0 ? line : line.slice(0, width - 1))),
+    );
   }
 
   ended(end: ProgramEnd, program: WatchedProgram): void {

@@ -10,7 +10,9 @@ export const COMPARING = 'each look compares memory with a copy; `npx userfaultf
 
 export function bytesText(bytes: number): string {
   const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
-  return power === 0 ? `${Math.round(bytes)} bytes` : `${(bytes / 1024 ** power).toFixed(1)} ${UNITS[power]!}`;
+  return power === 0
+    ? `${Math.round(bytes)} bytes`
+    : `${(bytes / 1024 ** power).toFixed(1)} ${UNITS[power]!}`;
 }
 
 export function countText(count: number, unit?: string): string {

@@ -28,12 +28,14 @@ function nextLook(): Promise<void> {
 const programs: Record<string, (...args: string[]) => unknown> = {
   /** All of its surroundings that a program can see. */
   describe: (...args) => {
-    const { UFFD_TEST_ADDON: _, ...env } = process.env;
-    const { argv, exitCode } = process;
+    const { argv, env, exitCode } = process;
     console.log(JSON.stringify({ args, argv, env, cwd: process.cwd(), exitCode, threadId }));
     console.log(readFileSync(0, 'utf8'));
     console.error('to standard error');
-    const child = spawnSync(process.execPath, ['-p', 'process.execArgv.length + Object.keys(process.env).length']);
+    const child = spawnSync(process.execPath, [
+      '-p',
+      'process.execArgv.length + Object.keys(process.env).length',
+    ]);
     console.log(child.stdout.toString());
     process.exitCode = 3;
   },
@@ -206,7 +208,7 @@ const programs: Record<string, (...args: string[]) => unknown> = {
   /** Four threads that talk at once. */
   chorus: (count) => {
     if (isMainThread) {
-      for (let i = 0; i < 4; i++) new Worker(__filename, { workerData: i, argv: ['chorus', count!] });
+      for (let i = 0; i < 4; i++) new Worker(__filename, { workerData: i, argv: ['chorus', count] });
       return;
     }
     const padding = 'z'.repeat(9000);
