@@ -122,6 +122,13 @@ export interface NativeDirtyTracker {
   markDirty(view: Uint8Array, ranges: Float64Array): void;
   /** The next collect of this reader does. */
   putBack(view: Uint8Array, ranges: Float64Array): void;
+  /**
+   * From here on the memory may be collected. Only for engines that stop no thread, and no reading
+   * once `memory()` is undefined.
+   */
+  holdWeakly(): void;
+  /** What `keepAlive` was; undefined when it was collected. */
+  memory(): object | undefined;
   close(): void;
 }
 

@@ -3,13 +3,15 @@
 
 import { Command } from 'commander';
 import { capabilities } from './capabilities.js';
-import { runDemo } from './demo/demo.js';
 import { doctorText, isUsable } from './doctor.js';
+import { watchCommand } from './watch/command.js';
 
 async function main(): Promise<void> {
   const program = new Command('userfaultfd')
     .description('Linux userfaultfd for Node.js: dirty pages, snapshots and faults of live memory')
-    .showHelpAfterError();
+    .showHelpAfterError()
+    // Options after the script of `watch` are the script's.
+    .enablePositionalOptions();
 
   program
     .command('doctor')
@@ -28,8 +30,12 @@ async function main(): Promise<void> {
     .description('a real Python in WebAssembly: the pages each statement dirties, a snapshot, damage, undo')
     .option('--json', 'print one JSON report and nothing else')
     .action(async (options: { json?: boolean }) => {
+      // Only now: it opens standard output, which under `watch` is the program's.
+      const { runDemo } = await import('./demo/demo.js');
       process.exitCode = (await runDemo({ json: options.json ?? false })) ? 0 : 1;
     });
+
+  program.addCommand(watchCommand().copyInheritedSettings(program));
 
   await program.parseAsync();
 }

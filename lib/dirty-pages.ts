@@ -194,7 +194,12 @@ export class DirtyPages implements Iterable<DirtyRange> {
   }
 }
 
-function countPages({ ranges, lead, pageSize }: PageSet): number {
+/** @internal */
+export function countPages({
+  ranges,
+  lead,
+  pageSize,
+}: Pick<PageSet, 'ranges' | 'lead' | 'pageSize'>): number {
   let pages = 0;
   // A page that two ranges share, which sets made from others can have, counts once.
   let counted = -1;

@@ -23,11 +23,32 @@ const CHARACTERS = ' .:+*#';
 const COLORS = [234, 18, 27, 35, 214, 196];
 const HOTTEST = CHARACTERS.length - 1;
 
+/** @internal What one look found in one memory. */
+export interface HeatLook {
+  /** Bytes, of the memory and of a page. */
+  byteLength: number;
+  pageSize: number;
+  /** `[offset, length, …]` in bytes, ascending. */
+  ranges: ArrayLike<number>;
+}
+
 /**
  * Draws what a series of looks found, oldest first: pages in address order, a cell for one or several,
  * as hot as the hottest of them.
  */
 export function renderHeat(history: readonly DirtyPages[], options: HeatOptions = {}): string {
+  const { columns, rows, color, by, memory } = checkHeatOptions(options);
+  if (!Array.isArray(history)) throw invalidType('history', 'an array of DirtyPages', history);
+  if (history.length === 0) throw invalidValue('history', 'must not be empty', history);
+  const looks = history.map((dirty: DirtyPages) => ({
+    byteLength: dirty.memoryByteLength(memory),
+    pageSize: dirty.of(memory).pageSize,
+    ranges: dirty.toFloat64Array(memory),
+  }));
+  return drawHeat(looks, { columns, rows, color, by });
+}
+
+function checkHeatOptions(options: unknown): Required<HeatOptions> {
   const {
     columns = terminal().columns ?? 80,
     rows = 1,
@@ -39,11 +60,15 @@ export function renderHeat(history: readonly DirtyPages[], options: HeatOptions 
   checkInteger('options.rows', rows, 1, 10_000);
   checkInteger('options.memory', memory, 0, Number.MAX_SAFE_INTEGER);
   if (typeof color !== 'boolean') throw invalidType('options.color', 'of type boolean', color);
-  const how = checkOneOf('options.by', by ?? 'recent', ['recent', 'often']);
-  if (!Array.isArray(history)) throw invalidType('history', 'an array of DirtyPages', history);
-  if (history.length === 0) throw invalidValue('history', 'must not be empty', history);
+  return { columns, rows, color, by: checkOneOf('options.by', by ?? 'recent', ['recent', 'often']), memory };
+}
 
-  const cells = heatOf(history, columns * rows, how, memory);
+/** @internal The same of what is known to be right. */
+export function drawHeat(
+  history: readonly HeatLook[],
+  { columns, rows, color, by }: Required<Omit<HeatOptions, 'memory'>>,
+): string {
+  const cells = heatOf(history, columns * rows, by);
   const lines: string[] = [];
   for (let at = 0; at < cells.length; at += columns) {
     const line = cells.subarray(at, at + columns);
@@ -57,21 +82,15 @@ function terminal(): { columns?: number; hasColors?: (count: number) => boolean 
   return process.stdout;
 }
 
-/** The heat of each cell, 0 to HOTTEST. */
-function heatOf(
-  history: readonly DirtyPages[],
-  most: number,
-  by: 'recent' | 'often',
-  memory: number,
-): Uint8Array {
-  const { pageSize } = history[0]!.of(memory);
-  const bytes = Math.max(...history.map((dirty) => dirty.memoryByteLength(memory)));
+/** The heat of each of at most `most` cells, 0 to HOTTEST. */
+function heatOf(history: readonly HeatLook[], most: number, by: 'recent' | 'often'): Uint8Array {
+  const { pageSize } = history[0]!;
+  const bytes = Math.max(...history.map(({ byteLength }) => byteLength));
   const pages = Math.max(Math.ceil(bytes / pageSize), 1);
   const cellBytes = Math.ceil(pages / most) * pageSize;
   const cells = new Uint8Array(Math.ceil((pages * pageSize) / cellBytes));
   const times = new Uint32Array(cells.length);
-  for (const [age, dirty] of history.entries()) {
-    const ranges = dirty.toFloat64Array(memory);
+  for (const [age, { ranges }] of history.entries()) {
     let done = -1;
     for (let i = 0; i < ranges.length; i += 2) {
       const first = Math.max(Math.floor(ranges[i]! / cellBytes), done + 1);

@@ -46,6 +46,7 @@ import {
   type ByteRange,
 } from './validate.js';
 import { Consumer } from './waiting-iterator.js';
+import { letWatchersGo } from './watch/yielding.js';
 
 /** UFFDIO_WRITEPROTECT_MODE_*. */
 const WRITEPROTECT_WP = 1;
@@ -203,6 +204,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
     const { mapping, keepAlive, attach } = regionInternals(region);
     const { policy, release } = checkPolicy(region, modes, options, this.features);
+    letWatchersGo(view.buffer);
     const result = this.#native.register(view, policy, mapping, keepAlive);
     release();
     if (isFailure(result)) {

@@ -44,6 +44,7 @@ Napi::Function DirtyTrackerWrap::Define(Napi::Env env) {
       {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Join>("join"),
        InstanceMethod<&Wrap::Collect>("collect"), InstanceMethod<&Wrap::Peek>("peek"),
        InstanceMethod<&Wrap::MarkDirty>("markDirty"), InstanceMethod<&Wrap::PutBack>("putBack"),
+       InstanceMethod<&Wrap::HoldWeakly>("holdWeakly"), InstanceMethod<&Wrap::Memory>("memory"),
        InstanceMethod<&Wrap::Close>("close")});
   constructor.Set("whyUnavailable", Napi::Function::New<WhyUnavailable>(env, "whyUnavailable"));
   constructor.Set("isFirstFallback", Napi::Function::New<IsFirstFallback>(env, "isFirstFallback"));
@@ -102,6 +103,16 @@ void DirtyTrackerWrap::PutBack(const Napi::CallbackInfo& info) {
 void DirtyTrackerWrap::MarkPages(const Napi::CallbackInfo& info, Mark mark) {
   if (!consumer_) return;
   for (const Range& part : RangesOf(info[1], ViewRange(info[0]))) (consumer_.get()->*mark)(part);
+}
+
+void DirtyTrackerWrap::HoldWeakly(const Napi::CallbackInfo& /*info*/) {
+  if (consumer_) kept_alive_.Unref();
+}
+
+Napi::Value DirtyTrackerWrap::Memory(const Napi::CallbackInfo& info) {
+  Napi::Value memory;
+  if (consumer_) memory = kept_alive_.Value();
+  return memory.IsEmpty() ? info.Env().Undefined() : memory;
 }
 
 void DirtyTrackerWrap::Close(const Napi::CallbackInfo& /*info*/) {

@@ -26,6 +26,10 @@ class DirtyTrackerWrap final : public Napi::ObjectWrap<DirtyTrackerWrap> {
   Napi::Value Peek(const Napi::CallbackInfo& info);
   void MarkDirty(const Napi::CallbackInfo& info);
   void PutBack(const Napi::CallbackInfo& info);
+  // A WeakRef would hold the memory to the end of the job that made it, and so change when a
+  // program runs out of memories (test 71).
+  void HoldWeakly(const Napi::CallbackInfo& info);
+  Napi::Value Memory(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
   Napi::Value ReadPages(const Napi::CallbackInfo& info, Read read);
   void MarkPages(const Napi::CallbackInfo& info, Mark mark);

@@ -195,3 +195,20 @@ test('its example for node:test passes, by the name it is published under', () =
   assert.equal(status, 0, stdout + stderr);
   assert.match(stdout, /pass 4/);
 });
+
+test('its example for Vitest passes', () => {
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [
+      path.join('node_modules', 'vitest', 'vitest.mjs'),
+      'run',
+      '--dir',
+      'examples',
+      '--reporter=verbose',
+      'vitest.test.mjs',
+    ],
+    { cwd: root, encoding: 'utf8', timeout: 60_000, env: { ...process.env, NO_COLOR: '1' } },
+  );
+  assert.equal(status, 0, stdout + stderr);
+  assert.match(stdout, /Tests {2}4 passed \(4\)/);
+});

@@ -8,7 +8,7 @@ import { DirtyTracker } from '../dirty-tracker.js';
 import { Snapshot } from '../snapshot.js';
 import { Python } from './python.js';
 import type { Check, DemoReport, Step } from './report.js';
-import { checksText, headingText, onTerminal, stepsText, unpopulatedText } from './report.js';
+import { checksText, headingText, heatText, onTerminal, stepsText, unpopulatedText } from './report.js';
 import { showUnpopulated } from './unpopulated.js';
 
 /** Cells of the strip: each stands for an equal share of the memory. */
@@ -83,11 +83,13 @@ function trackAndRestore(python: Python, print: (text: string) => void): DemoRep
     checks.push({ name, passed, detail });
   };
 
+  const looks: DirtyPages[] = [];
   using tracker = new DirtyTracker(memory);
   const run = (label: string, work: () => unknown): Step => {
     tracker.collect();
     const ran = timed(work);
     const collected = timed(() => tracker.collect());
+    looks.push(collected.value);
     return stepOf(label, ran.ms, collected.value, collected.ms, memory.buffer.byteLength);
   };
 
@@ -110,6 +112,7 @@ function trackAndRestore(python: Python, print: (text: string) => void): DemoRep
   print(headingText(report));
   report.statements = STATEMENTS.map((code) => run(code, () => python.evaluate(code)));
   print(stepsText('What each statement wrote', report.statements, report));
+  print(heatText(looks));
   check(
     'the smallest statement wrote something and less than the whole memory',
     report.statements[1]!.pages > 0 && report.statements[1]!.bytes < report.memoryBytes,

@@ -2,6 +2,8 @@
 
 import { styleText } from 'node:util';
 import Table from 'cli-table3';
+import type { DirtyPages } from '../dirty-pages.js';
+import { renderHeat } from '../heat.js';
 
 export interface Step {
   label: string;
@@ -108,6 +110,13 @@ export function stepsText(title: string, steps: readonly Step[], report: DemoRep
     ]);
   }
   return `\n${style('bold', title)}\n${table.toString()}`;
+}
+
+/** How often each page was written, all statements together. */
+export function heatText(looks: readonly DirtyPages[]): string {
+  const columns = Math.min(onTerminal ? process.stdout.columns : 80, 120);
+  const picture = renderHeat(looks, { columns, rows: 4, color: colored, by: 'often' });
+  return `\n${style('bold', 'The pages of the memory: cold where no statement wrote, hot where all did')}\n${picture}`;
 }
 
 /** cli-table3 without its frame. */

@@ -1,0 +1,84 @@
+// One memory of the watched program. It is held weakly: watching keeps no memory alive.
+
+import { binding, isFailure, type NativeDirtyTracker } from '../binding.js';
+import { engineNumber, type DirtyEngine } from '../dirty-engine.js';
+import { systemError, UffdError } from '../errors.js';
+import { extentOf, type MemorySource } from '../memory-source.js';
+import type { SeenMemory, WatchedKind } from './records.js';
+
+export class WatchedMemory {
+  readonly #id: number;
+  readonly #kind: WatchedKind;
+  readonly #native: NativeDirtyTracker;
+  readonly #engine: DirtyEngine;
+  /** As last reported. */
+  #byteLength = -1;
+
+  /** Everything written from here on is seen. */
+  constructor(id: number, kind: WatchedKind, memory: object, engine: DirtyEngine) {
+    this.#id = id;
+    this.#kind = kind;
+    this.#engine = engine;
+    this.#native = new (binding().DirtyTracker)();
+    const view = viewOf(memory);
+    const failure = this.#native.open(view, memory, engineNumber(engine), binding().pageSize);
+    if (failure !== undefined) throw systemError(failure);
+    this.#native.holdWeakly();
+  }
+
+  get isFreed(): boolean {
+    return this.#native.memory() === undefined;
+  }
+
+  isIn(buffer: ArrayBufferLike): boolean {
+    const memory = this.#native.memory();
+    return memory !== undefined && extentOf(memory as MemorySource)[0] === buffer;
+  }
+
+  /** What was written since the last look; undefined when there is nothing to tell. */
+  look(): SeenMemory | undefined {
+    const memory = this.#native.memory();
+    if (memory === undefined) return this.gone('freed');
+    let view: Uint8Array;
+    try {
+      view = viewOf(memory);
+    } catch (error) {
+      if (error instanceof UffdError && error.code === 'ERR_UFFD_DETACHED') return this.gone('detached');
+      throw error;
+    }
+    const ranges = this.#native.collect(view);
+    if (isFailure(ranges)) throw systemError(ranges);
+    if (ranges.length === 0 && view.byteLength === this.#byteLength) return undefined;
+    this.#byteLength = view.byteLength;
+    const { pageSize } = binding();
+    const lead = binding().addressInPage(view);
+    const shared = lead !== 0 || view.byteLength % pageSize !== 0;
+    return {
+      ...this.#described('live', view.byteLength),
+      lead,
+      exact: this.#engine !== 'compare' && !shared,
+      ranges: Array.from(ranges),
+    };
+  }
+
+  close(): void {
+    this.#native.close();
+  }
+
+  /** The last that is told of it. */
+  gone(state: Exclude<SeenMemory['state'], 'live'>): SeenMemory {
+    return { ...this.#described(state, 0), lead: 0, exact: true, ranges: [] };
+  }
+
+  #described(
+    state: SeenMemory['state'],
+    byteLength: number,
+  ): Pick<SeenMemory, 'id' | 'kind' | 'state' | 'byteLength' | 'pageSize'> {
+    return { id: this.#id, kind: this.#kind, state, byteLength, pageSize: binding().pageSize };
+  }
+}
+
+function viewOf(memory: object): Uint8Array {
+  const [buffer, offset, length] = extentOf(memory as MemorySource);
+  return new Uint8Array(buffer, offset, length);
+}
