@@ -39,7 +39,10 @@ for (const resolver of RESOLVERS) {
   describe(`pages that go, ${resolver}`, { concurrency: 2 }, () => {
     for (const kind of ['anonymous', 'memfd', 'wasm']) {
       races(`it tells when others give pages back, never a wrong byte: ${kind} (B10)`, 'givenBack', [kind]);
-      races(`it captures first what Region.discard() gives back: ${kind} (B10)`, 'discarded', [kind, 'ready']);
+      races(`it captures first what Region.discard() gives back: ${kind} (B10)`, 'discarded', [
+        kind,
+        'ready',
+      ]);
       races(`it restores what was discarded, at once: ${kind} (B10)`, 'discarded', [kind, 'restore']);
     }
     races('it waits for what it was told of pages given back before it is done (B10)', 'givenBackUnknown');

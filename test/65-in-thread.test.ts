@@ -66,7 +66,12 @@ describe('system calls', { concurrency: 2 }, () => {
     'in-thread',
   ]);
   it('write there with the resolver loop', 'readIntoArmed', ['loop']);
-  it('of an ordinary user: auto copies, the resolver loop says why not, in-thread works', 'ordinaryUser', [], {
-    asNobody,
-  });
+  it(
+    'of an ordinary user: auto copies, the resolver loop says why not, in-thread works',
+    'ordinaryUser',
+    [],
+    {
+      asNobody,
+    },
+  );
 });

@@ -78,13 +78,10 @@ class Capture final : public WriteObserver {
   size_t LoadBatch(size_t page, size_t end, PopulatedPages* populated) const noexcept;
   bool Exists(size_t index_in_batch, const PopulatedPages& populated) const noexcept;
   bool EqualsCopy(size_t page, bool exists) const noexcept;
-<<<<<<< HEAD
   void CaptureClaimed(size_t page, bool exists) noexcept;
-=======
   using Copier = void (Capture::*)(size_t page) noexcept;
   void CaptureForWriter(size_t page, Copier copy) noexcept;
   size_t PagesForWriter(size_t page) noexcept;
->>>>>>> main
   void CopyClaimed(size_t page) noexcept;
   void CopyClaimedSafely(size_t page) noexcept;
   PageStates::Content Store(size_t page, const uint8_t* bytes) noexcept;
@@ -94,15 +91,11 @@ class Capture final : public WriteObserver {
   const std::shared_ptr<Cut> cut_;
   const std::unique_ptr<PageStates> states_;
   std::atomic<bool> held_all_{false};
-<<<<<<< HEAD
-  PopulatedPages populated_;  // of the batch of Sweep, then of AddDifferent
-=======
   // Of writers that go upwards page by page: where the next write is expected, and how many pages
   // the last one was given.
   std::atomic<size_t> run_end_{SIZE_MAX};
   std::atomic<size_t> run_pages_{1};
-  PopulatedPages populated_;  // of the batch
->>>>>>> main
+  PopulatedPages populated_;  // of the batch of Sweep, then of AddDifferent
 };
 
 }  // namespace uffd

@@ -121,13 +121,19 @@ export async function sparse(resolver: string, backing: string): Promise<void> {
   assert.ok(grewMiB() < 32 + 64, `the background made ${grewMiB()} MiB resident`);
   assert.equal(snapshot.progress.bytes, offsets.length * PAGE);
   for (const offset of offsets) {
-    assert.ok(snapshot.read(offset, PAGE).every((byte) => byte === 3), `at ${offset}`);
+    assert.ok(
+      snapshot.read(offset, PAGE).every((byte) => byte === 3),
+      `at ${offset}`,
+    );
   }
   assert.equal(snapshot.read(GIB + 99 * PAGE, 1)[0], 0);
-  assert.deepEqual([...snapshot.diff()], [
-    { offset: GIB + 99 * PAGE, length: PAGE },
-    { offset: offsets[2]!, length: PAGE },
-  ]);
+  assert.deepEqual(
+    [...snapshot.diff()],
+    [
+      { offset: GIB + 99 * PAGE, length: PAGE },
+      { offset: offsets[2]!, length: PAGE },
+    ],
+  );
   assert.equal(snapshot.restore().pages, 2);
   // What was given back is compared, and reading a hole of shared memory makes it resident.
   const compared = backing === 'memfd' ? 256 : 0;

@@ -457,7 +457,12 @@ export async function leaks(resolver: string): Promise<void> {
   };
   const now = (): object => {
     const { descriptors, threads } = resources();
-    return { descriptors, threads, registered: flagsOfRegisteredMemory().length, mapped: testing().mappedBytes() };
+    return {
+      descriptors,
+      threads,
+      registered: flagsOfRegisteredMemory().length,
+      mapped: testing().mappedBytes(),
+    };
   };
   for (let i = 0; i < 50; i++) await round(i);
   await settle();

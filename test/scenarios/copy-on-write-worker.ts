@@ -81,7 +81,13 @@ function writeBlocked(order: Order): void {
   write(order);
 }
 
-const roles = { writer: write, taker: takeAndTell, discarder: discardThenWrite, owner: own, blocked: writeBlocked };
+const roles = {
+  writer: write,
+  taker: takeAndTell,
+  discarder: discardThenWrite,
+  owner: own,
+  blocked: writeBlocked,
+};
 
 if (!isMainThread) {
   const order = workerData as Order;

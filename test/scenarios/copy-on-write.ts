@@ -61,7 +61,10 @@ export function discardBetweenArming(resolver: string): void {
   taker.untilDone(1);
   discarder.untilDone(2);
   const [first, second] = taker.control.subarray(CONTROL.seen);
-  assert.ok(!(first === 1 && second === 200), 'what came after is in the snapshot, so what came before must be');
+  assert.ok(
+    !(first === 1 && second === 200),
+    'what came after is in the snapshot, so what came before must be',
+  );
 }
 
 /** The background has claimed a page and not copied it; a writer comes to it. */
@@ -302,7 +305,11 @@ export async function grown(resolver: string): Promise<void> {
   assert.deepEqual(pagesOf(snapshot.diff()), [7, 5 * WASM, 6 * WASM]);
   snapshot.restore();
   assertEqualBytes(bytesOf(memory).subarray(0, before.length), before, 'the memory');
-  assert.ok(bytesOf(memory).subarray(before.length).every((byte) => byte === 0));
+  assert.ok(
+    bytesOf(memory)
+      .subarray(before.length)
+      .every((byte) => byte === 0),
+  );
 }
 
 /** The watchdog lets a writer go whose fault nobody ends: nothing is told that may be wrong. */

@@ -185,7 +185,9 @@ export async function writers(): Promise<void> {
   fillPages(bytes);
   const before = Buffer.from(bytes);
   const offsets = [0, 1, 2].map((i) => i * 3 * PAGE + 5);
-  const workers = offsets.map((offset) => new Helper({ role: 'writer', memories: [memory], offsets: [offset] }));
+  const workers = offsets.map(
+    (offset) => new Helper({ role: 'writer', memories: [memory], offsets: [offset] }),
+  );
   const snapshot = takeAndHold(memory, 'in-thread');
   const store = wasmStore(memory);
   for (const worker of workers) worker.go();
@@ -270,7 +272,12 @@ export async function closedUnderHandlers(): Promise<void> {
   const memory = sharedWasm(16);
   const bytes = bytesOf(memory);
   const workers = [0, 1, 2].map(
-    (i) => new Helper({ role: 'writer', memories: Array(64).fill(memory) as WebAssembly.Memory[], offsets: Array.from({ length: 64 }, (_, page) => (page * 4 + i) * PAGE) }),
+    (i) =>
+      new Helper({
+        role: 'writer',
+        memories: Array(64).fill(memory) as WebAssembly.Memory[],
+        offsets: Array.from({ length: 64 }, (_, page) => (page * 4 + i) * PAGE),
+      }),
   );
   for (let round = 0; round < 100; round++) {
     const snapshot = take(memory, 'in-thread');
