@@ -417,7 +417,7 @@ export async function aliasMeanwhile(resolver: string): Promise<void> {
 }
 
 /** Where no scan can tell whether all stayed protected, nothing is begun that could only fail. */
-export function withoutScan(resolver: string): Promise<void> {
+export function withoutScan(resolver: string): void {
   assert.equal(testing().refusePagemapScan(1), 0);
   const region = filledRegion();
   assert.throws(() => take(region, resolver), { code: 'EPERM', syscall: 'ioctl(PAGEMAP_SCAN)' });

@@ -116,7 +116,9 @@ export function nativeHandler(order: string): void {
 export function processOn(when: string): void {
   const { region, bytes, before } = filledRegion();
   let heard = 0;
-  const listener = (): void => void heard++;
+  const listener = (): void => {
+    heard++;
+  };
   if (when === 'before') process.on('SIGBUS', listener);
   const snapshot = takeAndHold(region, 'in-thread');
   writeAll(bytes, 0, 50);

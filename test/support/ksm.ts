@@ -1,17 +1,31 @@
-// Switches KSM on for a test and puts the machine's settings back, whatever happens to the process that
-// needs them.
+// Switches KSM on for a test, fast enough, and puts the machine's settings back, also when the test fails
+// or its process is killed, while other test files do the same.
 
-import { accessSync, constants, readFileSync, writeFileSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import type { TestContext } from 'node:test';
 import { cannotRun } from './skip.js';
 
-const KSM = '/sys/kernel/mm/ksm';
-/** Fast enough for a test. */
-const SETTINGS = { run: '1', pages_to_scan: '20000', sleep_millisecs: '10' };
+const DIRECTORY = '/sys/kernel/mm/ksm';
 
-function isWritable(path: string): boolean {
+/** A process of its own, one at a time, changes the settings and changes them back when its input ends. */
+const KEEPER = `
+trap '' INT TERM HUP
+exec 9>"$2" || exit 1
+flock -x 9 || exit 1
+cd "$1" || exit 1
+run=$(cat run) pages=$(cat pages_to_scan) sleep=$(cat sleep_millisecs)
+echo 20000 >pages_to_scan && echo 10 >sleep_millisecs && echo 1 >run && echo ready
+cat >/dev/null
+echo "$pages" >pages_to_scan; echo "$sleep" >sleep_millisecs; echo "$run" >run`;
+
+function isWritable(file: string): boolean {
   try {
-    accessSync(path, constants.W_OK);
+    accessSync(file, constants.W_OK);
     return true;
   } catch {
     return false;
@@ -19,16 +33,19 @@ function isWritable(path: string): boolean {
 }
 
 export async function withKsm(t: TestContext, use: () => Promise<void>): Promise<void> {
-  if (!isWritable(`${KSM}/run`)) {
+  if (!isWritable(path.join(DIRECTORY, 'run'))) {
     cannotRun(t, 'run as root on a kernel with CONFIG_KSM=y');
     return;
   }
-  const names = Object.keys(SETTINGS) as (keyof typeof SETTINGS)[];
-  const before = names.map((name) => [name, readFileSync(`${KSM}/${name}`, 'utf8')] as const);
+  const lock = path.join(tmpdir(), 'userfaultfd-ksm.lock');
+  const keeper = spawn('sh', ['-c', KEEPER, 'sh', DIRECTORY, lock], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = once(keeper, 'close');
   try {
-    for (const name of names) writeFileSync(`${KSM}/${name}`, SETTINGS[name]);
+    const [first] = (await Promise.race([once(keeper.stdout, 'data'), ended])) as [unknown];
+    assert.equal(String(first).trim(), 'ready', 'KSM can be switched on (needs root and flock)');
     await use();
   } finally {
-    for (const [name, value] of before) writeFileSync(`${KSM}/${name}`, value);
+    keeper.stdin.end();
+    await ended;
   }
 }
