@@ -20,6 +20,12 @@ export type { AllocateOptions, Backing, MemorySource, RegionKind, Trackable, Was
 export type { RegionHandle } from './region-handle.js';
 export { Snapshot } from './snapshot.js';
 export type { RestoreStats, SnapshotOptions } from './snapshot.js';
+export type { SaveProgress, SaveStats } from './snapshot-encoder.js';
+export type { SaveOptions, StreamOptions } from './snapshot-save.js';
+export { SnapshotFile } from './snapshot-file.js';
+export type { FileWorkOptions, OpenSnapshotOptions, ReceiveOptions, VerifyStats } from './snapshot-file.js';
+export type { SnapshotFileInfo, SnapshotInfo } from './snapshot-info.js';
+export type { FileRestoreStats } from './snapshot-restore.js';
 export { Registration } from './registration.js';
 export type { FileSource, PageSource, RegionSource, RegisterMode, RegisterOptions } from './registration.js';
 export type { OpenOptions } from './opening.js';

@@ -1,5 +1,6 @@
 // A copy of live memory at one instant, and the way back to it.
 
+import type { Readable } from 'node:stream';
 import { inspect, types } from 'node:util';
 import { binding, isFailure, type NativeFailure, type NativeSnapshot } from './binding.js';
 import { DirtyPages, pageSetOf } from './dirty-pages.js';
@@ -7,6 +8,8 @@ import { chooseEngine, engineNumber, warnOfFallback } from './dirty-engine.js';
 import { closedError, errnoName, rangeHasOwner, systemError, UffdError } from './errors.js';
 import { toRegions } from './trackable.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
+import type { SaveStats, SnapshotSource } from './snapshot-encoder.js';
+import { saveSnapshot, streamSnapshot, type SaveOptions, type StreamOptions } from './snapshot-save.js';
 import {
   checkByteRange,
   checkConstruct,
@@ -132,6 +135,20 @@ export class Snapshot implements Disposable {
     return bytes;
   }
 
+  /**
+   * Writes the bytes as they were to a file, whole or as the difference from `parent`. The file is
+   * replaced when the new one is on the disk; whatever fails before, it is as it was. Mode 0600.
+   * @throws {UffdError} `ERR_UFFD_SNAPSHOT_PARENT_MISMATCH`, and what the file system refuses.
+   */
+  async save(path: string, options?: SaveOptions): Promise<SaveStats> {
+    return saveSnapshot(this.#source(), path, options);
+  }
+
+  /** The bytes of such a file; `SnapshotFile.from()` is the way back. */
+  stream(options?: StreamOptions): Readable {
+    return streamSnapshot(this.#source(), options);
+  }
+
   /** Frees the copy and stops tracking. Closing twice is fine. */
   close(): void {
     if (this.#closed) return;
@@ -147,6 +164,14 @@ export class Snapshot implements Disposable {
   [inspect.custom](): string {
     if (!(#closed in this)) return 'Snapshot {}';
     return this.#closed ? 'Snapshot { closed }' : `Snapshot { ${this.mode}, ${this.byteLength} bytes }`;
+  }
+
+  #source(): SnapshotSource {
+    if (this.#closed) throw closedError('snapshot');
+    const { byteLengths } = this;
+    const read = (offset: number, length: number, memory: number): Uint8Array =>
+      this.read(offset, length, memory);
+    return { byteLengths, pageSize: binding().pageSize, read };
   }
 
   #views(): Uint8Array[] {
