@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { capabilities } from './capabilities.js';
 import { runDemo } from './demo/demo.js';
 import { doctorText, isUsable } from './doctor.js';
+import { addSnapshotCommands } from './snapshot-command.js';
 
 async function main(): Promise<void> {
   const program = new Command('userfaultfd')
@@ -31,10 +32,11 @@ async function main(): Promise<void> {
       process.exitCode = (await runDemo({ json: options.json ?? false })) ? 0 : 1;
     });
 
+  addSnapshotCommands(program);
   await program.parseAsync();
 }
 
 main().catch((error: unknown) => {
   console.error(error instanceof Error ? `userfaultfd: ${error.message}` : error);
-  process.exitCode = 1;
+  process.exitCode ||= 1;
 });

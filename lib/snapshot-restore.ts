@@ -153,7 +153,7 @@ class PageWriter {
       ? binding().nonZeroPagesThatExist(bytes, region.pageSize)
       : binding().nonZeroPages(bytes, pageSize);
     for (let i = 0; i < ranges.length; i += 2) {
-      bytes.fill(0, ranges[i]!, ranges[i]! + ranges[i + 1]!);
+      bytes.fill(0, ranges[i], ranges[i]! + ranges[i + 1]!);
       this.stats.pages += Math.ceil(ranges[i + 1]! / pageSize);
       this.stats.bytes += ranges[i + 1]!;
     }
