@@ -55,8 +55,7 @@ export class SnapshotLink {
   /** Takes over the file, also when it throws. */
   static async read(file: OpenFile): Promise<SnapshotLink> {
     try {
-      const header = await readHeader(file);
-      const trailer = await readTrailer(file, header);
+      const { header, trailer } = await readEnds(file);
       const memories = await readIndex(file, header, trailer);
       return new SnapshotLink(file, header, trailer, memories);
     } catch (error) {
@@ -92,8 +91,8 @@ export class SnapshotLink {
   async verify({ signal, onBytes }: VerifyLinkOptions): Promise<void> {
     const { header, trailer } = this;
     try {
-      const again = await readTrailer(this.file, await readHeader(this.file));
-      if (!again.digest.equals(trailer.digest)) throw snapshotCorrupt('it is another file now');
+      const again = await readEnds(this.file);
+      if (!again.trailer.digest.equals(trailer.digest)) throw snapshotCorrupt('it is another file now');
       await readIndex(this.file, header, trailer);
     } catch (error) {
       throw inFile(error, this.file.name);
@@ -124,22 +123,20 @@ async function fillFrom(file: OpenFile, bytes: number, position: number): Promis
   return into;
 }
 
-async function readHeader(file: OpenFile): Promise<Header> {
-  const bytes = await fillFrom(file, HEADER_BYTES, 0);
-  const header = decodeHeader(bytes);
+async function readEnds(file: OpenFile): Promise<{ header: Header; trailer: Trailer }> {
+  const first = await fillFrom(file, HEADER_BYTES, 0);
+  const header = decodeHeader(first);
   const rest = await fillFrom(file, header.pageSize - HEADER_BYTES, HEADER_BYTES);
-  if (rest.some((byte) => byte !== 0))
+  if (rest.some((byte) => byte !== 0)) {
     throw snapshotCorrupt('its header is followed by bytes that are not zero');
-  return header;
-}
-
-async function readTrailer(file: OpenFile, header: Header): Promise<Trailer> {
+  }
   const at = file.byteLength - TRAILER_BYTES;
   if (at < header.pageSize) throw snapshotCorrupt('it is shorter than it should be');
   const trailer = decodeTrailer(await fillFrom(file, TRAILER_BYTES, at), header, file.byteLength);
-  const own = headerDigestOf(await fillFrom(file, HEADER_BYTES, 0));
-  if (!own.equals(trailer.headerDigest)) throw snapshotCorrupt('its begin and its end are of two files');
-  return trailer;
+  if (!headerDigestOf(first).equals(trailer.headerDigest)) {
+    throw snapshotCorrupt('its begin and its end are of two files');
+  }
+  return { header, trailer };
 }
 
 async function readIndex(file: OpenFile, header: Header, trailer: Trailer): Promise<MemoryIndex[]> {

@@ -26,7 +26,7 @@ export interface RestoreProgressOptions {
   onProgress?: ((progress: SaveProgress) => void) | undefined;
 }
 
-/** Up to this many bytes are held, checked, before the first is written; more are read twice. */
+/** Up to this many bytes of pages are held, checked, before the first is written; more are read twice. */
 const HELD = 2 ** 26;
 
 /** Pages of one memory, checked. */
@@ -40,6 +40,7 @@ export async function restoreChain(
   chain: SnapshotChain,
   regions: readonly Region[],
   { signal, onProgress }: RestoreProgressOptions,
+  held = HELD,
 ): Promise<FileRestoreStats> {
   const { pageSize, maps } = chain;
   // Pages are compared and written in the machine's size: a file of another machine has its own.
@@ -49,19 +50,19 @@ export async function restoreChain(
   }
   checkLengths(chain, regions);
   const data = maps.reduce((sum, map) => sum + map.pageCount, 0) * pageSize;
-  const isHeld = data <= HELD;
+  const isHeld = data <= held;
   const progress = { done: 0, total: isHeld ? data : data * 2 };
   const advance = (bytes: number): void => {
     progress.done += bytes;
     onProgress?.({ ...progress });
     throwIfAborted(signal);
   };
-  const held = await readAll(chain, isHeld, advance);
+  const blocks = await readAll(chain, isHeld, advance);
   checkLengths(chain, regions);
   const writer = new PageWriter(chain, regions);
   writer.zeroHoles();
   if (isHeld) {
-    for (const { memory, first, bytes } of held) writer.write(memory, first, bytes);
+    for (const { memory, first, bytes } of blocks) writer.write(memory, first, bytes);
     return writer.stats;
   }
   try {
@@ -85,14 +86,14 @@ async function readAll(
   keep: boolean,
   advance: (bytes: number) => void,
 ): Promise<Held[]> {
-  const held: Held[] = [];
+  const blocks: Held[] = [];
   for (const [memory, map] of chain.maps.entries()) {
     for await (const { first, bytes } of chain.blocks(memory, 0, endOf(map))) {
-      if (keep) held.push({ memory, first, bytes: Buffer.from(bytes) });
+      if (keep) blocks.push({ memory, first, bytes: Buffer.from(bytes) });
       advance(bytes.length);
     }
   }
-  return held;
+  return blocks;
 }
 
 function endOf(map: { length: number; first: Float64Array; count: Float64Array }): number {

@@ -200,3 +200,14 @@ export async function chain(): Promise<void> {
     writeFileSync(path.join(directory, 'done'), '');
   });
 }
+
+export async function readOnlyDirectory(directory: string): Promise<void> {
+  const target = path.join(directory, 'file');
+  const before = readFileSync(target);
+  await assert.rejects(saveSnapshot(sourceOf(Buffer.alloc(PAGE, 2)), target), {
+    name: 'UffdError',
+    code: 'EACCES',
+    path: target,
+  });
+  assert.ok(readFileSync(target).equals(before));
+}
