@@ -106,7 +106,7 @@ async function verifyOne(path: string, parents: string[], json: boolean | undefi
 }
 
 function verifiedText({ path, intact, files, pages, bytes, code, message }: Verified): string {
-  if (!intact) return `FAIL ${path}: ${message} [${code}]`;
+  if (!intact) return `FAIL ${path}\n     ${message} [${code}]`;
   const several = files === 1 ? '' : ` in ${files} files`;
   return `ok   ${path}: ${pages} pages, ${sizeText(bytes!)}${several}`;
 }
