@@ -2,7 +2,8 @@
 
 import { Readable } from 'node:stream';
 import { findTarget, replaceFile, type Target } from './atomic-file.js';
-import { invalidValue } from './errors.js';
+import { binding } from './binding.js';
+import { closedError, invalidValue } from './errors.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import {
   encode,
@@ -30,6 +31,23 @@ interface CheckedOptions {
   parent: string | SnapshotFile | undefined;
   signal: AbortSignal | undefined;
   onProgress: SaveOptions['onProgress'];
+}
+
+/** What a snapshot has for a file. */
+interface Readout {
+  readonly closed: boolean;
+  readonly byteLengths: readonly number[];
+  read(offset: number, length: number, memory: number): Uint8Array;
+}
+
+/** @internal */
+export function sourceOf(snapshot: Readout): SnapshotSource {
+  if (snapshot.closed) throw closedError('snapshot');
+  return {
+    byteLengths: snapshot.byteLengths,
+    pageSize: binding().pageSize,
+    read: (offset, length, memory) => snapshot.read(offset, length, memory),
+  };
 }
 
 /** @internal */

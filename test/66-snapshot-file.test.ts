@@ -316,7 +316,7 @@ test('it refuses what cannot be meant, by name', async (t) => {
   await assert.rejects(snapshot.save(1 as unknown as string), type);
   await assert.rejects(snapshot.save(''), value);
   await assert.rejects(snapshot.save('a\0b'), value);
-  await assert.rejects(snapshot.save(name, { parent: {} as SnapshotFile }), type);
+  await assert.rejects(snapshot.save(name, { parent: {} as never }), type);
   await assert.rejects(snapshot.save(name, { onProgress: 1 as never }), type);
   await assert.rejects(snapshot.save(name, { signal: {} as AbortSignal }), type);
   await assert.rejects(snapshot.save(name, { parents: [] } as object), value);
@@ -331,7 +331,7 @@ test('it refuses what cannot be meant, by name', async (t) => {
   using file = await SnapshotFile.open(name);
   await assert.rejects(file.read(2 * PAGE), { code: 'ERR_OUT_OF_RANGE' });
   await assert.rejects(file.read(0, 1, 1), { code: 'ERR_OUT_OF_RANGE' });
-  await assert.rejects(file.restore({} as Region), type);
+  await assert.rejects(file.restore({} as never), type);
   assert.throws(() => new (SnapshotFile as unknown as new () => unknown)(), {
     code: 'ERR_ILLEGAL_CONSTRUCTOR',
   });
