@@ -1,8 +1,7 @@
-// The bytes of a snapshot file: docs/snapshot-format.md. Knows no file and no memory.
+// The bytes of a snapshot file but its index: docs/snapshot-format.md. Knows no file and no memory.
 
 import { createHash } from 'node:crypto';
 import { snapshotCorrupt, snapshotVersion } from './errors.js';
-import { PageRuns, type Layer } from './page-runs.js';
 
 export const FORMAT_VERSION = 1;
 export const DIGEST_BYTES = 32;
@@ -19,8 +18,6 @@ const FLAG_PARENT = 1;
 const HEADER_DIGEST_AT = HEADER_BYTES - DIGEST_BYTES;
 const TRAILER_DIGEST_AT = TRAILER_BYTES - DIGEST_BYTES;
 const NAME_AT = 72;
-const TABLE_ENTRY_BYTES = 24;
-const RUN_BYTES = 16;
 const MIN_PAGE = 4096;
 const MAX_PAGE = 2 ** 20;
 
@@ -44,11 +41,6 @@ export interface Trailer {
   indexDigest: Buffer;
   /** Names the file: it covers everything in it. */
   digest: Buffer;
-}
-
-/** One memory of a file. */
-export interface MemoryIndex extends Layer {
-  byteLength: number;
 }
 
 export function sha256(bytes: Uint8Array): Buffer {
@@ -100,117 +92,6 @@ export function decodeHeader(bytes: Buffer): Header {
   return { pageSize, memoryCount, parent: flags === 0 ? undefined : { digest, name } };
 }
 
-/** Table and runs; the digests of the data pages follow them. */
-export function encodeIndex(memories: readonly MemoryIndex[]): Buffer {
-  const runs = memories.reduce((sum, { data, zero }) => sum + data.length + zero.length, 0);
-  const bytes = Buffer.alloc(memories.length * TABLE_ENTRY_BYTES + runs * RUN_BYTES);
-  let at = 0;
-  const put = (value: number): void => {
-    writeU64(bytes, value, at);
-    at += 8;
-  };
-  for (const { byteLength, data, zero } of memories) [byteLength, data.length, zero.length].forEach(put);
-  for (const { data, zero } of memories) {
-    for (const part of [data, zero]) {
-      for (let run = 0; run < part.length; run++) {
-        put(part.first(run));
-        put(part.count(run));
-      }
-    }
-  }
-  return bytes;
-}
-
-/**
- * Reads an index from its front, as it comes. Everything is checked before it is kept, so that what is
- * allocated follows what is really there, whatever the counts claim.
- */
-export class IndexDecoder {
-  readonly #memoryCount: number;
-  readonly #pageSize: number;
-  readonly #dataPages: number;
-  #counts: { byteLength: number; data: number; zero: number }[] = [];
-  #runsLeft = 0;
-  #memory = 0;
-  #dataIndex = 0;
-  readonly memories: MemoryIndex[] = [];
-
-  constructor({ memoryCount, pageSize }: Header, { dataPages, indexBytes }: Trailer) {
-    this.#memoryCount = memoryCount;
-    this.#pageSize = pageSize;
-    this.#dataPages = dataPages;
-    this.runBytes = indexBytes - this.tableBytes - dataPages * DIGEST_BYTES;
-    if (this.runBytes < 0 || this.runBytes % RUN_BYTES !== 0) throw badIndex();
-  }
-
-  get tableBytes(): number {
-    return this.#memoryCount * TABLE_ENTRY_BYTES;
-  }
-
-  readonly runBytes: number;
-
-  table(bytes: Buffer): void {
-    let runs = 0;
-    for (let at = 0; at < bytes.length; at += TABLE_ENTRY_BYTES) {
-      const entry = {
-        byteLength: readU64(bytes, at),
-        data: readU64(bytes, at + 8),
-        zero: readU64(bytes, at + 16),
-      };
-      runs += entry.data + entry.zero;
-      this.#counts.push(entry);
-    }
-    if (runs * RUN_BYTES !== this.runBytes) throw badIndex();
-    this.#next();
-  }
-
-  /** Whole runs, in order. */
-  runs(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; at += RUN_BYTES) {
-      while (this.#runsLeft === 0) this.#next();
-      const memory = this.memories.at(-1)!;
-      const isData = this.#runsLeft > this.#counts[this.#memory - 1]!.zero;
-      const runs = isData ? memory.data : memory.zero;
-      const first = readU64(bytes, at);
-      const count = readU64(bytes, at + 8);
-      // Runs that touch are one run: each content has one encoding.
-      const behind = runs.length === 0 ? 0 : runs.end(runs.length - 1) + 1;
-      if (count === 0 || first < behind || first + count > memory.pages) throw badIndex();
-      runs.add(first, count);
-      this.#runsLeft--;
-    }
-  }
-
-  /** After the last run. */
-  finish(): MemoryIndex[] {
-    while (this.memories.length < this.#memoryCount) this.#next();
-    this.#endMemory();
-    if (this.#runsLeft !== 0 || this.#dataIndex !== this.#dataPages) throw badIndex();
-    return this.memories;
-  }
-
-  #next(): void {
-    this.#endMemory();
-    const { byteLength, data, zero } = this.#counts[this.#memory++]!;
-    const pages = Math.ceil(byteLength / this.#pageSize);
-    this.#runsLeft = data + zero;
-    this.memories.push({
-      byteLength,
-      pages,
-      data: new PageRuns(),
-      zero: new PageRuns(),
-      dataIndex: this.#dataIndex,
-    });
-  }
-
-  #endMemory(): void {
-    const memory = this.memories.at(-1);
-    if (memory === undefined) return;
-    if (overlaps(memory.data, memory.zero)) throw badIndex();
-    this.#dataIndex = memory.dataIndex + memory.data.pageCount;
-  }
-}
-
 export function encodeTrailer(fields: Omit<Trailer, 'digest'>): Buffer {
   const bytes = Buffer.alloc(TRAILER_BYTES);
   TRAILER_MAGIC.copy(bytes);
@@ -257,26 +138,13 @@ export function indexOffset(header: Header, { dataPages }: { dataPages: number }
   return pageOffset(header, dataPages);
 }
 
-function badIndex(): Error {
-  return snapshotCorrupt('its index says what cannot be');
-}
-
-function overlaps(a: PageRuns, b: PageRuns): boolean {
-  for (let i = 0, j = 0; i < a.length && j < b.length;) {
-    if (a.first(i) < b.end(j) && b.first(j) < a.end(i)) return true;
-    if (a.end(i) <= b.end(j)) i++;
-    else j++;
-  }
-  return false;
-}
-
-function writeU64(bytes: Buffer, value: number, at: number): void {
+export function writeU64(bytes: Buffer, value: number, at: number): void {
   bytes.writeUInt32LE(value % 2 ** 32, at);
   bytes.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
 }
 
 /** What JavaScript can count: a number above 2 ** 53 is none that this package wrote. */
-function readU64(bytes: Buffer, at: number): number {
+export function readU64(bytes: Buffer, at: number): number {
   const value = bytes.readUInt32LE(at + 4) * 2 ** 32 + bytes.readUInt32LE(at);
   if (!Number.isSafeInteger(value)) throw snapshotCorrupt('it has a number that cannot be');
   return value;

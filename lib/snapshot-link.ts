@@ -10,14 +10,13 @@ import {
   DIGEST_BYTES,
   HEADER_BYTES,
   headerDigestOf,
-  IndexDecoder,
   indexOffset,
   pageOffset,
   TRAILER_BYTES,
   type Header,
-  type MemoryIndex,
   type Trailer,
 } from './snapshot-format.js';
+import { IndexDecoder, type MemoryIndex } from './snapshot-index.js';
 
 /** Of the index, read at a time: whole runs and digests. */
 const PIECE = 2 ** 18;

@@ -21,9 +21,15 @@ export async function receive(
   parents: readonly FileOrPath[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
-  const chunks = chunksOf(source, signal);
+  const stream = toStream(source);
+  const chunks = chunksOf(stream, signal);
   if (target === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
-  await replaceFile(await findTarget(target), chunks, async (temporary) => {
+  const place = await findTarget(target).catch((error: unknown) => {
+    // Nobody is going to read it.
+    stream.destroy();
+    throw error;
+  });
+  await replaceFile(place, chunks, async (temporary) => {
     const chain = await openChain(temporary, parents);
     try {
       await chain.newest.verify({ signal });
@@ -51,10 +57,9 @@ async function unnamedFile(chunks: AsyncIterable<Uint8Array>): Promise<OpenFile>
 }
 
 async function* chunksOf(
-  source: unknown,
+  stream: Readable,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, undefined, undefined> {
-  const stream = toStream(source);
   try {
     // So that an abort also ends the wait for a stream that gives nothing.
     if (signal !== undefined) addAbortSignal(signal, stream);

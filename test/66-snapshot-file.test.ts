@@ -48,6 +48,12 @@ for (const kind of KINDS) {
   });
 }
 
+for (const resolver of ['loop', 'in-thread']) {
+  test(`it saves a snapshot that is not yet captured, resolver ${resolver}`, async () => {
+    await passScenario('snapshot-file', 'beforeReady', { args: [resolver], timeoutMs: 30_000 });
+  });
+}
+
 test('it keeps several memories, also one without pages, and puts each back where it was', async (t) => {
   const file = path.join(directoryFor(t), 'several');
   const memories = [

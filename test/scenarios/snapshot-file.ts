@@ -17,13 +17,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { Region, Snapshot, SnapshotFile } from '../../lib/index.js';
 import { PageRuns } from '../../lib/page-runs.js';
-import {
-  encodeHeader,
-  encodeIndex,
-  encodeTrailer,
-  headerDigestOf,
-  sha256,
-} from '../../lib/snapshot-format.js';
+import { encodeHeader, encodeTrailer, headerDigestOf, sha256 } from '../../lib/snapshot-format.js';
+import { encodeIndex } from '../../lib/snapshot-index.js';
 import { saveSnapshot } from '../../lib/snapshot-save.js';
 import { sourceOf, writePages } from '../support/snapshot-files.js';
 import { PAGE, pagesOf, seeded, touch } from './dirty-support.js';
@@ -210,4 +205,40 @@ export async function readOnlyDirectory(directory: string): Promise<void> {
     path: target,
   });
   assert.ok(readFileSync(target).equals(before));
+}
+
+/** While the background copies a page a second, and the memory goes on changing. */
+export async function beforeReady(resolver: 'loop' | 'in-thread'): Promise<void> {
+  await inDirectory(async (directory) => {
+    const region = Region.allocate({ bytes: 4 * MIB });
+    writePages(
+      region.bytes,
+      Array.from({ length: 600 }, (_, page) => page),
+      1,
+    );
+    const before = Buffer.from(region.bytes);
+    const snapshot = Snapshot.take(region, { mode: 'copy-on-write', resolver, bytesPerSecond: PAGE });
+    let isReady = false;
+    snapshot.ready.then(
+      () => (isReady = true),
+      () => undefined,
+    );
+    region.bytes.fill(9, 0, 100 * PAGE);
+    const saving = snapshot.save(path.join(directory, 'file'));
+    region.bytes.fill(8, 50 * PAGE, 650 * PAGE);
+    const onProgress = (): void => void region.bytes.fill(7, 300 * PAGE, 700 * PAGE);
+    await snapshot.save(path.join(directory, 'again'), { onProgress });
+    await saving;
+    assert.ok(!isReady, 'it was saved before it was captured');
+    for (const name of ['file', 'again']) {
+      using file = await SnapshotFile.open(path.join(directory, name));
+      assert.ok(before.equals(await file.read()), name);
+      // Into memory that the snapshot still has armed.
+      await file.restore(region);
+      assert.ok(before.equals(region.bytes), `restored from ${name}`);
+      region.bytes.fill(6);
+    }
+    assert.ok(before.equals(snapshot.read()));
+    snapshot.close();
+  });
 }

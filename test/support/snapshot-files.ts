@@ -12,12 +12,12 @@ import { PageRuns } from '../../lib/page-runs.js';
 import type { SnapshotSource } from '../../lib/snapshot-encoder.js';
 import {
   encodeHeader,
-  encodeIndex,
   encodeTrailer,
   headerDigestOf,
   type Header,
   type Trailer,
 } from '../../lib/snapshot-format.js';
+import { encodeIndex } from '../../lib/snapshot-index.js';
 import { PAGE, seeded } from '../scenarios/dirty-support.js';
 
 /** A directory for the test, removed after it. */
