@@ -243,6 +243,13 @@ export interface NativeBinding {
   /** Closes a region in a shared buffer, which stays. */
   leave(mapping: NativeToken): void;
   addressInPage(view: Uint8Array): number;
+  /** `[offset, length, …]` of the pages, counted from the view's start, that hold anything but zeros. */
+  nonZeroPages(view: Uint8Array, pageSize: number): Float64Array;
+  /**
+   * The same of memory that begins with a page and is zero where it has none, which is then not read.
+   * `backing`: the size of the pages behind it.
+   */
+  nonZeroPagesThatExist(view: Uint8Array, backing: number): Float64Array;
   /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
   mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;

@@ -4,6 +4,7 @@
 import { Command } from 'commander';
 import { capabilities } from './capabilities.js';
 import { doctorText, isUsable } from './doctor.js';
+import { addSnapshotCommands } from './snapshot-command.js';
 import { watchCommand } from './watch/command.js';
 
 async function main(): Promise<void> {
@@ -36,11 +37,11 @@ async function main(): Promise<void> {
     });
 
   program.addCommand(watchCommand().copyInheritedSettings(program));
-
+  addSnapshotCommands(program);
   await program.parseAsync();
 }
 
 main().catch((error: unknown) => {
   console.error(error instanceof Error ? `userfaultfd: ${error.message}` : error);
-  process.exitCode = 1;
+  process.exitCode ||= 1;
 });

@@ -33,6 +33,7 @@ const VALUE_EXPORTS = [
   'Region',
   'Registration',
   'Snapshot',
+  'SnapshotFile',
   'UffdError',
   'Userfaultfd',
   'capabilities',
