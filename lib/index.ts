@@ -20,6 +20,8 @@ export type { AllocateOptions, Backing, MemorySource, RegionKind, Trackable, Was
 export type { RegionHandle } from './region-handle.js';
 export { Snapshot } from './snapshot.js';
 export type { RestoreStats, SnapshotOptions } from './snapshot.js';
+export { SnapshotHistory } from './snapshot-history.js';
+export type { HistoryEntry, SnapshotHistoryOptions } from './snapshot-history.js';
 export { Registration } from './registration.js';
 export type { FileSource, PageSource, RegionSource, RegisterMode, RegisterOptions } from './registration.js';
 export type { OpenOptions } from './opening.js';
