@@ -206,6 +206,8 @@ export interface NativeTesting {
   pinPages(view: Uint8Array): number | NativeFailure;
   /** Moves the memory to other addresses and back: mremap(2), twice. */
   remap(view: Uint8Array, pageSize: number): NativeFailure | undefined;
+  /** Of memory that a tracker has: collects what was written and copies it to the same offsets. The bytes. */
+  collectAndCopy(view: Uint8Array, to: Uint8Array): number | NativeFailure;
   /** MADV_COLLAPSE. */
   collapse(view: Uint8Array): NativeFailure | undefined;
   /** The part that transparent huge pages, or those of hugetlb, map. */

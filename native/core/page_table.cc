@@ -8,9 +8,9 @@ uint64_t PageVersion::Bytes() const noexcept {
   return pages * PageSize() + tables * PageTable::kTableBytes;
 }
 
-// Pages lie side by side in the order they are taken, so huge pages make fresh ones cheap.
+// Without huge pages: one page that is kept must not cost a huge one.
 PageTable::PageTable() noexcept
-    : pages_(PageSize(), HugePageAdvice::kAdvise), tables_(kTableBytes, HugePageAdvice::kNone) {
+    : pages_(PageSize(), HugePageAdvice::kNever), tables_(kTableBytes, HugePageAdvice::kNever) {
   static_assert(sizeof(Table) == kTableBytes);
 }
 
@@ -127,7 +127,7 @@ uint64_t PageTable::OwnBytes(uint32_t table, uint32_t level) const noexcept {
 }
 
 void PageTable::GiveBack(uint64_t pages) noexcept {
-  constexpr uint64_t kTablesPerPage = 4;  // more than that were no tables
+  constexpr uint64_t kTablesPerPage = 4;  // few pages need more
   pages_.GiveBack(pages);
   tables_.GiveBack(pages * kTablesPerPage);
 }

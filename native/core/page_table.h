@@ -2,7 +2,7 @@
 // equal in both: a version costs the pages and tables that differ from the one it was made of, and
 // finding what differs between two costs what differs.
 //
-// A tree of tables with 64 children each; a slot or table that several hold is never written.
+// A tree of tables with 16 children each; a slot or table that several hold is never written.
 #ifndef UFFD_CORE_PAGE_TABLE_H_
 #define UFFD_CORE_PAGE_TABLE_H_
 
@@ -24,7 +24,7 @@ struct PageVersion {
 
 class PageTable {
  public:
-  static constexpr uint64_t kTableBytes = 256;
+  static constexpr uint64_t kTableBytes = 64;
   // Page numbers are below this: 256 TiB of memory.
   static constexpr uint64_t kMostPages = uint64_t{1} << 36;
 
@@ -57,9 +57,9 @@ class PageTable {
   void GiveBack(uint64_t pages) noexcept;
 
  private:
-  static constexpr uint32_t kBits = 6;
+  static constexpr uint32_t kBits = 4;
   static constexpr uint32_t kFanout = 1 << kBits;
-  static constexpr uint32_t kLevels = 6;
+  static constexpr uint32_t kLevels = 9;
   struct Table {
     uint32_t child[kFanout];
   };

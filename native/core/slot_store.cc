@@ -17,12 +17,12 @@ Result<uint32_t> SlotStore::Take() noexcept {
     if (!added) return added.Error();
   }
   Extent& extent = extents_[first];
+  while (~extent.used[extent.first] == 0) extent.first++;
   uint32_t word = extent.first;
   const auto candidates = [&] {
     return ~extent.used[word] & (warm ? extent.backed[word] : ~uint64_t{0});
   };
   while (candidates() == 0) word++;
-  if (!warm) extent.first = word;
   const auto bit = static_cast<uint32_t>(std::countr_zero(candidates()));
   const uint64_t mask = uint64_t{1} << bit;
   if ((extent.backed[word] & mask) != 0) {

@@ -35,18 +35,27 @@ uint64_t SnapshotHistory::Memory::PageOf(uint64_t address) const noexcept {
 
 // Visits each page with whether it may hold anything but zeros.
 template <typename Visit>
-void SnapshotHistory::ForEachPage(Memory* memory, RangeSet* pages, Visit visit) noexcept {
-  for (const Range& range : pages->Ranges()) {
-    const bool is_long = range.Length() >= kLongRun * PageSize();
-    const uint64_t batch = PopulatedPages::kBatch * PageSize();
-    for (uint64_t start = range.start; start < range.end; start += batch) {
-      const uint64_t end = std::min(start + batch, range.end);
-      if (is_long) memory->populated.Load(start, (end - start) / PageSize());
-      for (uint64_t page = start; page < end; page += PageSize()) {
-        const bool exists = !is_long || memory->populated.Has((page - start) / PageSize());
-        visit(Range{page, page + PageSize()}, exists);
-      }
+void SnapshotHistory::ForEachPage(Memory* memory, Range pages, Visit visit) noexcept {
+  const bool is_long = pages.Length() >= kLongRun * PageSize();
+  const uint64_t batch = PopulatedPages::kBatch * PageSize();
+  for (uint64_t start = pages.start; start < pages.end; start += batch) {
+    const uint64_t end = std::min(start + batch, pages.end);
+    if (is_long) memory->populated.Load(start, (end - start) / PageSize());
+    for (uint64_t page = start; page < end; page += PageSize()) {
+      const bool exists = !is_long || memory->populated.Has((page - start) / PageSize());
+      visit(Range{page, page + PageSize()}, exists);
     }
+  }
+}
+
+// Of those pages that do not hold what they do in `version`.
+template <typename Visit>
+void SnapshotHistory::ForEachDiffering(size_t memory, const Version& version, RangeSet* pages,
+                                       Visit visit) noexcept {
+  for (const Range& run : pages->Ranges()) {
+    ForEachPage(&memories_[memory], run, [&](Range page, bool exists) {
+      if (Differs(memories_[memory], version, page, exists)) visit(page);
+    });
   }
 }
 
@@ -57,10 +66,8 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
       : history_(*history), versions_(std::move(versions)) {}
 
   Status Copy(size_t memory, Range pages) noexcept override {
-    RangeSet run;
-    run.Add(pages);
     Status done = Done{};
-    ForEachPage(&history_.memories_[memory], &run, [&](Range page, bool exists) {
+    ForEachPage(&history_.memories_[memory], pages, [&](Range page, bool exists) {
       if (done) done = CopyPage(memory, page, exists);
     });
     return done;
@@ -291,10 +298,8 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
   }
   Restored total;
   for (size_t i = 0; i < memories_.size(); i++) {
-    ForEachPage(&memories_[i], &candidates[i], [&](Range page, bool exists) {
-      // What is equal stays as it is: it may never have existed, and writing would make it
-      // resident.
-      if (!Differs(memories_[i], versions[i], page, exists)) return;
+    // What is equal stays as it is: it may never have existed, and writing would make it resident.
+    ForEachDiffering(i, versions[i], &candidates[i], [&](Range page) {
       PutBack(memories_[i], versions[i], page);
       total.pages++;
       total.bytes += page.Intersect(memories_[i].live).Length();
@@ -305,8 +310,7 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
   for (size_t i = 0; i < memories_.size() && done; i++) {
     RangeSet rearmed;
     done = memories_[i].tracker->Collect(&rearmed);
-    ForEachPage(&memories_[i], &rearmed, [&](Range page, bool exists) {
-      if (!Differs(memories_[i], versions[i], page, exists)) return;
+    ForEachDiffering(i, versions[i], &rearmed, [&](Range page) {
       total.different++;
       memories_[i].tracker->MarkDirty(page);
     });
@@ -361,8 +365,7 @@ Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
     Difference difference;
     difference.bytes = {memory.live.start,
                         memory.live.start + std::max(version.bytes, memory.live.Length())};
-    ForEachPage(&memory, &candidates, [&](Range page, bool exists) {
-      if (!Differs(memory, version, page, exists)) return;
+    ForEachDiffering(i, version, &candidates, [&](Range page) {
       difference.pages.Add(page.RoundOutward(memory.page_size));
     });
     differences.push_back(std::move(difference));

@@ -93,7 +93,10 @@ class SnapshotHistory {
                bool exists) const noexcept;
   void PutBack(const Memory& memory, const Version& version, Range page) const noexcept;
   template <typename Visit>
-  static void ForEachPage(Memory* memory, RangeSet* pages, Visit visit) noexcept;
+  static void ForEachPage(Memory* memory, Range pages, Visit visit) noexcept;
+  template <typename Visit>
+  void ForEachDiffering(size_t memory, const Version& version, RangeSet* pages,
+                        Visit visit) noexcept;
 
   PageTable table_;
   std::vector<Memory> memories_;
