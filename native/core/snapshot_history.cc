@@ -368,9 +368,22 @@ Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
     ForEachDiffering(i, version, &candidates, [&](Range page) {
       difference.pages.Add(page.RoundOutward(memory.page_size));
     });
+    if (version.bytes > memory.live.Length()) AddBehindEnd(memory, version, &difference.pages);
     differences.push_back(std::move(difference));
   }
   return differences;
+}
+
+// The memory shrank: what is not zero there differs.
+void SnapshotHistory::AddBehindEnd(const Memory& memory, const Version& version,
+                                   RangeSet* different) const noexcept {
+  table_.ForEachDifference({}, version.pages, [&](uint64_t number, uint32_t, uint32_t slot) {
+    const Range page = memory.PageAt(number);
+    if (page.end <= memory.live.end) return;
+    const uint64_t from = std::max(page.start, memory.live.end) - page.start;
+    if (IsZero(table_.Data(slot) + from, PageSize() - from)) return;
+    different->Add(page.RoundOutward(memory.page_size));
+  });
 }
 
 void SnapshotHistory::Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length,

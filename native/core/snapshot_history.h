@@ -89,6 +89,8 @@ class SnapshotHistory {
   PageVersion Head(size_t memory) const noexcept;
   // The pages that may differ from the entry now.
   Status Candidates(size_t memory, const Version& version, RangeSet* pages) noexcept;
+  void AddBehindEnd(const Memory& memory, const Version& version,
+                    RangeSet* different) const noexcept;
   bool Differs(const Memory& memory, const Version& version, Range page,
                bool exists) const noexcept;
   void PutBack(const Memory& memory, const Version& version, Range page) const noexcept;
