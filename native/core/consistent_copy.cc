@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "core/mapping.h"
+#include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
@@ -73,6 +74,7 @@ Status ConsistentCopy::Repeat() noexcept {
   for (int i = 0; i < kPasses; i++) {
     const Result<Pass> pass = CopyOnce();
     if (!pass) return pass.Error();
+    UFFD_BARRIER(i % 2 == 0 ? "copied, even pass" : "copied, odd pass", nullptr);
     if (pass.Value().changed) continue;
     if (!pass.Value().neighbours_wrote) return Done{};
     const Result<bool> still = HeldStill();
