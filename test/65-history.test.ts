@@ -419,6 +419,10 @@ test('it loses nothing when a Worker writes after each pass and there is no inst
   await passScenario('history', 'torn', { timeoutMs: 30_000 });
 });
 
+test('it tells what a Worker wrote between putting a page back and arming it', async () => {
+  await passScenario('history', 'writtenDuringRestore');
+});
+
 test('it loses nothing when a scan fails after it was done (B18)', async () => {
   await passScenario('history', 'failedScan');
 });

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
 import { test } from 'node:test';
 import { passScenario } from './support/scenario.js';
 
@@ -34,4 +36,14 @@ for (const kind of ['wasm', 'both']) {
 test('50 statements of Python, an entry after each, and 200 times back to any of them: values and bytes are right', async () => {
   const { stdout } = await passScenario('history-python', 'everyStatementUndone', { timeoutMs: 120_000 });
   assert.equal((JSON.parse(stdout) as { size: number }).size, 51);
+});
+
+test('undoing Python is an example that runs', () => {
+  const example = path.join(__dirname, '..', '..', 'examples', 'undo-python.mjs');
+  const { status, stdout, stderr } = spawnSync(process.execPath, [example], { timeout: 60_000 });
+  assert.equal(status, 0, String(stderr));
+  assert.match(
+    String(stdout),
+    /^primes is \[2, 3, 5, 7, 9\]\nprimes is \[2, 3, 5, 7\]\na broken interpreter is whole again: \d+ pages, .*\nprimes is \[2, 3, 5, 7, 11\]\n/,
+  );
 });

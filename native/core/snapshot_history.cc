@@ -7,6 +7,7 @@
 
 #include "core/compare.h"
 #include "core/consistent_copy.h"
+#include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
@@ -305,6 +306,7 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
       total.bytes += page.Intersect(memories_[i].live).Length();
     });
   }
+  UFFD_BARRIER("put back", nullptr);
   // Re-arm first, compare after: whoever writes from here on is seen, whoever wrote before differs.
   Status done = Done{};
   for (size_t i = 0; i < memories_.size() && done; i++) {
