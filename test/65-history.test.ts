@@ -438,3 +438,11 @@ test('it gives back what entries held when they are deleted, closed or forgotten
 test('it takes entries of many buffers in one page of the heap (B9)', async () => {
   await passScenario('history', 'entriesOfTheHeap', { timeoutMs: 30_000 });
 });
+
+test('an entry of the same writes costs the same bytes after 2 others and after 200', async () => {
+  await passScenario('history-cost', 'flatOverEntries', { args: ['8', '200'], timeoutMs: 30_000 });
+});
+
+test('an entry and the bare collect and copy of its pages can be measured in turns', async () => {
+  await passScenario('history-cost', 'pauseOfAnEntry', { args: ['8', '10', '4'], timeoutMs: 30_000 });
+});

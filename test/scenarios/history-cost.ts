@@ -70,3 +70,32 @@ export function pauseOfAnEntry(mibText: string, roundsText: string, maxEntries: 
     }),
   );
 }
+
+/** What an entry of the same writes takes, and a restore to it, when there are few others and many. */
+export function flatOverEntries(mibText: string, countText: string): void {
+  const random = seeded(2);
+  const region = resident(Number(mibText));
+  using history = new SnapshotHistory(region);
+  const first = history.take();
+  const count = Number(countText);
+  const take: number[] = [];
+  const restore: number[] = [];
+  const bytes: number[] = [];
+  for (let i = 0; i < count; i++) {
+    dirtyOnePercent(region.bytes, random);
+    take.push(timed(() => history.take()));
+    bytes.push(history.entries.at(-1)!.addedBytes);
+    restore.push(timed(() => history.undo()));
+    history.redo();
+  }
+  const tenth = Math.ceil(count / 10);
+  const ends = (values: number[]): number[] => [
+    median(values.slice(1, 1 + tenth)),
+    median(values.slice(-tenth)),
+  ];
+  const [few, many] = ends(bytes);
+  assert.ok(many! < few! * 1.2 && few! < many! * 1.2, `${few} bytes an entry, then ${many}`);
+  history.restore(first);
+  assert.equal(history.diff(first).isEmpty, true);
+  console.log(JSON.stringify({ count, bytes: ends(bytes), take: ends(take), undo: ends(restore) }));
+}
