@@ -318,7 +318,7 @@ function checkHistoryOptions<State>(options: SnapshotHistoryOptions<State>): Sna
       throw invalidValue(`options.${name}`, 'must not be asynchronous: nothing may run in between', hook);
     }
   }
-  return checked as SnapshotHistoryOptions<State>;
+  return checked;
 }
 
 function historyError(failure: NativeFailure, maxBytes?: number): UffdError {

@@ -260,7 +260,11 @@ test('it throws ERR_UFFD_SHRUNK for an entry that was larger, and writes nothing
   const buffer = resizableBuffer(4 * PAGE, 8 * PAGE);
   const other = Region.allocate({ bytes: PAGE });
   let called = 0;
-  using history = new SnapshotHistory([other, buffer], { restore: () => void called++ });
+  using history = new SnapshotHistory([other, buffer], {
+    restore: () => {
+      called++;
+    },
+  });
   new Uint8Array(buffer).fill(1);
   const large = history.take();
   buffer.resize(2 * PAGE + 10);
@@ -280,11 +284,11 @@ test('it throws ERR_UFFD_SHRUNK for an entry that was larger, and writes nothing
 test('its hooks keep what is not in the memory', () => {
   const global = new WebAssembly.Global({ value: 'i32', mutable: true }, 0);
   const { region, history, ids } = counted([], {
-    save: () => global.value as number,
+    save: () => global.value,
     restore: (value) => {
       // What a hook writes to the memory does not stay.
       region.bytes[1] = 77;
-      global.value = value as number;
+      global.value = value;
     },
   });
   for (let i = 1; i <= 3; i++) {

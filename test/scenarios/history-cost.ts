@@ -83,8 +83,9 @@ export function flatOverEntries(mibText: string, countText: string): void {
   const bytes: number[] = [];
   for (let i = 0; i < count; i++) {
     dirtyOnePercent(region.bytes, random);
+    const before = history.bytes;
     take.push(timed(() => history.take()));
-    bytes.push(history.entries.at(-1)!.addedBytes);
+    bytes.push(history.bytes - before);
     restore.push(timed(() => history.undo()));
     history.redo();
   }

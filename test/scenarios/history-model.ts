@@ -165,9 +165,12 @@ export function historyAgainstModel(rounds: string, seed: string, engineName: st
         assert.deepEqual(copies(), before);
         return;
       }
-      if (!canRedo) return assert.deepEqual(copies(), before);
-      expectAt(history.current!, 'redo');
-      parent = history.current;
+      if (canRedo) {
+        expectAt(history.current!, 'redo');
+        parent = history.current;
+      } else {
+        assert.deepEqual(copies(), before);
+      }
     },
     deletes() {
       const id = someEntry();
