@@ -166,6 +166,31 @@ export interface NativeSnapshot {
   close(): void;
 }
 
+export interface NativeSnapshotHistory {
+  track(
+    views: Uint8Array[],
+    keepAlive: object,
+    pageSizes: Float64Array,
+    engine: number,
+  ): NativeFailure | undefined;
+  /** The number of the new entry. The others take one of an entry that there is. */
+  take(views: Uint8Array[], mostBytes: number): number | NativeFailure;
+  checkRestore(entry: number, views: Uint8Array[]): NativeFailure | undefined;
+  restore(
+    entry: number,
+    views: Uint8Array[],
+  ): { pages: number; bytes: number; different: number } | NativeFailure;
+  diff(a: number, b: number): Float64Array[] | NativeFailure;
+  diffLive(entry: number, views: Uint8Array[]): Float64Array[] | NativeFailure;
+  read(entry: number, memory: number, offset: number, length: number): Uint8Array | NativeFailure;
+  drop(entry: number): NativeFailure | undefined;
+  /** Of all entries. */
+  bytes(): number | NativeFailure;
+  /** What dropping it would free. */
+  ownBytes(entry: number): number | NativeFailure;
+  close(): void;
+}
+
 export interface NativeProbe {
   pageSize: number;
   attempts: NativeAttempt[];
@@ -214,6 +239,8 @@ export interface NativeTesting {
   pinPages(view: Uint8Array): number | NativeFailure;
   /** Moves the memory to other addresses and back: mremap(2), twice. */
   remap(view: Uint8Array, pageSize: number): NativeFailure | undefined;
+  /** Of memory that a tracker has: collects what was written and copies it to the same offsets. The bytes. */
+  collectAndCopy(view: Uint8Array, to: Uint8Array): number | NativeFailure;
   /** MADV_COLLAPSE. */
   collapse(view: Uint8Array): NativeFailure | undefined;
   /** The part that transparent huge pages, or those of hugetlb, map. */
@@ -266,6 +293,7 @@ export interface NativeBinding {
     differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
   };
   Snapshot: new () => NativeSnapshot;
+  SnapshotHistory: new () => NativeSnapshotHistory;
   testing?: NativeTesting;
 }
 

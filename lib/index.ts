@@ -27,6 +27,8 @@ export { SnapshotFile } from './snapshot-file.js';
 export type { FileWorkOptions, OpenSnapshotOptions, ReceiveOptions, VerifyStats } from './snapshot-file.js';
 export type { SnapshotFileInfo, SnapshotInfo } from './snapshot-info.js';
 export type { FileRestoreStats } from './snapshot-restore.js';
+export { SnapshotHistory } from './snapshot-history.js';
+export type { HistoryEntry, SnapshotHistoryOptions } from './snapshot-history.js';
 export { Registration } from './registration.js';
 export type { FileSource, PageSource, RegionSource, RegisterMode, RegisterOptions } from './registration.js';
 export type { OpenOptions } from './opening.js';

@@ -11,6 +11,7 @@
 #include "dirty_tracker_wrap.h"
 #include "memory_wrap.h"
 #include "snapshot_file_wrap.h"
+#include "snapshot_history_wrap.h"
 #include "snapshot_wrap.h"
 #include "testing_wrap.h"
 #include "userfaultfd_wrap.h"
@@ -67,6 +68,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
   exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));
   exports.Set("Snapshot", SnapshotWrap::Define(env));
+  exports.Set("SnapshotHistory", SnapshotHistoryWrap::Define(env));
   DefineTesting(env, exports);
   return exports;
 }

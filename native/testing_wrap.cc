@@ -75,6 +75,11 @@ Napi::Value PinPages(const Napi::CallbackInfo& info) {
   if (!pin) return FailureObject(info.Env(), pin.Error());
   return Napi::Number::New(info.Env(), pin.Value());
 }
+Napi::Value CollectAndCopy(const Napi::CallbackInfo& info) {
+  const auto bytes = testing::CollectAndCopy(ViewRange(info[0]), ViewRange(info[1]));
+  if (!bytes) return FailureObject(info.Env(), bytes.Error());
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
+}
 Napi::Value Collapse(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::Collapse(ViewRange(info[0])));
 }
@@ -115,6 +120,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("forkChild", Napi::Function::New<ForkChild>(env, "forkChild"));
   hooks.Set("reapChild", Napi::Function::New<ReapChild>(env, "reapChild"));
   hooks.Set("pinPages", Napi::Function::New<PinPages>(env, "pinPages"));
+  hooks.Set("collectAndCopy", Napi::Function::New<CollectAndCopy>(env, "collectAndCopy"));
   hooks.Set("collapse", Napi::Function::New<Collapse>(env, "collapse"));
   hooks.Set("remap", Napi::Function::New<Remap>(env, "remap"));
   hooks.Set("hugeBytes", Napi::Function::New<HugeBytes>(env, "hugeBytes"));

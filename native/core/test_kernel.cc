@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <iterator>
 
 #include "core/kernel_abi.h"
@@ -148,6 +149,19 @@ Result<int> PinPages(Range memory) noexcept {
   const int error = errno;
   close(ring);
   return Failure{error, "io_uring_register"};
+}
+
+Result<uint64_t> CollectAndCopy(Range memory, Range to) noexcept {
+  static Result<Pagemap> pagemap = Pagemap::Create();
+  if (!pagemap) return pagemap.Error();
+  RangeSet written;
+  const Status scanned = pagemap.Value().Written(memory, Pagemap::Rearm::kYes, &written);
+  if (!scanned) return scanned.Error();
+  for (const Range& pages : written.Ranges()) {
+    std::memcpy(reinterpret_cast<void*>(to.start + (pages.start - memory.start)),
+                reinterpret_cast<const void*>(pages.start), pages.Length());
+  }
+  return written.Bytes();
 }
 
 Status Collapse(Range memory) noexcept {

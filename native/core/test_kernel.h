@@ -36,6 +36,10 @@ Status Remap(Range memory, uint64_t page_size) noexcept;
 // Pins the pages for writing until the descriptor is closed (io_uring, fixed buffers).
 Result<int> PinPages(Range memory) noexcept;
 
+// What a snapshot cannot do without: collects what was written to the tracked memory and copies
+// those pages to the same offsets of `to`. Returns their bytes.
+Result<uint64_t> CollectAndCopy(Range memory, Range to) noexcept;
+
 // Asks for huge pages now (MADV_COLLAPSE, Linux 6.1).
 Status Collapse(Range memory) noexcept;
 // The bytes that huge pages map.
