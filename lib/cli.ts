@@ -2,6 +2,7 @@
 // npx userfaultfd: words of the command line in, exit codes out.
 
 import { Command } from 'commander';
+import { addBenchCommand } from './bench-command.js';
 import { capabilities } from './capabilities.js';
 import { runDemo } from './demo/demo.js';
 import { doctorText, isUsable } from './doctor.js';
@@ -30,6 +31,8 @@ async function main(): Promise<void> {
     .action(async (options: { json?: boolean }) => {
       process.exitCode = (await runDemo({ json: options.json ?? false })) ? 0 : 1;
     });
+
+  addBenchCommand(program);
 
   await program.parseAsync();
 }
