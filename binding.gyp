@@ -36,6 +36,7 @@
       "native/core/session.cc",
       "native/core/snapshot.cc",
       "native/core/test_barrier.cc",
+      "native/core/test_counters.cc",
       "native/core/test_kernel.cc",
       "native/core/test_seccomp.cc",
       "native/core/userfaultfd.cc",
@@ -52,7 +53,18 @@
   "conditions": [
     [
       "uffd_test==1",
-      { "targets": [{ "target_name": "userfaultfd_test", "defines": ["UFFD_TEST_BARRIERS"] }] }
+      {
+        "targets": [
+          {
+            "target_name": "userfaultfd_test",
+            "defines": ["UFFD_TEST_BARRIERS"],
+            "ldflags": [
+              "-Wl,--wrap=ioctl,--wrap=mmap,--wrap=munmap,--wrap=madvise,--wrap=poll",
+              "-Wl,--wrap=read,--wrap=write,--wrap=pread,--wrap=_Znwm"
+            ]
+          }
+        ]
+      }
     ]
   ]
 }

@@ -37,6 +37,10 @@ class RangeSet {
  public:
   void Add(Range range);
   void AddAll(const RangeSet& other);
+  // Takes over what `other` has, if this has nothing (test 92).
+  void AddAll(RangeSet&& other);
+  // Room for so many more.
+  void Reserve(size_t more) { ranges_.reserve(ranges_.size() + more); }
   void Remove(Range range);
   void RemoveAll(RangeSet* other);
   void Clear() noexcept;
