@@ -9,6 +9,11 @@ const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const native = readdirSync(path.join(root, 'native'), { recursive: true })
   .filter((name) => /\.(cc|h)$/.test(name))
   .map((name) => path.join('native', name));
+// The C programs of the benchmark.
+const formatted = [
+  ...native,
+  ...readdirSync(path.join(root, 'bench', 'native')).map((name) => path.join('bench', 'native', name)),
+];
 const sources = native.filter((name) => name.endsWith('.cc'));
 const nodeHeaders = path.join(path.dirname(process.execPath), '..', 'include', 'node');
 const napiHeaders = path.dirname(createRequire(import.meta.url).resolve('node-addon-api/napi.h'));
@@ -16,11 +21,11 @@ const napiHeaders = path.dirname(createRequire(import.meta.url).resolve('node-ad
 // The versions differ in what they format and report, so one is named.
 const LLVM = 14;
 const steps = process.argv.includes('--fix-cpp')
-  ? [[`clang-format-${LLVM}`, ['-i', ...native]]]
+  ? [[`clang-format-${LLVM}`, ['-i', ...formatted]]]
   : [
       ['npx', ['prettier', '--check', '.']],
       ['npx', ['eslint', '--max-warnings=0', '.']],
-      [`clang-format-${LLVM}`, ['--dry-run', '--Werror', ...native]],
+      [`clang-format-${LLVM}`, ['--dry-run', '--Werror', ...formatted]],
       [
         `clang-tidy-${LLVM}`,
         [
@@ -42,7 +47,7 @@ const steps = process.argv.includes('--fix-cpp')
 
 let failed = false;
 for (const [command, args] of steps) {
-  console.log(`> ${command} ${args.filter((arg) => !native.includes(arg)).join(' ')}`);
+  console.log(`> ${command} ${args.filter((arg) => !formatted.includes(arg)).join(' ')}`);
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
   if (error)
     console.error(

@@ -8,6 +8,7 @@ import { Worker } from 'node:worker_threads';
 import { Region, Userfaultfd } from '../../lib/index.js';
 import type { Bench, BenchCase, Side } from '../harness/bench.js';
 import { MIB, PAGE, populate } from '../harness/pattern.js';
+import { timeEach } from '../harness/time-each.js';
 import type { ServeFaultsData } from '../workers/serve-faults.js';
 
 /** Faults of a round. */
@@ -27,17 +28,6 @@ const benchCase: BenchCase = {
     await missingRow(bench, faults);
   },
 };
-
-/** Touches pages one by one, from `first` on, and says how long each took. */
-function timeEach(faults: number, touch: (page: number) => void): Float64Array {
-  const times = new Float64Array(faults);
-  for (let i = 0; i < faults; i++) {
-    const start = process.hrtime.bigint();
-    touch(i);
-    times[i] = Number(process.hrtime.bigint() - start);
-  }
-  return times;
-}
 
 async function writeProtectRow(bench: Bench, faults: number): Promise<void> {
   using region = Region.allocate({ bytes: faults * PAGE, hugePages: 'never' });

@@ -112,7 +112,8 @@ function resultOf(row: Row, all: Map<string, number[]>, perRound: Record<string,
     if (known !== undefined) return known;
     const sorted = Float64Array.from(perRound, (round) => round[of]! / round[to]!).sort();
     const [p10, p50, p90] = [10, 50, 90].map((percent) => percentile(sorted, percent));
-    const ratio = { of, to, p10: p10!, p50: p50!, p90: p90! };
+    const smallest = sides[of]!.min / sides[to]!.min;
+    const ratio = { of, to, p10: p10!, p50: p50!, p90: p90!, smallest };
     ratios.push(ratio);
     return ratio;
   };

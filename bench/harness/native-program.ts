@@ -39,8 +39,8 @@ export function buildNativePrograms(directory: string): void {
 }
 
 interface Waiting {
-  resolve(line: string): void;
-  reject(error: Error): void;
+  resolve: (line: string) => void;
+  reject: (error: Error) => void;
 }
 
 /** A running one. It says `ready`, and answers each line with a line of numbers. */

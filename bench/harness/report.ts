@@ -62,8 +62,8 @@ export function rowText(row: RowResult): string {
     `  ${row.name}`,
     indent(table.toString()),
     ...row.ratios.map(
-      ({ of, to, p10, p50, p90 }) =>
-        `    ${of} / ${to}: ${digits(p50)} (pairs: p10 ${digits(p10)}, p90 ${digits(p90)})`,
+      ({ of, to, p10, p50, p90, smallest }) =>
+        `    ${of} / ${to}: ${digits(p50)} (pairs: p10 ${digits(p10)}, p90 ${digits(p90)}; of the smallest: ${digits(smallest)})`,
     ),
     ...row.verdicts.map((verdict) => `    ${verdictText(verdict, row.unit)}`),
     ...row.notes.map((note) => `    ${note}`),

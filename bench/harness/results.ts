@@ -22,6 +22,8 @@ export interface Ratio {
   p10: number;
   p50: number;
   p90: number;
+  /** The smallest of the one by the smallest of the other: what is left when nothing else disturbs. */
+  smallest: number;
 }
 
 export interface RowResult {

@@ -33,7 +33,8 @@ int main(int argc, char** argv) {
       copy = MapMemory(bytes, 0);
       memcpy(copy, memory, bytes);
     }
-    WritePattern(memory, bytes, strtoull(words[1], NULL, 10), strtoull(words[2], NULL, 10), ++value);
+    WritePattern(memory, bytes, strtoull(words[1], NULL, 10), strtoull(words[2], NULL, 10),
+                 ++value);
     const uint64_t start = NowNs();
     const struct pm_scan_arg first = before_arming ? kPeek : kCollect;
     const uint64_t pages =

@@ -15,14 +15,14 @@ int main(int argc, char** argv) {
   Ready();
   char* how[1];
   while (NextRound(how, 1) == 1) {
-    uint8_t* copy = MapMemory(bytes, huge);
+    uint8_t* copy = strcmp(how[0], "arm-and-copy") == 0 ? MapMemory(bytes, huge) : NULL;
     Register(uffd, memory, bytes, UFFDIO_REGISTER_MODE_WP);
     const uint64_t start = NowNs();
     WriteProtect(uffd, memory, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
-    if (strcmp(how[0], "arm-and-copy") == 0) memcpy(copy, memory, bytes);
+    if (copy != NULL) memcpy(copy, memory, bytes);
     const uint64_t end = NowNs();
     Unregister(uffd, memory, bytes);
-    munmap(copy, bytes);
+    if (copy != NULL) munmap(copy, bytes);
     Answer((uint64_t[]){end - start}, 1);
   }
   return 0;

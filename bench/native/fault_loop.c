@@ -1,5 +1,6 @@
 // fault_loop MODE LOOP PAGES: how long a thread waits for a fault that another thread ends.
-// MODE `write-protect` or `missing`; the other thread `sleeps` in poll(2) between faults or `spins` in read(2).
+// MODE `write-protect`, `copy-on-write` (the page is copied first) or `missing`; the other thread
+// `sleeps` in poll(2) between faults or `spins` in read(2).
 // A round: `touch` touches every page once. Answers: ns of each.
 
 #include <poll.h>
@@ -11,6 +12,8 @@
 static int uffd;
 static bool missing;
 static bool spins;
+static uint8_t* memory;
+static uint8_t* copies;  // of the mode copy-on-write
 
 static void Resolve(uint64_t address) {
   static const uint8_t kContent[4096] __attribute__((aligned(4096))) = {1};
@@ -19,6 +22,7 @@ static void Resolve(uint64_t address) {
     struct uffdio_copy copy = {.dst = page, .src = (uint64_t)kContent, .len = PAGE};
     Require(ioctl(uffd, UFFDIO_COPY, &copy) == 0, "UFFDIO_COPY");
   } else {
+    if (copies != NULL) memcpy(copies + (page - (uint64_t)memory), (void*)page, PAGE);
     WriteProtect(uffd, (void*)page, PAGE, 0);
   }
 }
@@ -43,7 +47,8 @@ int main(int argc, char** argv) {
   missing = strcmp(argv[1], "missing") == 0;
   spins = strcmp(argv[2], "spins") == 0;
   uffd = OpenUserfaultfd(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED, 0);
-  uint8_t* memory = MapMemory(pages * PAGE, 0);
+  memory = MapMemory(pages * PAGE, 0);
+  if (strcmp(argv[1], "copy-on-write") == 0) copies = MapMemory(pages * PAGE, 0);
   uint64_t* times = calloc(pages, sizeof(*times));
   Require(times != NULL, "calloc");
   if (!missing) memset(memory, 1, pages * PAGE);
@@ -54,6 +59,8 @@ int main(int argc, char** argv) {
   Ready();
   char* words[1];
   while (NextRound(words, 1) == 1) {
+    // Fresh copies each time, as for a snapshot.
+    if (copies != NULL) Require(madvise(copies, pages * PAGE, MADV_DONTNEED) == 0, "madvise");
     if (missing) {
       Require(madvise(memory, pages * PAGE, MADV_DONTNEED) == 0, "madvise");
     } else {

@@ -14,7 +14,7 @@
 // As many as the package gives the kernel room for.
 #define REGIONS 32768
 
-// Aligned for huge pages, which it gets or does not get by its own advice, whatever the system does.
+// Aligned for huge pages, which it gets or not by its own advice, whatever the system does.
 static inline uint8_t* MapMemory(uint64_t bytes, int huge) {
   const uint64_t alignment = UINT64_C(2) << 20;
   uint8_t* raw = mmap(NULL, bytes + alignment, PROT_READ | PROT_WRITE,
@@ -106,7 +106,7 @@ static const struct pm_scan_arg kArmed = {.category_inverted = PAGE_IS_WRITTEN,
                                           .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
                                           .return_mask = PAGE_IS_PRESENT};
 
-// Writes `count` of the pages in runs of `run`, evenly spread: the pattern of bench/harness/pattern.ts.
+// Writes `count` of the pages in runs of `run`, evenly spread: as bench/harness/pattern.ts does.
 static inline void WritePattern(uint8_t* memory, uint64_t bytes, uint64_t count, uint64_t run,
                                 uint8_t value) {
   const uint64_t runs = count / run;

@@ -2,7 +2,7 @@
 // A round: `untracked` writes pages that exist and nobody watches;
 //          `first` pages that are armed, so that the kernel marks each;
 //          `later` the same pages once more;
-//          `mprotect` pages that mprotect(2) protects, made writable one by one by a SIGSEGV handler.
+//          `mprotect` pages that mprotect(2) protects; a SIGSEGV handler makes each writable.
 // Answers: ns in all.
 
 #include "tracking.h"

@@ -22,7 +22,8 @@ function workOf(operation: () => unknown): Work {
 
 /** Without what differs from one standard library to another. */
 function systemCalls(work: Work): Work {
-  const { allocations: _allocations, ...calls } = work;
+  const calls = { ...work };
+  delete calls.allocations;
   return calls;
 }
 
