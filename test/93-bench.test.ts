@@ -38,7 +38,7 @@ async function bench(...args: string[]): Promise<Run> {
     const timer = setTimeout(() => {
       process.kill(child.pid!, 'SIGKILL');
       reject(new Error(`HANG: bench ${args.join(' ')}\n${stdout}${stderr}`));
-    }, 120_000);
+    }, 240_000);
     child.on('close', (code) => {
       clearTimeout(timer);
       resolve({ code, stdout, stderr });
