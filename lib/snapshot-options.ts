@@ -61,7 +61,7 @@ export function checkSnapshotOptions(options: unknown): CheckedSnapshotOptions {
     mode: checkedMode,
     resolver: checkOneOf('options.resolver', resolver ?? 'loop', ['loop', 'in-thread']),
     maxBytes,
-    bytesPerSecond: (bytesPerSecond as number | undefined) ?? 0,
+    bytesPerSecond: bytesPerSecond ?? 0,
     signal: checkSignal(signal),
   };
 }
