@@ -44,12 +44,13 @@ export async function runBench(
       const done = await runCase(name, binaries, options, (row) => console.log(rowText(row)));
       if (done.outcome !== 'done') console.log(`  ${done.outcome}: ${done.reason ?? ''}`);
       result.cases.push(done);
+      // After each: a run that is stopped keeps what it has.
+      if (json !== undefined) writeFileSync(json, `${JSON.stringify(result, undefined, 1)}\n`);
     }
   } finally {
     for (const signal of SIGNALS) process.off(signal, interrupted);
     removeBinaries();
   }
   console.log(`\n${summaryText(result.cases)}`);
-  if (json !== undefined) writeFileSync(json, `${JSON.stringify(result, undefined, 1)}\n`);
   return result.cases.every(({ outcome }) => outcome === 'done');
 }

@@ -16,7 +16,7 @@ const ROWS = [
 
 const benchCase: BenchCase = {
   title: 'collect(), 1 GiB of 4 KiB pages, beside PAGEMAP_SCAN in C and beside comparing',
-  deadlineSeconds: 180,
+  deadlineSeconds: 400,
   needsBytes: 4 * GIB,
 
   async run(bench) {

@@ -8,7 +8,7 @@ const EVENTS = 20_000;
 
 const benchCase: BenchCase = {
   title: 'Events that wait in the queue, taken by for await',
-  deadlineSeconds: 120,
+  deadlineSeconds: 300,
   needsBytes: 128 * 2 ** 20,
 
   async run(bench) {

@@ -25,7 +25,7 @@ function measure(work: string): { time: number; resident: number } {
 
 const benchCase: BenchCase = {
   title: "require('userfaultfd') in a fresh process",
-  deadlineSeconds: 120,
+  deadlineSeconds: 300,
   needsBytes: 64 * MIB,
 
   async run(bench) {

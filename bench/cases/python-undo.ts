@@ -7,7 +7,7 @@ import { MIB } from '../harness/pattern.js';
 
 const benchCase: BenchCase = {
   title: 'Undo of x = 2 in a Python interpreter in WebAssembly',
-  deadlineSeconds: 120,
+  deadlineSeconds: 300,
   needsBytes: 512 * MIB,
 
   async run(bench) {

@@ -6,7 +6,7 @@ import { GIB, patternOf, populate, writePattern } from '../harness/pattern.js';
 
 const benchCase: BenchCase = {
   title: 'restore() of 1 GiB of which 1 % was written',
-  deadlineSeconds: 180,
+  deadlineSeconds: 400,
   needsBytes: 7 * GIB,
 
   async run(bench) {

@@ -9,7 +9,7 @@ const FAULTS = 500;
 
 const benchCase: BenchCase = {
   title: 'The first write to a page under a copy-on-write snapshot',
-  deadlineSeconds: 120,
+  deadlineSeconds: 300,
   needsBytes: 64 * MIB,
 
   async run(bench) {
