@@ -133,7 +133,9 @@ function caseTable({ name, title, outcome, reason, rows }) {
     ),
     '',
     ...rows.flatMap((row) => [
-      ...row.verdicts.map((verdict) => `- ${row.name}: ${verdictText(verdict, row.unit)}`),
+      ...row.verdicts.map(
+        (verdict) => `- ${row.name}: ${verdictText(verdict, row.unit).replace(/ +/g, ' ')}`,
+      ),
       ...row.notes.map((note) => `- ${row.name}: ${note}`),
     ]),
   ].join('\n');
