@@ -53,19 +53,39 @@ Capture::Capture(Memory memory, std::shared_ptr<Mapping> copy, std::shared_ptr<C
 // writes P
 //
 // Copied first, published, then unprotected (test 64, B4); the loser of the claim waits.
-WriteObserver::Verdict Capture::BeforeWrite(Range page) noexcept {
+WriteObserver::Verdict Capture::BeforeWrite(Range* pages) noexcept {
   if (cut_->Error() != 0) return Verdict::kGo;
   if (!cut_->IsComplete()) return Verdict::kWait;
-  const size_t index = IndexOf(page.start);
-  if (states_->Claim(index)) {
-    CopyClaimed(index);
-    cut_->CountFaulted();
-  } else {
-    states_->AwaitCaptured(index);
-  }
-  states_->MarkWritten(index);
+  const size_t first = IndexOf(pages->start);
+  const size_t count = PagesForWriter(first);
+  for (size_t page = first; page < first + count; page++) CaptureForWriter(page);
+  pages->end = pages->start + count * memory_.page_size;
   UFFD_BARRIER("capture-before-unprotect", nullptr);
   return Verdict::kGo;
+}
+
+void Capture::CaptureForWriter(size_t page) noexcept {
+  if (states_->Claim(page)) {
+    CopyClaimed(page);
+    cut_->CountFaulted();
+  } else {
+    states_->AwaitCaptured(page);
+  }
+  states_->MarkWritten(page);
+}
+
+// One fault for each page of a writer that fills the memory from one end to the other would be a
+// waste: each that comes where the last ended gets twice as many pages, up to a limit.
+size_t Capture::PagesForWriter(size_t page) noexcept {
+  constexpr size_t kMost = 16;
+  size_t count = 1;
+  if (page == run_end_.load(std::memory_order_relaxed)) {
+    count =
+        std::min({run_pages_.load(std::memory_order_relaxed) * 2, kMost, states_->Count() - page});
+  }
+  run_pages_.store(count, std::memory_order_relaxed);
+  run_end_.store(page + count, std::memory_order_relaxed);
+  return count;
 }
 
 // A page that was captured just now may have been captured after it was given back: only when all

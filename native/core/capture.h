@@ -35,7 +35,7 @@ class Capture final : public WriteObserver {
   Cut& TheCut() const noexcept { return *cut_; }
 
   // WriteObserver, for the resolvers.
-  Verdict BeforeWrite(Range page) noexcept override;
+  Verdict BeforeWrite(Range* pages) noexcept override;
   void AfterWrite(std::chrono::nanoseconds waited) noexcept override { cut_->CountWait(waited); }
   void Lost(Range range) noexcept override;
 
@@ -74,6 +74,8 @@ class Capture final : public WriteObserver {
   size_t LoadBatch(size_t page) noexcept;
   bool Exists(size_t index_in_batch) const noexcept;
   bool EqualsCopy(size_t page, bool exists) const noexcept;
+  void CaptureForWriter(size_t page) noexcept;
+  size_t PagesForWriter(size_t page) noexcept;
   void CopyClaimed(size_t page) noexcept;
   void CopyClaimedSafely(size_t page) noexcept;
   PageStates::Content Store(size_t page, const uint8_t* bytes) noexcept;
@@ -83,6 +85,10 @@ class Capture final : public WriteObserver {
   const std::shared_ptr<Cut> cut_;
   const std::unique_ptr<PageStates> states_;
   std::atomic<bool> held_all_{false};
+  // Of writers that go upwards page by page: where the next write is expected, and how many pages
+  // the last one was given.
+  std::atomic<size_t> run_end_{SIZE_MAX};
+  std::atomic<size_t> run_pages_{1};
   PopulatedPages populated_;  // of the batch
 };
 

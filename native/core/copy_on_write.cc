@@ -38,7 +38,8 @@ OpenRequest RequestFor(CopyOnWrite::Resolver resolver) noexcept {
 }  // namespace
 
 CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& options) noexcept {
-  Session::Opened opened = Session::Open(RequestFor(options.resolver), TheNoReader());
+  Session::Opened opened =
+      Session::Open(RequestFor(options.resolver), TheNoReader(), Session::Loop::kSpins);
   Started started;
   started.attempts = std::move(opened.attempts);
   started.missing_features = opened.missing_features;

@@ -29,7 +29,8 @@ class FaultLoop {
   FaultLoop(const FaultLoop&) = delete;
   FaultLoop& operator=(const FaultLoop&) = delete;
 
-  Status Start() noexcept;
+  // `spin`: after a fault was served the loop looks for the next one for a moment before it sleeps.
+  Status Start(bool spin) noexcept;
   // Asks the thread to end, waits for it (at most one second) and joins it. False: it did not end,
   // and whatever it uses must be left alone.
   bool Stop() noexcept;
@@ -43,8 +44,8 @@ class FaultLoop {
   // ended), at most until `deadline`: false when that is over.
   bool AwaitPass(std::chrono::steady_clock::time_point deadline) noexcept;
   // Faults wait in the descriptor or in the loop although the loop made no progress since `seen`
-  // (updated). The watchdog's question.
-  bool IsStuck(uint64_t* seen) const noexcept;
+  // (updated), and that not for want of a processor. The watchdog's question.
+  bool IsStuck(uint64_t* seen) noexcept;
 
  private:
   static constexpr size_t kBatch = 256;
@@ -70,7 +71,9 @@ class FaultLoop {
   std::mutex poke_mutex_;
   FileDescriptor poke_event_;
   pthread_t thread_{};
+  std::atomic<pid_t> thread_id_{0};
   bool started_ = false;
+  bool spin_ = false;
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> progress_{0};
   uint64_t passes_ = 0;  // under progress_mutex_: how often all that was read was served
@@ -83,10 +86,13 @@ class FaultLoop {
   // Kept free for a fork event: reading it creates a descriptor, and the fork waits for the read.
   FileDescriptor spare_;
 
+  std::chrono::nanoseconds seen_cpu_time_{0};  // watchdog only
+
   // Loop thread only. Between two batches `faults_` holds the deferred ones.
   std::array<Event, kBatch> faults_{};
   size_t fault_count_ = 0;
   bool read_again_soon_ = false;
+  FaultServer::Clock::time_point spin_until_{};
 };
 
 }  // namespace uffd

@@ -68,8 +68,9 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
   std::optional<Registration> registration = table_->Find(task.fault.address);
   const bool observed = registration && registration->policy->observer != nullptr &&
                         task.fault.reason == FaultReason::kWriteProtect;
-  if (observed && registration->policy->observer->BeforeWrite(task.fault.page) ==
-                      WriteObserver::Verdict::kWait) {
+  Range pages = task.fault.page;
+  if (observed &&
+      registration->policy->observer->BeforeWrite(&pages) == WriteObserver::Verdict::kWait) {
     return Outcome::kDeferred;
   }
   Result<const uint8_t*> loaded = static_cast<const uint8_t*>(nullptr);
@@ -85,7 +86,7 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
     if (entry != nullptr) open_.End(entry, {EndedBy::kRemoved, Action::kWake});
     return Outcome::kDiscarded;
   }
-  const FaultResolver::Answer answer = AnswerOf(task, *registration, loaded);
+  const FaultResolver::Answer answer = AnswerOf(task, pages, *registration, loaded);
   if (answer.outcome == Outcome::kFailed) Fail(answer.error);
   if (answer.outcome == Outcome::kDeferred || answer.outcome == Outcome::kFailed) {
     if (entry == nullptr) return answer.outcome;
@@ -107,14 +108,15 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
   return answer.outcome;
 }
 
-FaultResolver::Answer FaultServer::AnswerOf(const Task& task, const Registration& registration,
+FaultResolver::Answer FaultServer::AnswerOf(const Task& task, Range writable,
+                                            const Registration& registration,
                                             const Result<const uint8_t*>& loaded) noexcept {
   const Range page = task.fault.page;
   const int injected = UFFD_INJECTED_ERROR();
   if (injected != 0) return resolver_.AnswerOf(injected, page, Action::kNone);
   const Policy& policy = *registration.policy;
   const FaultReason reason = task.fault.reason;
-  if (reason == FaultReason::kWriteProtect) return resolver_.Unprotect(page);
+  if (reason == FaultReason::kWriteProtect) return resolver_.Unprotect(writable);
   if (task.by == EndedBy::kRemoved) return resolver_.Fill(page, nullptr, registration, false);
   const bool unanswered = !policy.source || !loaded;
   if (policy.poison && unanswered) return resolver_.Poison(page);

@@ -96,7 +96,8 @@ class FaultServer {
   };
 
   Outcome EndNatively(const Task& task) noexcept;
-  FaultResolver::Answer AnswerOf(const Task& task, const Registration& registration,
+  // `writable`: what is unprotected for a write; the page, or more.
+  FaultResolver::Answer AnswerOf(const Task& task, Range writable, const Registration& registration,
                                  const Result<const uint8_t*>& loaded) noexcept;
   Result<const uint8_t*> Load(Range page, const Registration& registration) noexcept;
   std::optional<EndedBy> ReasonToEndNow(const Event& fault) const noexcept;

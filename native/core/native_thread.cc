@@ -1,6 +1,14 @@
 #include "core/native_thread.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+
+#include "core/file_descriptor.h"
 
 namespace uffd {
 
@@ -15,6 +23,24 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
   if (error != 0) return Failure{error, "pthread_create"};
   pthread_setname_np(thread, name);
   return thread;
+}
+
+bool IsRunnable(pid_t thread) noexcept {
+  char path[64];
+  snprintf(path, sizeof(path), "/proc/self/task/%d/stat", static_cast<int>(thread));
+  const FileDescriptor file(open(path, O_RDONLY | O_CLOEXEC));
+  char line[256] = {};
+  if (!file || read(file.Get(), line, sizeof(line) - 1) <= 0) return false;
+  // "TID (name) S ...", and the name is ours.
+  const char* const name_end = strrchr(line, ')');
+  return name_end != nullptr && strncmp(name_end, ") R", 3) == 0;
+}
+
+std::chrono::nanoseconds CpuTimeOf(pthread_t thread) noexcept {
+  clockid_t clock{};
+  timespec used{};
+  if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &used) != 0) return {};
+  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
 }
 
 }  // namespace uffd

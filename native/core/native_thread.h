@@ -2,6 +2,9 @@
 #define UFFD_CORE_NATIVE_THREAD_H_
 
 #include <pthread.h>
+#include <sys/types.h>
+
+#include <chrono>
 
 #include "core/result.h"
 
@@ -9,6 +12,10 @@ namespace uffd {
 
 // A joinable thread with every signal blocked: signals belong to the program's own threads.
 Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept;
+
+// Whether this thread (gettid(2)) of the process would run if it had a processor. proc(5).
+bool IsRunnable(pid_t thread) noexcept;
+std::chrono::nanoseconds CpuTimeOf(pthread_t thread) noexcept;
 
 }  // namespace uffd
 

@@ -46,7 +46,7 @@ class Session::InFlight {
   bool admitted_ = false;
 };
 
-Session::Opened Session::Open(const OpenRequest& request, Notifier* notifier) noexcept {
+Session::Opened Session::Open(const OpenRequest& request, Notifier* notifier, Loop loop) noexcept {
   Userfaultfd::Opened opened = Userfaultfd::Open(request);
   Opened result;
   result.attempts = std::move(opened.attempts);
@@ -61,7 +61,7 @@ Session::Opened Session::Open(const OpenRequest& request, Notifier* notifier) no
   }
   std::shared_ptr<Session> session(
       new Session(std::move(opened.uffd), std::move(queue.Value()), notifier));
-  const Status started = session->loop_->Start();
+  const Status started = session->loop_->Start(loop == Loop::kSpins);
   if (!started) {
     result.failure = started.Error();
     return result;

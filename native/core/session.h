@@ -27,7 +27,9 @@ class Session : public std::enable_shared_from_this<Session> {
   };
 
   // `notifier` must live until Release() has returned.
-  static Opened Open(const OpenRequest& request, Notifier* notifier) noexcept;
+  enum class Loop { kSleeps, kSpins };
+  static Opened Open(const OpenRequest& request, Notifier* notifier,
+                     Loop loop = Loop::kSleeps) noexcept;
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
   ~Session();

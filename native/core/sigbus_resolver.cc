@@ -94,14 +94,14 @@ void PassOn(int signal, siginfo_t* info, void* context) noexcept {
   if (!again) g_passing_on = 0;
 }
 
-void Resolve(Slot* slot, Range page) noexcept {
+void Resolve(Slot* slot, Range pages) noexcept {
   WriteObserver* const observer = slot->observer.load();
   const auto start = std::chrono::steady_clock::now();
-  for (int spins = 0; observer->BeforeWrite(page) == WriteObserver::Verdict::kWait; spins++) {
+  for (int spins = 0; observer->BeforeWrite(&pages) == WriteObserver::Verdict::kWait; spins++) {
     if (spins > kSpins) sched_yield();
   }
   for (;;) {
-    const Status done = slot->session.load()->UnprotectInSignal(page);
+    const Status done = slot->session.load()->UnprotectInSignal(pages);
     // EAGAIN: the mapping is changing, until the event of that is read. Whatever else it is, the
     // write is tried again: it goes through, or comes back here.
     if (done || done.Error().error != EAGAIN) break;

@@ -17,8 +17,10 @@ class WriteObserver {
     kWait,  // not yet; ask again
   };
   virtual ~WriteObserver() = default;
-  virtual Verdict BeforeWrite(Range page) noexcept = 0;
-  // The page was unprotected: its writer waited this long.
+  // `pages` is the page. An observer that expects more writes right behind it may add pages, which
+  // are unprotected with it.
+  virtual Verdict BeforeWrite(Range* pages) noexcept = 0;
+  // They were unprotected: the writer waited this long.
   virtual void AfterWrite(std::chrono::nanoseconds waited) noexcept = 0;
   // Pages changed that nobody wrote: they were given back to the kernel, unmapped or moved.
   virtual void Lost(Range range) noexcept = 0;
