@@ -50,6 +50,7 @@
       "native/core/snapshot_copy.cc",
       "native/core/snapshot_history.cc",
       "native/core/test_barrier.cc",
+      "native/core/test_counters.cc",
       "native/core/test_kernel.cc",
       "native/core/test_seccomp.cc",
       "native/core/userfaultfd.cc",
@@ -67,7 +68,18 @@
   "conditions": [
     [
       "uffd_test==1",
-      { "targets": [{ "target_name": "userfaultfd_test", "defines": ["UFFD_TEST_BARRIERS"] }] }
+      {
+        "targets": [
+          {
+            "target_name": "userfaultfd_test",
+            "defines": ["UFFD_TEST_BARRIERS"],
+            "ldflags": [
+              "-Wl,--wrap=ioctl,--wrap=mmap,--wrap=munmap,--wrap=madvise,--wrap=poll",
+              "-Wl,--wrap=read,--wrap=write,--wrap=pread,--wrap=_Znwm"
+            ]
+          }
+        ]
+      }
     ]
   ]
 }

@@ -1,8 +1,7 @@
 // The only file that loads the addon. Its native surface, typed.
 
+import { createRequire } from 'node:module';
 import path from 'node:path';
-import { isMainThread } from 'node:worker_threads';
-import loadBindings from 'bindings';
 import { shortageHint, UffdError, type NativeFailure } from './errors.js';
 
 export type { NativeFailure };
@@ -201,6 +200,9 @@ export interface NativeProbe {
   wpAsyncErrno: number;
 }
 
+export type NativeCounted =
+  'ioctl' | 'mmap' | 'munmap' | 'madvise' | 'poll' | 'read' | 'write' | 'pread' | 'allocations';
+
 /** Present in the test build only (`npm test` builds it). */
 export interface NativeTesting {
   closeBarrier(name: string): void;
@@ -208,6 +210,8 @@ export interface NativeTesting {
   waitingAt(name: string): number;
   disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;
   injectResolveError(errno: number): void;
+  /** What the addon called since it was loaded, in all threads: system calls by name, and `allocations`. */
+  counts(): Record<NativeCounted, number>;
   /** Bytes this package has mapped now. */
   mappedBytes(): number;
   /** Where these bytes are, to be found in /proc/self/smaps. */
@@ -319,6 +323,10 @@ function load(): NativeBinding {
       hint: 'Run on Linux; capabilities() tells what a machine offers without throwing.',
     });
   }
+  // What only the addon needs is loaded with it: importing the package stays cheap (npm run bench load).
+  const require = createRequire(__filename);
+  const loadBindings = require('bindings') as typeof import('bindings').default;
+  const { isMainThread } = process.getBuiltinModule('node:worker_threads');
   const name = process.env['UFFD_TEST_ADDON'] === '1' ? 'userfaultfd_test' : 'userfaultfd';
   let native: NativeBinding;
   try {

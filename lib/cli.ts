@@ -2,6 +2,7 @@
 // npx userfaultfd: words of the command line in, exit codes out.
 
 import { Command } from 'commander';
+import { addBenchCommand } from './bench-command.js';
 import { capabilities } from './capabilities.js';
 import { doctorText, isUsable } from './doctor.js';
 import { addSnapshotCommands } from './snapshot-command.js';
@@ -38,6 +39,8 @@ async function main(): Promise<void> {
 
   program.addCommand(watchCommand().copyInheritedSettings(program));
   addSnapshotCommands(program);
+  addBenchCommand(program);
+
   await program.parseAsync();
 }
 

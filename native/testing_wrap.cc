@@ -9,6 +9,7 @@
 #include "convert.h"
 #include "core/mapping.h"
 #include "core/test_barrier.h"
+#include "core/test_counters.h"
 #include "core/test_kernel.h"
 #include "core/test_seccomp.h"
 
@@ -93,6 +94,14 @@ Napi::Value HugeBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
 }
 
+Napi::Value Counts(const Napi::CallbackInfo& info) {
+  Napi::Object counts = Napi::Object::New(info.Env());
+  for (const auto& [name, calls] : testing::Counts()) {
+    counts.Set(name, Napi::Number::New(info.Env(), static_cast<double>(calls)));
+  }
+  return counts;
+}
+
 Napi::Value MappedBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(Mapping::LiveBytes()));
 }
@@ -114,6 +123,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("injectScanError", Napi::Function::New<InjectScan>(env, "injectScanError"));
   hooks.Set("refusePagemapScan", Napi::Function::New<RefuseScan>(env, "refusePagemapScan"));
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
+  hooks.Set("counts", Napi::Function::New<Counts>(env, "counts"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));
