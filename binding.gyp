@@ -20,6 +20,7 @@
       "native/core/fault_queue.cc",
       "native/core/fault_resolver.cc",
       "native/core/fault_server.cc",
+      "native/core/forked_children.cc",
       "native/core/mapping.cc",
       "native/core/mapping_table.cc",
       "native/core/memory_file.cc",

@@ -8,13 +8,11 @@ import {
   type NativePartial,
   type NativeUserfaultfd,
 } from './binding.js';
-import { asBytes, checkSource } from './bytes.js';
 import {
   busyError,
   closedError,
   errnoName,
   featureNeeded,
-  invalidType,
   invalidValue,
   loopFailed,
   rangeHasOwner,
@@ -25,7 +23,20 @@ import {
 import { EventReader, type UffdEvent } from './events.js';
 import { ioctlNames, knownFeatures, type Feature } from './features.js';
 import { accessName, attemptsOf, checkOpenOptions, openError, type OpenOptions } from './opening.js';
-import { Region, regionInternals, type RegionUser } from './region.js';
+import {
+  arms,
+  checkRegion,
+  copyRequest,
+  fillMode,
+  moveMode,
+  unprotectMode,
+  wakeMode,
+  WRITEPROTECT_WP,
+  type CopyOptions,
+  type MoveOptions,
+  type WakeOption,
+} from './range-calls.js';
+import { regionInternals, type Region, type RegionUser } from './region.js';
 import {
   checkModes,
   checkPolicy,
@@ -36,47 +47,17 @@ import {
 } from './registration.js';
 import {
   checkConstruct,
-  checkFlag,
   checkInteger,
   checkOptions,
   checkPageRange,
   checkSignal,
-  checkWholePages,
   CONSTRUCT,
   type ByteRange,
 } from './validate.js';
 import { Consumer } from './waiting-iterator.js';
 
-/** UFFDIO_WRITEPROTECT_MODE_*. */
-const WRITEPROTECT_WP = 1;
-const WRITEPROTECT_DONTWAKE = 2;
-/** The same for COPY, ZEROPAGE, CONTINUE, MOVE and POISON. */
-const DONTWAKE = 1;
-/** Of COPY and CONTINUE. */
-const FILL_WP = 2;
-const MOVE_ALLOW_SRC_HOLES = 2;
-
 const DEFAULT_BATCH = 1024;
 const LARGEST_BATCH = 65_536;
-
-export interface CopyOptions {
-  /** Arm the pages in the same step (UFFDIO_COPY_MODE_WP). */
-  writeProtect?: boolean;
-  /** Wake the threads that wait for them. Default true. */
-  wake?: boolean;
-}
-
-export interface MoveOptions {
-  /** Pages that the source does not have are left out instead of failing. */
-  allowHoles?: boolean;
-  /** Wake the threads that wait for them. Default true. */
-  wake?: boolean;
-}
-
-export interface WakeOption {
-  /** Default true. */
-  wake?: boolean;
-}
 
 export interface EventsOptions {
   signal?: AbortSignal;
@@ -251,8 +232,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   /** Takes the protection away and wakes the writers that wait. UFFDIO_WRITEPROTECT without MODE_WP. */
   unprotect(region: Region, range?: Partial<ByteRange>, options: WakeOption = {}): void {
     const { view, offset, length } = this.#target(region, range, 'write-protect');
-    const wake = checkFlag('options.wake', checkOptions('options', options, ['wake'])['wake'], true);
-    this.#check(this.#native.writeProtect(view, offset, length, wake ? 0 : WRITEPROTECT_DONTWAKE));
+    this.#check(this.#native.writeProtect(view, offset, length, unprotectMode(options)));
   }
 
   /** How many pages are armed now, also those that do not exist yet. PAGEMAP_SCAN, Linux 6.7. */
@@ -282,17 +262,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     bytes: ArrayBufferView | ArrayBuffer | SharedArrayBuffer,
     options: CopyOptions = {},
   ): number {
-    checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
-    const source = asBytes(bytes);
-    if (source.byteLength === 0) throw invalidValue('bytes', 'must not be empty', bytes);
-    checkWholePages('bytes.byteLength', source.byteLength, checkRegion(region).pageSize);
+    const { source, mode } = copyRequest(region, offset, bytes, options);
     const target = this.#target(region, { offset, length: source.byteLength });
-    const given = checkOptions('options', options, ['writeProtect', 'wake']);
-    const armed = checkFlag('options.writeProtect', given['writeProtect'], false);
-    const wake = checkFlag('options.wake', given['wake'], true);
-    if (armed) this.#checkMode(region, 'write-protect');
-    checkSource(source);
-    const mode = (armed ? FILL_WP : 0) | (wake ? 0 : DONTWAKE);
+    if (arms(mode)) this.#checkMode(region, 'write-protect');
     return this.#filled(this.#native.copy(target.view, offset, source, mode), 'ioctl(UFFDIO_COPY)');
   }
 
@@ -316,11 +288,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    */
   continue(region: Region, range?: Partial<ByteRange>, options: CopyOptions = {}): number {
     const { view, offset, length } = this.#target(region, range, 'minor');
-    const given = checkOptions('options', options, ['writeProtect', 'wake']);
-    const armed = checkFlag('options.writeProtect', given['writeProtect'], false);
-    const wake = checkFlag('options.wake', given['wake'], true);
-    if (armed) this.#checkMode(region, 'write-protect');
-    const mode = (armed ? FILL_WP : 0) | (wake ? 0 : DONTWAKE);
+    const mode = fillMode(options);
+    if (arms(mode)) this.#checkMode(region, 'write-protect');
     return this.#filled(this.#native.continue(view, offset, length, mode), 'ioctl(UFFDIO_CONTINUE)');
   }
 
@@ -342,9 +311,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     const from = checkRegion(source, 'source');
     const part = checkPageRange(sourceRange, from.bytes.byteLength, from.pageSize);
     const target = this.#target(region, { offset, length: part.length });
-    const given = checkOptions('options', options, ['allowHoles', 'wake']);
-    const allowHoles = checkFlag('options.allowHoles', given['allowHoles'], false);
-    const wake = checkFlag('options.wake', given['wake'], true);
+    const mode = moveMode(options);
     if (from.kind === 'foreign') {
       throw invalidValue(
         'source',
@@ -352,7 +319,6 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
         source,
       );
     }
-    const mode = (allowHoles ? MOVE_ALLOW_SRC_HOLES : 0) | (wake ? 0 : DONTWAKE);
     const moved = this.#native.move(target.view, offset, from.bytes, part.offset, part.length, mode);
     return this.#filled(moved, 'ioctl(UFFDIO_MOVE)');
   }
@@ -488,14 +454,4 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (partial.bytes === 0 && partial.errno !== 0) throw systemError({ errno: partial.errno, syscall });
     return partial.bytes;
   }
-}
-
-function checkRegion(region: unknown, name = 'region'): Region {
-  if (!Region.isRegion(region)) throw invalidType(name, 'a Region', region);
-  return region;
-}
-
-function wakeMode(options: unknown): number {
-  const { wake } = checkOptions('options', options, ['wake']);
-  return checkFlag('options.wake', wake, true) ? 0 : DONTWAKE;
 }

@@ -20,7 +20,8 @@ FaultServer::FaultServer(Userfaultfd* uffd, RegistrationTable* table, FaultQueue
       queue_(queue),
       notifier_(notifier),
       consumer_thread_(consumer_thread),
-      resolver_(uffd) {}
+      resolver_(uffd),
+      children_(table, &buffer_) {}
 
 Outcome FaultServer::Serve(const Event& fault) noexcept {
   std::optional<EndedBy> by;
@@ -121,13 +122,8 @@ Result<const uint8_t*> FaultServer::Load(Range page, const Registration& registr
     const bool removed = removed_.Any([page](const Range& each) { return each.Overlaps(page); });
     if (removed) return static_cast<const uint8_t*>(nullptr);
   }
-  std::shared_ptr<Mapping> buffer;
-  {
-    const std::lock_guard<std::mutex> lock(buffer_mutex_);
-    buffer = buffer_;
-  }
-  return registration.policy->source->Load(registration.OffsetOf(page.start), page.Length(),
-                                           buffer->Data());
+  return buffer_.Load(*registration.policy->source, registration.OffsetOf(page.start),
+                      page.Length());
 }
 
 void FaultServer::ServeDue() noexcept {
@@ -157,7 +153,6 @@ bool FaultServer::IsOverdue() noexcept {
 }
 
 void FaultServer::Observe(Event event) noexcept {
-  if (event.type == EventType::kFork) UFFD_BARRIER("server-before-fork", nullptr);
   const Range range{event.address, event.address + event.length};
   std::shared_ptr<const PageSource> source;
   if (const auto registration = table_->Find(event.address)) {
@@ -167,11 +162,6 @@ void FaultServer::Observe(Event event) noexcept {
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   switch (event.type) {
-    case EventType::kFork: {
-      // Left open, it would keep the child's faults waiting for a reader that does not exist.
-      const FileDescriptor child(std::exchange(event.fork_fd, -1));
-      break;
-    }
     case EventType::kRemove:
       // Nobody asks for the others.
       if (source != nullptr) removed_.Add(range);
@@ -198,6 +188,15 @@ void FaultServer::Observe(Event event) noexcept {
   Record(event);
 }
 
+void FaultServer::ObserveFork(Event event, bool keep) noexcept {
+  UFFD_BARRIER("server-before-fork", nullptr);
+  // What nobody keeps is closed at the end, without the lock.
+  ChildDescriptor child(FileDescriptor(std::exchange(event.fork_fd, -1)), *table_);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (keep && consumer_ == Consumer::kPresent) event.child = children_.Add(&child, removed_);
+  Record(event);
+}
+
 // What is gone must not be filled with what was meant for it (test 32, B23): missing pages are
 // zeros now, and everybody else faults again. At once while the mapping is still changing would be
 // EAGAIN, so ServeDue does it.
@@ -210,7 +209,7 @@ void FaultServer::EndRemoved(Range range) noexcept {
 }
 
 void FaultServer::Record(const Event& event) noexcept {
-  queue_->Push(event);
+  if (!queue_->Push(event)) children_.Close(event.child);
   notifier_->Poke();
 }
 
@@ -228,12 +227,7 @@ Status FaultServer::Prepare(Range range, const Policy& policy) noexcept {
     if (!prepared) return prepared;
   }
   if (!policy.source) return Done{};
-  const std::lock_guard<std::mutex> swapping(buffer_mutex_);
-  if (buffer_ && buffer_->Bytes() >= policy.page_size) return Done{};
-  Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(policy.page_size);
-  if (!larger) return larger.Error();
-  buffer_ = std::move(larger.Value());
-  return Done{};
+  return buffer_.Prepare(policy.page_size);
 }
 
 void FaultServer::Woken(Range range) noexcept {
@@ -252,9 +246,13 @@ void FaultServer::Unregistered(Range range) noexcept {
 }
 
 void FaultServer::SetConsumer(bool present) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  consumer_ = present ? Consumer::kPresent : Consumer::kGone;
-  if (!present) MakeDue(EndedBy::kNoConsumer);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    consumer_ = present ? Consumer::kPresent : Consumer::kGone;
+    if (present) return;
+    MakeDue(EndedBy::kNoConsumer);
+  }
+  children_.CloseUntaken();
 }
 
 void FaultServer::EndAll() noexcept {

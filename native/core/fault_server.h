@@ -19,7 +19,9 @@
 #include "core/fault.h"
 #include "core/fault_queue.h"
 #include "core/fault_resolver.h"
+#include "core/forked_children.h"
 #include "core/open_faults.h"
+#include "core/page_source.h"
 #include "core/registration_table.h"
 #include "core/wake_log.h"
 
@@ -54,6 +56,10 @@ class FaultServer {
   Outcome Serve(const Event& fault) noexcept;
   // Anything but a page fault: applied to the registrations and the open faults, then recorded.
   void Observe(Event event) noexcept;
+  // The same of a fork. `keep`: its child's descriptor may stay open, if somebody is there to take
+  // it.
+  void ObserveFork(Event event, bool keep) noexcept;
+  ForkedChildren& Children() noexcept { return children_; }
   // Ends what is due.
   void ServeDue() noexcept;
   // When ServeDue must be called next.
@@ -125,9 +131,8 @@ class FaultServer {
   bool ending_ = false;
   RangeSet removed_;  // given back to the kernel while registered: zeros now
 
-  // What a source loads into. Grown before the registration that needs it exists; loop thread only.
-  std::mutex buffer_mutex_;
-  std::shared_ptr<Mapping> buffer_;
+  SourceBuffer buffer_;
+  ForkedChildren children_;
 };
 
 }  // namespace uffd

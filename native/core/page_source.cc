@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
 namespace uffd {
@@ -29,6 +28,25 @@ const uint8_t* ZeroPage(uint64_t page_size) noexcept {
   if (!zeros) return nullptr;
   made.push_back(zeros.Value());
   return zeros.Value()->Data();
+}
+
+Status SourceBuffer::Prepare(uint64_t page_size) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (buffer_ && buffer_->Bytes() >= page_size) return Done{};
+  Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(page_size);
+  if (!larger) return larger.Error();
+  buffer_ = std::move(larger.Value());
+  return Done{};
+}
+
+Result<const uint8_t*> SourceBuffer::Load(const PageSource& source, uint64_t offset,
+                                          uint64_t size) noexcept {
+  std::shared_ptr<Mapping> buffer;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    buffer = buffer_;
+  }
+  return source.Load(offset, size, buffer->Data());
 }
 
 MemorySource::MemorySource(std::shared_ptr<Mapping> memory, uint64_t offset) noexcept

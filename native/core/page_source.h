@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 #include "core/file_descriptor.h"
 #include "core/mapping.h"
@@ -19,6 +20,18 @@ class PageSource {
   // zeros. May wait for a disk.
   virtual Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
                                       uint8_t* buffer) const noexcept = 0;
+};
+
+// What a source that is not in memory loads into. Grown before a registration needs it.
+class SourceBuffer {
+ public:
+  Status Prepare(uint64_t page_size) noexcept;
+  // Loop thread only: the bytes are good until the next call.
+  Result<const uint8_t*> Load(const PageSource& source, uint64_t offset, uint64_t size) noexcept;
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<Mapping> buffer_;
 };
 
 // One page of zeros, never freed: null when there is no memory for a huge one.

@@ -63,6 +63,12 @@ class RegistrationTable {
   bool Overlaps(Range range, uint64_t modes) const noexcept;
   std::vector<Registration> WithId(uint32_t id) const;
   std::vector<Registration> All() const;
+  // The ranges. Allocates nothing.
+  template <typename Visit>
+  void ForEach(Visit visit) const noexcept {
+    const std::shared_ptr<const Entries> entries = Current();
+    for (const Registration& entry : *entries) visit(entry.range);
+  }
 
  private:
   using Entries = std::vector<Registration>;

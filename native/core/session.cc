@@ -61,7 +61,7 @@ Session::Opened Session::Open(const OpenRequest& request, Notifier* notifier) no
   }
   std::shared_ptr<Session> session(
       new Session(std::move(opened.uffd), std::move(queue.Value()), notifier));
-  const Status started = session->loop_->Start();
+  const Status started = session->Start();
   if (!started) {
     result.failure = started.Error();
     return result;
@@ -85,6 +85,14 @@ Session::Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* 
       loop_(std::make_unique<FaultLoop>(&uffd_, &table_, server_.get())) {}
 
 Session::~Session() { Release(); }
+
+Status Session::Start() noexcept {
+  if ((uffd_.Features() & UFFD_FEATURE_EVENT_FORK) != 0) {
+    const Status prepared = server_->Children().Prepare();
+    if (!prepared) return prepared;
+  }
+  return loop_->Start();
+}
 
 Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const Policy> policy,
                                               std::shared_ptr<Mapping> memory) noexcept {
@@ -156,15 +164,21 @@ Partial Session::Fill(Range range, bool wakes, Step step) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return {0, kClosedErrno};
   if (!Owns(range)) return {0, ENOENT};
+  const Partial done = FillWhileChanging(range, step);
+  if (wakes && done.bytes > 0) {
+    server_->Woken({range.start, range.start + static_cast<uint64_t>(done.bytes)});
+  }
+  return done;
+}
+
+template <typename Step>
+Partial Session::FillWhileChanging(Range range, Step step) noexcept {
   int64_t total = 0;
   const Partial last = WhileChanging([&] {
     const Partial done = step(Range{range.start + static_cast<uint64_t>(total), range.end});
     total += done.bytes;
     return done;
   });
-  if (wakes && total > 0) {
-    server_->Woken({range.start, range.start + static_cast<uint64_t>(total)});
-  }
   return {total, last.error};
 }
 
@@ -224,6 +238,28 @@ Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_
   }
 }
 
+bool Session::TakeChild(uint64_t id) noexcept {
+  const InFlight call(this);
+  return call.Admitted() && server_->Children().Take(id);
+}
+
+Partial Session::OnChild(uint64_t id, ChildCall call, Range range, const void* bytes,
+                         uint64_t mode) noexcept {
+  const InFlight admitting(this);
+  if (!admitting.Admitted()) return {0, kClosedErrno};
+  return FillWhileChanging(range, [&](Range rest) {
+    const auto* from = static_cast<const uint8_t*>(bytes) + (rest.start - range.start);
+    return server_->Children().Call(id, call, rest, from, mode);
+  });
+}
+
+void Session::CloseChild(uint64_t id) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return;
+  server_->Children().Close(id);
+  loop_->Poke();  // a poll under way keeps the descriptor open
+}
+
 void Session::SetConsumer(bool present) noexcept {
   server_->SetConsumer(present);
   if (!present) loop_->Poke();
@@ -256,6 +292,7 @@ void Session::EndOpenFaults() noexcept {
 void Session::FreeSleepers() noexcept {
   closed_ = true;
   UnregisterAndWakeAll();
+  server_->Children().CloseAll();
 }
 
 void Session::Release() noexcept {
@@ -289,7 +326,7 @@ void Session::ReadWhatIsLeft() noexcept {
     const Result<size_t> count = uffd_.Read(messages, std::size(messages));
     if (!count || count.Value() == 0) return;
     for (size_t i = 0; i < count.Value(); i++) {
-      const FileDescriptor child(DecodeEvent(messages[i]).fork_fd);
+      const ChildDescriptor child(FileDescriptor(DecodeEvent(messages[i]).fork_fd), table_);
     }
   }
 }
