@@ -32,7 +32,10 @@ export interface NativePolicy {
   handler: boolean;
   deadlineMs: number;
   poison: boolean;
-  source?: { mapping: NativeToken; offset: number } | { fd: number; offset: number; length: number };
+  source?:
+    | { mapping: NativeToken; offset: number }
+    | { shared: Uint8Array; offset: number }
+    | { fd: number; offset: number; length: number };
 }
 
 /** Indexes into ENDED_BY and ACTIONS of lib/page-fault.ts. */

@@ -16,6 +16,7 @@ import {
   invalidValue,
   loopFailed,
   rangeHasOwner,
+  sourceWouldWait,
   systemError,
   type AccessName,
   type Attempt,
@@ -164,7 +165,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    * not there, `write-protect` ones from writes after `writeProtect`, `minor` ones from pages of shared
    * memory that are there but not mapped here. `options` say who ends them, and how. UFFDIO_REGISTER.
    * @throws {UffdError} `ERR_UFFD_BUSY` when a part of the memory is registered already,
-   * `ERR_UFFD_FEATURE` when an option needs a feature that was not negotiated.
+   * `ERR_UFFD_FEATURE` when an option needs a feature that was not negotiated,
+   * `ERR_UFFD_SOURCE_REGISTERED` when reading its source would wait for the loop itself, or the memory is
+   * the source of another registration.
    */
   register(
     region: Region,
@@ -183,12 +186,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     }
     if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
     const { mapping, keepAlive, attach } = regionInternals(region);
-    const { policy, release } = checkPolicy(region, modes, options, this.features);
-    const result = this.#native.register(view, policy, mapping, keepAlive);
+    const { policy, release, keepAlive: source } = checkPolicy(region, modes, options, this.features);
+    const result = this.#native.register(view, policy, mapping, [keepAlive, source]);
     release();
-    if (isFailure(result)) {
-      throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : systemError(result);
-    }
+    if (isFailure(result)) throw registerError(result);
     const registration = new Registration(CONSTRUCT, this, {
       region,
       modes,
@@ -454,4 +455,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (partial.bytes === 0 && partial.errno !== 0) throw systemError({ errno: partial.errno, syscall });
     return partial.bytes;
   }
+}
+
+function registerError(failure: NativeFailure): Error {
+  const code = errnoName(failure.errno);
+  if (code === 'ELOOP') return sourceWouldWait();
+  return code === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
 }

@@ -26,12 +26,15 @@ uint64_t NumberField(const Napi::Object& object, const char* name) {
   return static_cast<uint64_t>(object.Get(name).As<Napi::Number>().Int64Value());
 }
 
-// { fd, offset, length } or { mapping, offset }.
+// { fd, offset, length }, { mapping, offset } or { shared, offset }.
 Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& source) {
   const uint64_t offset = NumberField(source, "offset");
   if (std::shared_ptr<Mapping> memory = MappingOf(source.Get("mapping"))) {
     return std::shared_ptr<const PageSource>(
         std::make_shared<MemorySource>(std::move(memory), offset));
+  }
+  if (!source.Get("shared").IsUndefined()) {
+    return SharedSource::Create(ViewRange(source.Get("shared")), offset);
   }
   FileDescriptor file = FileDescriptor::Duplicate(source.Get("fd").As<Napi::Number>().Int32Value());
   if (!file) return Failure{errno, "fcntl(F_DUPFD_CLOEXEC)"};

@@ -29,17 +29,21 @@ class ChildDescriptor {
     return *this;
   }
   ~ChildDescriptor() {
-    if (!uffd_.IsOpen()) return;
-    registered_.ForEach([this](Range range) {
-      static_cast<void>(uffd_.Unregister(range).Ok());
-      static_cast<void>(uffd_.Wake(range).Ok());
-    });
+    if (uffd_.IsOpen()) Unregister(registered_);
   }
 
   Userfaultfd* operator->() noexcept { return &uffd_; }
   Userfaultfd& Get() noexcept { return uffd_; }
   int Fd() const noexcept { return uffd_.Fd(); }
   bool IsOpen() const noexcept { return uffd_.IsOpen(); }
+  // Also from another thread than that which reads it.
+  void Unregister(const FewRanges& ranges) noexcept {
+    ranges.ForEach([this](Range range) {
+      static_cast<void>(uffd_.Unregister(range).Ok());
+      static_cast<void>(uffd_.Wake(range).Ok());
+    });
+  }
+  const FewRanges& Registered() const noexcept { return registered_; }
   // The child moved memory.
   void Moved(Range to) noexcept { registered_.Add(to); }
 

@@ -69,6 +69,7 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
   std::optional<Registration> registration = table_->Find(task.fault.address);
   Result<const uint8_t*> loaded = static_cast<const uint8_t*>(nullptr);
   if (registration && registration->policy->source && task.fault.reason == FaultReason::kMissing) {
+    UFFD_BARRIER("server-before-load", nullptr);
     loaded = Load(task.fault.page, *registration);
     UFFD_BARRIER("server-after-load", nullptr);
   }

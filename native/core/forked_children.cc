@@ -28,10 +28,7 @@ class ForkedChildren::Use {
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
   ~Use() {
-    if (child_ == nullptr) return;
-    ChildDescriptor last;
-    const std::lock_guard<std::mutex> lock(all_->mutex_);
-    if (--child_->users == 0 && child_->closing) last = all_->Remove(child_);
+    if (child_ != nullptr) all_->LetGo(child_);
   }
   explicit operator bool() const noexcept { return child_ != nullptr; }
   Child* operator->() const noexcept { return child_; }
@@ -66,15 +63,27 @@ ChildDescriptor ForkedChildren::Remove(Child* child) noexcept {
   return uffd;
 }
 
+void ForkedChildren::LetGo(Child* child) noexcept {
+  ChildDescriptor last;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (--child->users == 0 && child->closing) last = Remove(child);
+}
+
 template <typename Matches>
 void ForkedChildren::CloseWhere(Matches matches) noexcept {
   if (!children_) return;
   for (Child& child : *children_) {
-    ChildDescriptor closed;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (child.id == 0 || child.closing || !matches(child)) continue;
-    if (child.users == 0) closed = Remove(&child);
-    child.closing = child.users != 0;
+    FewRanges registered;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (child.id == 0 || child.closing || !matches(child)) continue;
+      child.closing = true;
+      child.users++;
+      registered = child.uffd.Registered();
+    }
+    // Also while the loop uses it: when this returns, the child waits for nobody.
+    child.uffd.Unregister(registered);
+    LetGo(&child);
   }
 }
 
@@ -213,6 +222,7 @@ void ForkedChildren::Serve(uint64_t id) noexcept {
       const Range range{events[i].address, events[i].address + events[i].length};
       if (events[i].type == EventType::kRemove) child->given_back.Add(range);
       if (events[i].type == EventType::kRemap) {
+        const std::lock_guard<std::mutex> lock(mutex_);
         child->uffd.Moved({events[i].to, events[i].to + events[i].length});
       }
     }

@@ -102,7 +102,7 @@ class ForkedChildren {
     uint64_t id = 0;  // 0: a free place
     ChildDescriptor uffd;
     uint32_t users = 0;
-    bool closing = false;  // the last user closes it
+    bool closing = false;  // the last user closes it; its child is free by then
     bool taken = false;
     FewRanges given_back;  // loop thread only
   };
@@ -113,6 +113,8 @@ class ForkedChildren {
   // Frees the place, with the lock held. The result is for closing without it: that may take the
   // child's own locks.
   ChildDescriptor Remove(Child* child) noexcept;
+  // One user less.
+  void LetGo(Child* child) noexcept;
   template <typename Matches>
   void CloseWhere(Matches matches) noexcept;
   Child* FreePlace() noexcept;

@@ -116,6 +116,13 @@ bool RegistrationTable::Overlaps(Range range, uint64_t modes) const noexcept {
   });
 }
 
+bool RegistrationTable::IsSource(Range range) const noexcept {
+  const std::shared_ptr<const Entries> entries = Current();
+  return std::any_of(entries->begin(), entries->end(), [&](const Registration& entry) {
+    return entry.policy->source && entry.policy->source->Memory().Overlaps(range);
+  });
+}
+
 std::vector<Registration> RegistrationTable::WithId(uint32_t id) const {
   const std::shared_ptr<const Entries> entries = Current();
   std::vector<Registration> found;

@@ -61,6 +61,8 @@ class RegistrationTable {
   std::optional<Registration> Find(uint64_t address) const noexcept;
   // Whether any of it is registered in one of these modes.
   bool Overlaps(Range range, uint64_t modes) const noexcept;
+  // Whether pages are filled from any of it.
+  bool IsSource(Range range) const noexcept;
   std::vector<Registration> WithId(uint32_t id) const;
   std::vector<Registration> All() const;
   // The ranges. Allocates nothing.

@@ -103,8 +103,13 @@ Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const
   if (!prepared) return prepared.Error();
   Unmerge(range);
   // In the table first: a fault may come before the ioctl returns.
-  const uint32_t id = table_.Add(range, std::move(policy), std::move(memory));
+  const uint32_t id = table_.Add(range, policy, std::move(memory));
   if (id == 0) return Failure{EBUSY, "ioctl(UFFDIO_REGISTER)"};
+  // Asked when it is in the table: of two threads that register each other's source, one sees it.
+  if (WouldWaitForLoop(range, *policy)) {
+    table_.Remove(id);
+    return Failure{ELOOP, "ioctl(UFFDIO_REGISTER)"};
+  }
   const Result<uint64_t> ioctls = uffd_.Register(range, mode);
   if (!ioctls) {
     table_.Remove(id);
@@ -112,6 +117,13 @@ Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const
   }
   table_.SetIoctls(id, ioctls.Value());
   return Registered{id, ioctls.Value()};
+}
+
+bool Session::WouldWaitForLoop(Range range, const Policy& policy) noexcept {
+  constexpr uint64_t kFaultsOnRead = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
+  Registry& registry = Registry::Get();
+  if (policy.source && registry.MayFault(policy.source->Memory())) return true;
+  return (policy.mode & kFaultsOnRead) != 0 && registry.IsSource(range);
 }
 
 Status Session::Unregister(uint32_t id) noexcept {

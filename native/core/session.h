@@ -97,6 +97,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* notifier) noexcept;
   Status Start() noexcept;
+  // A loop that loads from a source must not come to a page that is missing there.
+  static bool WouldWaitForLoop(Range range, const Policy& policy) noexcept;
   // Frees every sleeper of the registered ranges. UNREGISTER first, WAKE after: the other order
   // leaves those asleep who fault in between, and UNREGISTER alone does not wake (test 13, A3).
   void UnregisterAndWakeAll() noexcept;
