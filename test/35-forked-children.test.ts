@@ -40,6 +40,14 @@ describe('it is closed', () => {
 describe('no fork waits', () => {
   it('for a consumer that takes 100 objects and closes none (D3)', 'taken', [], { timeoutMs: 60_000 });
   it('when more children live than there are places (D3)', 'bounded', [], { timeoutMs: 30_000 });
+  it(
+    'for the locks of malloc, which another fork holds while the loop notes events (D7, D3)',
+    'forksMeetEvents',
+    [],
+    {
+      timeoutMs: 30_000,
+    },
+  );
   it('when its event takes the last descriptor (E, D3, A4)', 'withoutDescriptors');
   it('when objects of other children have the last descriptors (E, D3, A4)', 'oldestGivesWay');
 });

@@ -19,7 +19,7 @@ class ChildDescriptor {
   ChildDescriptor() = default;
   ChildDescriptor(FileDescriptor fd, const RegistrationTable& table) noexcept
       : uffd_(Userfaultfd::Adopt(std::move(fd))) {
-    table.ForEach([this](Range range) { registered_.Add(range); });
+    table.ForEach([this](const Registration& each) { registered_.Add(each.range); });
   }
   ChildDescriptor(ChildDescriptor&& other) noexcept
       : uffd_(std::move(other.uffd_)), registered_(other.registered_) {}

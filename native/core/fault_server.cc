@@ -117,14 +117,9 @@ FaultResolver::Answer FaultServer::AnswerOf(const Task& task, const Registration
 }
 
 Result<const uint8_t*> FaultServer::Load(Range page, const Registration& registration) noexcept {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    // Allocates nothing: the faulting thread may hold the lock of malloc's arena (D7).
-    const bool removed = removed_.Any([page](const Range& each) { return each.Overlaps(page); });
-    if (removed) return static_cast<const uint8_t*>(nullptr);
-  }
-  return buffer_.Load(*registration.policy->source, registration.OffsetOf(page.start),
-                      page.Length());
+  const uint64_t offset = registration.OffsetOf(page.start);
+  if (registration.given_back->Has(offset)) return static_cast<const uint8_t*>(nullptr);
+  return buffer_.Load(*registration.policy->source, offset, page.Length());
 }
 
 void FaultServer::ServeDue() noexcept {
@@ -155,34 +150,24 @@ bool FaultServer::IsOverdue() noexcept {
 
 void FaultServer::Observe(Event event) noexcept {
   const Range range{event.address, event.address + event.length};
-  std::shared_ptr<const PageSource> source;
   if (const auto registration = table_->Find(event.address)) {
     event.registration = registration->id;
     event.offset = static_cast<int64_t>(registration->OffsetOf(event.address));
-    source = registration->policy->source;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   switch (event.type) {
     case EventType::kRemove:
-      // Nobody asks for the others.
-      if (source != nullptr) removed_.Add(range);
+      NoteGivenBack(range);
       EndRemoved(range);
       break;
     case EventType::kUnmap:
       table_->Cut(range);
-      removed_.Remove(range);
       EndRemoved(range);
       break;
-    case EventType::kRemap: {
+    case EventType::kRemap:
       table_->Move(range, event.to);
-      RangeSet moved = removed_.Within(range);
-      removed_.Remove(range);
-      for (const Range& part : moved.Ranges()) {
-        removed_.Add({part.start - range.start + event.to, part.end - range.start + event.to});
-      }
       EndRemoved(range);
       break;
-    }
     default:
       break;
   }
@@ -194,8 +179,17 @@ void FaultServer::ObserveFork(Event event, bool keep) noexcept {
   // What nobody keeps is closed at the end, without the lock.
   ChildDescriptor child(FileDescriptor(std::exchange(event.fork_fd, -1)), *table_);
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (keep && consumer_ == Consumer::kPresent) event.child = children_.Add(&child, removed_);
+  if (keep && consumer_ == Consumer::kPresent) event.child = children_.Add(&child);
   Record(event);
+}
+
+void FaultServer::NoteGivenBack(Range range) noexcept {
+  table_->ForEach([&](const Registration& each) {
+    const Range part = each.range.Intersect(range);
+    if (part.Empty() || !each.given_back) return;
+    children_.ParentGivesBack(each, part);
+    each.given_back->Add(each.OffsetOf(part.start), part.Length());
+  });
 }
 
 // What is gone must not be filled with what was meant for it (test 32, B23): missing pages are
@@ -220,12 +214,12 @@ void FaultServer::Fail(int error) noexcept {
   notifier_->Poke();
 }
 
-Status FaultServer::Prepare(Range range, const Policy& policy) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  removed_.Remove(range);
+Status FaultServer::Prepare(const Policy& policy) noexcept {
   if (policy.handler) {
-    const Status prepared = open_.Prepare();
-    if (!prepared) return prepared;
+    Result<std::shared_ptr<Mapping>> entries = OpenFaults::MakeEntries();
+    if (!entries) return entries.Error();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_.Prepare(&entries.Value());
   }
   if (!policy.source) return Done{};
   return buffer_.Prepare(policy.page_size);
@@ -243,7 +237,6 @@ void FaultServer::Unregistered(Range range) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   wake_log_.Note(range);
   if (open_.EndIn(range, {EndedBy::kClosed, Action::kWake})) resolver_.Wake(range);
-  if (!removed_.Empty()) removed_.Remove(range);
 }
 
 void FaultServer::SetConsumer(bool present) noexcept {

@@ -70,8 +70,8 @@ class FaultServer {
 
   // Any thread.
 
-  // Before this range is registered with this policy.
-  Status Prepare(Range range, const Policy& policy) noexcept;
+  // Before memory is registered with this policy.
+  Status Prepare(const Policy& policy) noexcept;
   // JavaScript unprotected, filled or woke this range: what was read of it before is over.
   void Woken(Range range) noexcept;
   // The registration of this range ended. Returns when a fault of it that was just resolved is
@@ -108,6 +108,7 @@ class FaultServer {
   std::optional<EndedBy> ReasonToEndNow(const Event& fault) const noexcept;
   std::optional<Registration> Current(const Event& fault, uint64_t open_id) noexcept;
   Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
+  void NoteGivenBack(Range range) noexcept;
   void EndRemoved(Range range) noexcept;
   void MakeDue(EndedBy by) noexcept;
   void Record(const Event& event) noexcept;
@@ -123,14 +124,12 @@ class FaultServer {
   std::atomic<int> fatal_error_{0};
 
   // Held for one decision and the ioctl that carries it out; never while user memory is touched, a
-  // source loaded or a result awaited.
+  // source loaded, malloc called (a thread that forks has its locks) or a result awaited.
   std::mutex mutex_;
   WakeLog wake_log_;
   OpenFaults open_;
   Consumer consumer_ = Consumer::kNotYet;
   bool ending_ = false;
-  RangeSet removed_;  // given back to the kernel while registered: zeros now
-
   SourceBuffer buffer_;
   ForkedChildren children_;
 };

@@ -121,7 +121,7 @@ ForkedChildren::Child* ForkedChildren::FreePlace() noexcept {
   return found == children_->end() ? nullptr : &*found;
 }
 
-uint64_t ForkedChildren::Add(ChildDescriptor* child, const RangeSet& given_back) noexcept {
+uint64_t ForkedChildren::Add(ChildDescriptor* child) noexcept {
   if (!child->IsOpen() || !children_) return 0;
   // Most children call exec at once, so many a place is taken by one that has ended.
   if (open_ > kMost / 2) CloseEnded();
@@ -131,11 +131,17 @@ uint64_t ForkedChildren::Add(ChildDescriptor* child, const RangeSet& given_back)
   if (open_++ == 0) next_look_ = Clock::now() + kLookEvery;
   place->id = next_id_++;
   place->uffd = std::move(*child);
-  given_back.Any([place](const Range& range) {
-    place->given_back.Add(range);
-    return false;
-  });
   return place->id;
+}
+
+void ForkedChildren::ParentGivesBack(const Registration& registration, Range part) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (open_ == 0) return;
+  const uint64_t page_size = registration.policy->page_size;
+  for (uint64_t page = part.start; page < part.end; page += page_size) {
+    if (registration.given_back->Has(registration.OffsetOf(page))) continue;
+    for (Child& child : *children_) child.parents.Add({page, page + page_size});
+  }
 }
 
 bool ForkedChildren::CloseOldest() noexcept {
@@ -265,10 +271,14 @@ bool ForkedChildren::Answer(Child* child, const Event& fault) noexcept {
 Result<const uint8_t*> ForkedChildren::Load(const Child& child, Range page,
                                             const Registration& registration) noexcept {
   if (child.given_back.Overlaps(page)) return static_cast<const uint8_t*>(nullptr);
+  const uint64_t offset = registration.OffsetOf(page.start);
+  const bool before_fork = registration.given_back->Has(offset) && !child.parents.Overlaps(page);
   // Whether it was given back is not known: bytes are not made up.
-  if (!child.given_back.Complete()) return Failure{ENODATA, "read(userfaultfd)"};
-  return buffer_->Load(*registration.policy->source, registration.OffsetOf(page.start),
-                       page.Length());
+  if (!child.given_back.Complete() || (before_fork && !child.parents.Complete())) {
+    return Failure{ENODATA, "read(userfaultfd)"};
+  }
+  if (before_fork) return static_cast<const uint8_t*>(nullptr);
+  return buffer_->Load(*registration.policy->source, offset, page.Length());
 }
 
 Partial ForkedChildren::Call(uint64_t id, ChildCall call, Range range, const void* bytes,

@@ -69,9 +69,10 @@ class ForkedChildren {
 
   // Loop thread.
 
-  // `given_back`: what was given back to the kernel before the fork. 0: there is no place, and it
-  // is still the caller's.
-  uint64_t Add(ChildDescriptor* child, const RangeSet& given_back) noexcept;
+  // 0: there is no place, and it is still the caller's.
+  uint64_t Add(ChildDescriptor* child) noexcept;
+  // Before this is noted of a registration with a source: the children still have their pages.
+  void ParentGivesBack(const Registration& registration, Range part) noexcept;
   // Closes the one that is open longest, for its descriptor. False: there is none.
   bool CloseOldest() noexcept;
   // What to wait for: at most kMost of each; their number.
@@ -104,7 +105,10 @@ class ForkedChildren {
     uint32_t users = 0;
     bool closing = false;  // the last user closes it; its child is free by then
     bool taken = false;
-    FewRanges given_back;  // loop thread only
+    // Loop thread only: what the child gave back to the kernel, and what the parent did after the
+    // fork.
+    FewRanges given_back;
+    FewRanges parents;
   };
   class Use;
 

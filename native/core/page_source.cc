@@ -32,11 +32,15 @@ const uint8_t* ZeroPage(uint64_t page_size) noexcept {
 }
 
 Status SourceBuffer::Prepare(uint64_t page_size) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (buffer_ && buffer_->Bytes() >= page_size) return Done{};
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (buffer_ && buffer_->Bytes() >= page_size) return Done{};
+  }
+  // Without the lock, which the loop waits for: see PageAllocator.
   Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(page_size);
   if (!larger) return larger.Error();
-  buffer_ = std::move(larger.Value());
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!buffer_ || buffer_->Bytes() < page_size) buffer_.swap(larger.Value());
   return Done{};
 }
 

@@ -99,11 +99,21 @@ Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_REGISTER)"};
   const uint64_t mode = policy->mode;
-  const Status prepared = server_->Prepare(range, *policy);
+  const Status prepared = server_->Prepare(*policy);
   if (!prepared) return prepared.Error();
+  Registration registration;
+  registration.range = range;
+  registration.policy = policy;
+  registration.memory = std::move(memory);
+  if (policy->source) {
+    Result<std::shared_ptr<GivenBack>> given_back =
+        GivenBack::Create(range.Length(), policy->page_size);
+    if (!given_back) return given_back.Error();
+    registration.given_back = std::move(given_back.Value());
+  }
   Unmerge(range);
   // In the table first: a fault may come before the ioctl returns.
-  const uint32_t id = table_.Add(range, policy, std::move(memory));
+  const uint32_t id = table_.Add(std::move(registration));
   if (id == 0) return Failure{EBUSY, "ioctl(UFFDIO_REGISTER)"};
   // Asked when it is in the table: of two threads that register each other's source, one sees it.
   if (WouldWaitForLoop(range, *policy)) {
