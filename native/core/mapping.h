@@ -42,6 +42,10 @@ class Mapping {
   // one is private.
   Result<std::shared_ptr<Mapping>> Alias(Range over) const noexcept;
 
+  // Whether the same memory is mapped at another place, too: what is written there is not seen
+  // here.
+  bool IsAliased() const noexcept { return file_ != nullptr && file_.use_count() > 1; }
+
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();

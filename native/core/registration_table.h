@@ -15,6 +15,7 @@
 #include "core/page_allocator.h"
 #include "core/page_source.h"
 #include "core/range.h"
+#include "core/write_observer.h"
 
 namespace uffd {
 
@@ -31,6 +32,8 @@ struct Policy {
   bool poison = false;
   // One page of them: what UFFDIO_COPY reads where UFFDIO_ZEROPAGE is not to be had. Never freed.
   const uint8_t* zeros = nullptr;
+  // Asked before an armed page is unprotected. Its faults are not recorded.
+  std::shared_ptr<WriteObserver> observer;
 };
 
 // A range of addresses that one registration serves. It has one, until a part of it is moved.
@@ -67,6 +70,8 @@ class RegistrationTable {
   bool Overlaps(Range range, uint64_t modes) const noexcept;
   // Whether pages are filled from any of it.
   bool IsSource(Range range) const noexcept;
+  // Tells the observers of registrations that it overlaps. Allocates nothing.
+  void TellLost(Range range) const noexcept;
   std::vector<Registration> WithId(uint32_t id) const;
   std::vector<Registration> All() const;
   // The same. Allocates nothing.

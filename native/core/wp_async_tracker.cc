@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/capture_list.h"
 #include "core/wp_async_domain.h"
 
 namespace uffd {
@@ -14,6 +15,7 @@ Result<std::unique_ptr<DirtyTracker>> WpAsyncTracker::Create(Range bytes,
                                                              uint64_t page_size) noexcept {
   std::unique_ptr<WpAsyncTracker> tracker(
       new WpAsyncTracker(bytes.RoundOutward(page_size), page_size));
+  CaptureList::Get().Finish(tracker->pages_);
   const Status attached = WpAsyncDomain::Get().Attach(tracker.get());
   if (!attached) return attached.Error();
   tracker->attached_ = true;
