@@ -31,7 +31,10 @@ export interface NativePolicy {
   handler: boolean;
   deadlineMs: number;
   poison: boolean;
-  source?: { mapping: NativeToken; offset: number } | { fd: number; offset: number; length: number };
+  source?:
+    | { mapping: NativeToken; offset: number }
+    | { shared: Uint8Array; offset: number }
+    | { fd: number; offset: number; length: number };
 }
 
 /** Indexes into ENDED_BY and ACTIONS of lib/page-fault.ts. */
@@ -100,9 +103,23 @@ export interface NativeUserfaultfd {
     writeProtect: boolean,
   ): NativeEnding & { errno: number };
   endingOf(id: number): NativeEnding;
+  /** The event of a forked child is in somebody's hands. False: its userfaultfd is closed. */
+  takeChild(id: number): boolean;
+  isChildOpen(id: number): boolean;
+  /** `call`: ChildCall of native/core/forked_children.h. */
+  onChild(
+    id: number,
+    call: number,
+    view: Uint8Array,
+    offset: number,
+    length: number,
+    mode: number,
+    bytes: Uint8Array | undefined,
+  ): NativePartial;
+  closeChild(id: number): void;
   setConsumer(present: boolean): void;
   armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
-  /** Fills `out` with events, EVENT_FIELDS numbers each, and returns their number. */
+  /** Fills `out` with events, FIELDS of lib/events.ts numbers each, and returns their number. */
   drain(out: Float64Array): number;
   /** `queued`: events wait to be drained. */
   state(): { released: boolean; failedWith: number; missed: number; queued: boolean };
@@ -227,20 +244,24 @@ export interface NativeTesting {
   /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */
   mergeMemory(on: boolean): number;
   /**
-   * Forks this process as it is. The child writes a byte for each page to `report`, three times for all:
-   * whether it is armed, what it holds, what it holds after `value` was written. With a `pinFile` it first
-   * writes its pages there with O_DIRECT.
+   * Forks this process as it is. The child takes `orders`, a byte each, and writes a byte for each page to
+   * `report` after each: ForkChild of native/core/test_kernel.h has them. With a `pinFile` it first writes
+   * its pages there with O_DIRECT.
    */
   forkChild(
     view: Uint8Array,
     pageSize: number,
     value: number,
     pinFile: string,
-  ): { pid: number; report: number } | NativeFailure;
+  ): { pid: number; orders: number; report: number } | NativeFailure;
   /** Blocks until it has ended: its wait status. */
   reapChild(pid: number): number;
   /** Pins the pages until the descriptor is closed. */
   pinPages(view: Uint8Array): number | NativeFailure;
+  /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
+  mapAnew(view: Uint8Array): NativeFailure | undefined;
+  /** The positive errno of a second UFFDIO_API on one descriptor. */
+  secondHandshake(): number;
   /** Moves the memory to other addresses and back: mremap(2), twice. */
   remap(view: Uint8Array, pageSize: number): NativeFailure | undefined;
   /** Of memory that a tracker has: collects what was written and copies it to the same offsets. The bytes. */

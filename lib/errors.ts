@@ -201,6 +201,17 @@ export function sourceRegistered(): UffdError {
   );
 }
 
+/** @internal Of a source and the memory it is for. */
+export function sourceWouldWait(): UffdError {
+  return new UffdError(
+    'Memory whose missing pages a userfaultfd serves cannot be a source too: the loop would wait for itself',
+    {
+      code: 'ERR_UFFD_SOURCE_REGISTERED',
+      hint: 'Unregister the one before the other is registered, or copy its bytes to other memory.',
+    },
+  );
+}
+
 /** @internal A method or an option whose feature was not negotiated. */
 export function featureNeeded(what: string, features: readonly string[]): UffdError {
   const names = features.map((name) => `'${name}'`).join(' or ');

@@ -1,5 +1,6 @@
 export { capabilities } from './capabilities.js';
 export type { Capabilities, EngineCapability, MemoryCapability, Problem } from './capabilities.js';
+export { ChildUserfaultfd } from './child-userfaultfd.js';
 export { DirtyPages } from './dirty-pages.js';
 export type { DirtyRange } from './dirty-pages.js';
 export { DirtyTracker } from './dirty-tracker.js';
@@ -33,5 +34,6 @@ export { Registration } from './registration.js';
 export type { FileSource, PageSource, RegionSource, RegisterMode, RegisterOptions } from './registration.js';
 export type { OpenOptions } from './opening.js';
 export { Userfaultfd } from './userfaultfd.js';
-export type { CopyOptions, EventsOptions, MoveOptions, WakeOption } from './userfaultfd.js';
+export type { EventsOptions } from './userfaultfd.js';
+export type { CopyOptions, MoveOptions, WakeOption } from './range-calls.js';
 export type { ByteRange } from './validate.js';

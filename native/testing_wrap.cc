@@ -52,6 +52,12 @@ Napi::Value Refuse(const Napi::CallbackInfo& info) {
 Napi::Value InheritOnFork(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::InheritOnFork(ViewRange(info[0])));
 }
+Napi::Value MapAnew(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::MapAnew(ViewRange(info[0])));
+}
+Napi::Value SecondHandshake(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), testing::SecondHandshake());
+}
 Napi::Value Waiting(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
 }
@@ -64,6 +70,7 @@ Napi::Value ForkChild(const Napi::CallbackInfo& info) {
   if (!child) return FailureObject(info.Env(), child.Error());
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("pid", Napi::Number::New(info.Env(), child.Value().pid));
+  result.Set("orders", Napi::Number::New(info.Env(), child.Value().orders));
   result.Set("report", Napi::Number::New(info.Env(), child.Value().report));
   return result;
 }
@@ -126,6 +133,8 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("counts", Napi::Function::New<Counts>(env, "counts"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
+  hooks.Set("mapAnew", Napi::Function::New<MapAnew>(env, "mapAnew"));
+  hooks.Set("secondHandshake", Napi::Function::New<SecondHandshake>(env, "secondHandshake"));
   hooks.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));
   hooks.Set("forkChild", Napi::Function::New<ForkChild>(env, "forkChild"));
   hooks.Set("reapChild", Napi::Function::New<ReapChild>(env, "reapChild"));

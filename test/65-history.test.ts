@@ -288,7 +288,7 @@ test('its hooks keep what is not in the memory', () => {
     restore: (value) => {
       // What a hook writes to the memory does not stay.
       region.bytes[1] = 77;
-      global.value = value;
+      global.value = value as number;
     },
   });
   for (let i = 1; i <= 3; i++) {
