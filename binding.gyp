@@ -7,6 +7,8 @@
       "native/dirty_tracker_wrap.cc",
       "native/event_channel.cc",
       "native/memory_wrap.cc",
+      "native/snapshot_file_wrap.cc",
+      "native/snapshot_history_wrap.cc",
       "native/snapshot_wrap.cc",
       "native/testing_wrap.cc",
       "native/userfaultfd_wrap.cc",
@@ -15,6 +17,7 @@
       "native/core/capture_tracker.cc",
       "native/core/compare.cc",
       "native/core/compare_tracker.cc",
+      "native/core/consistent_copy.cc",
       "native/core/copy_on_write.cc",
       "native/core/dirty_consumer.cc",
       "native/core/dirty_engine.cc",
@@ -23,14 +26,19 @@
       "native/core/fault_queue.cc",
       "native/core/fault_resolver.cc",
       "native/core/fault_server.cc",
+      "native/core/forked_children.cc",
+      "native/core/given_back.cc",
       "native/core/mapping.cc",
       "native/core/mapping_table.cc",
       "native/core/memory_file.cc",
       "native/core/memory_map.cc",
       "native/core/native_thread.cc",
+      "native/core/nonzero_pages.cc",
       "native/core/open_faults.cc",
+      "native/core/page_allocator.cc",
       "native/core/page_source.cc",
       "native/core/page_states.cc",
+      "native/core/page_table.cc",
       "native/core/pagemap.cc",
       "native/core/populated_pages.cc",
       "native/core/probe.cc",
@@ -39,10 +47,13 @@
       "native/core/registry.cc",
       "native/core/session.cc",
       "native/core/sigbus_resolver.cc",
+      "native/core/slot_store.cc",
       "native/core/snapshot.cc",
       "native/core/snapshot_capture.cc",
       "native/core/snapshot_copy.cc",
+      "native/core/snapshot_history.cc",
       "native/core/test_barrier.cc",
+      "native/core/test_counters.cc",
       "native/core/test_kernel.cc",
       "native/core/test_seccomp.cc",
       "native/core/userfaultfd.cc",
@@ -60,7 +71,18 @@
   "conditions": [
     [
       "uffd_test==1",
-      { "targets": [{ "target_name": "userfaultfd_test", "defines": ["UFFD_TEST_BARRIERS"] }] }
+      {
+        "targets": [
+          {
+            "target_name": "userfaultfd_test",
+            "defines": ["UFFD_TEST_BARRIERS"],
+            "ldflags": [
+              "-Wl,--wrap=ioctl,--wrap=mmap,--wrap=munmap,--wrap=madvise,--wrap=poll",
+              "-Wl,--wrap=read,--wrap=write,--wrap=pread,--wrap=_Znwm"
+            ]
+          }
+        ]
+      }
     ]
   ]
 }

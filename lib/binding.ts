@@ -1,8 +1,7 @@
 // The only file that loads the addon. Its native surface, typed.
 
+import { createRequire } from 'node:module';
 import path from 'node:path';
-import { isMainThread } from 'node:worker_threads';
-import loadBindings from 'bindings';
 import { shortageHint, UffdError, type NativeFailure } from './errors.js';
 
 export type { NativeFailure };
@@ -32,7 +31,10 @@ export interface NativePolicy {
   handler: boolean;
   deadlineMs: number;
   poison: boolean;
-  source?: { mapping: NativeToken; offset: number } | { fd: number; offset: number; length: number };
+  source?:
+    | { mapping: NativeToken; offset: number }
+    | { shared: Uint8Array; offset: number }
+    | { fd: number; offset: number; length: number };
 }
 
 /** Indexes into ENDED_BY and ACTIONS of lib/page-fault.ts. */
@@ -101,9 +103,23 @@ export interface NativeUserfaultfd {
     writeProtect: boolean,
   ): NativeEnding & { errno: number };
   endingOf(id: number): NativeEnding;
+  /** The event of a forked child is in somebody's hands. False: its userfaultfd is closed. */
+  takeChild(id: number): boolean;
+  isChildOpen(id: number): boolean;
+  /** `call`: ChildCall of native/core/forked_children.h. */
+  onChild(
+    id: number,
+    call: number,
+    view: Uint8Array,
+    offset: number,
+    length: number,
+    mode: number,
+    bytes: Uint8Array | undefined,
+  ): NativePartial;
+  closeChild(id: number): void;
   setConsumer(present: boolean): void;
   armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
-  /** Fills `out` with events, EVENT_FIELDS numbers each, and returns their number. */
+  /** Fills `out` with events, FIELDS of lib/events.ts numbers each, and returns their number. */
   drain(out: Float64Array): number;
   /** `queued`: events wait to be drained. */
   state(): { released: boolean; failedWith: number; missed: number; queued: boolean };
@@ -166,6 +182,31 @@ export interface NativeSnapshot {
   close(): void;
 }
 
+export interface NativeSnapshotHistory {
+  track(
+    views: Uint8Array[],
+    keepAlive: object,
+    pageSizes: Float64Array,
+    engine: number,
+  ): NativeFailure | undefined;
+  /** The number of the new entry. The others take one of an entry that there is. */
+  take(views: Uint8Array[], mostBytes: number): number | NativeFailure;
+  checkRestore(entry: number, views: Uint8Array[]): NativeFailure | undefined;
+  restore(
+    entry: number,
+    views: Uint8Array[],
+  ): { pages: number; bytes: number; different: number } | NativeFailure;
+  diff(a: number, b: number): Float64Array[] | NativeFailure;
+  diffLive(entry: number, views: Uint8Array[]): Float64Array[] | NativeFailure;
+  read(entry: number, memory: number, offset: number, length: number): Uint8Array | NativeFailure;
+  drop(entry: number): NativeFailure | undefined;
+  /** Of all entries. */
+  bytes(): number | NativeFailure;
+  /** What dropping it would free. */
+  ownBytes(entry: number): number | NativeFailure;
+  close(): void;
+}
+
 export interface NativeProbe {
   pageSize: number;
   attempts: NativeAttempt[];
@@ -176,6 +217,9 @@ export interface NativeProbe {
   wpAsyncErrno: number;
 }
 
+export type NativeCounted =
+  'ioctl' | 'mmap' | 'munmap' | 'madvise' | 'poll' | 'read' | 'write' | 'pread' | 'allocations';
+
 /** Present in the test build only (`npm test` builds it). */
 export interface NativeTesting {
   closeBarrier(name: string): void;
@@ -183,6 +227,8 @@ export interface NativeTesting {
   waitingAt(name: string): number;
   disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;
   injectResolveError(errno: number): void;
+  /** What the addon called since it was loaded, in all threads: system calls by name, and `allocations`. */
+  counts(): Record<NativeCounted, number>;
   /** Bytes this package has mapped now. */
   mappedBytes(): number;
   /** Where these bytes are, to be found in /proc/self/smaps. */
@@ -198,31 +244,35 @@ export interface NativeTesting {
   /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */
   mergeMemory(on: boolean): number;
   /**
-   * Forks this process as it is. The child writes a byte for each page to `report`, three times for all:
-   * whether it is armed, what it holds, what it holds after `value` was written. With a `pinFile` it first
-   * writes its pages there with O_DIRECT.
+   * Forks this process as it is. The child takes `orders`, a byte each, and writes a byte for each page to
+   * `report` after each: ForkChild of native/core/test_kernel.h has them. With a `pinFile` it first writes
+   * its pages there with O_DIRECT.
    */
   forkChild(
     view: Uint8Array,
     pageSize: number,
     value: number,
     pinFile: string,
-  ): { pid: number; report: number } | NativeFailure;
+  ): { pid: number; orders: number; report: number } | NativeFailure;
   /** Blocks until it has ended: its wait status. */
   reapChild(pid: number): number;
   /** Pins the pages until the descriptor is closed. */
   pinPages(view: Uint8Array): number | NativeFailure;
+  /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
+  mapAnew(view: Uint8Array): NativeFailure | undefined;
+  /** The positive errno of a second UFFDIO_API on one descriptor. */
+  secondHandshake(): number;
   /** Moves the memory to other addresses and back: mremap(2), twice. */
   remap(view: Uint8Array, pageSize: number): NativeFailure | undefined;
   /** madvise(2) behind this package's back, with this advice. */
   giveBack(view: Uint8Array, advice: number): NativeFailure | undefined;
-  /** Maps fresh memory over it. */
-  replace(view: Uint8Array): NativeFailure | undefined;
   /** Installs a SIGBUS handler that counts and maps zeros over the page. */
   countSigbus(): void;
   sigbusCount(): number;
   /** In this thread. */
   blockSigbus(): void;
+  /** Of memory that a tracker has: collects what was written and copies it to the same offsets. The bytes. */
+  collectAndCopy(view: Uint8Array, to: Uint8Array): number | NativeFailure;
   /** MADV_COLLAPSE. */
   collapse(view: Uint8Array): NativeFailure | undefined;
   /** The part that transparent huge pages, or those of hugetlb, map. */
@@ -252,6 +302,13 @@ export interface NativeBinding {
   /** Closes a region in a shared buffer, which stays. */
   leave(mapping: NativeToken): void;
   addressInPage(view: Uint8Array): number;
+  /** `[offset, length, …]` of the pages, counted from the view's start, that hold anything but zeros. */
+  nonZeroPages(view: Uint8Array, pageSize: number): Float64Array;
+  /**
+   * The same of memory that begins with a page and is zero where it has none, which is then not read.
+   * `backing`: the size of the pages behind it.
+   */
+  nonZeroPagesThatExist(view: Uint8Array, backing: number): Float64Array;
   /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
   mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;
@@ -272,6 +329,7 @@ export interface NativeBinding {
     /** Our SIGBUS handler in front of whatever is there. */
     reinstallSigbusHandler(): void;
   };
+  SnapshotHistory: new () => NativeSnapshotHistory;
   testing?: NativeTesting;
 }
 
@@ -297,6 +355,10 @@ function load(): NativeBinding {
       hint: 'Run on Linux; capabilities() tells what a machine offers without throwing.',
     });
   }
+  // What only the addon needs is loaded with it: importing the package stays cheap (npm run bench load).
+  const require = createRequire(__filename);
+  const loadBindings = require('bindings') as typeof import('bindings').default;
+  const { isMainThread } = process.getBuiltinModule('node:worker_threads');
   const name = process.env['UFFD_TEST_ADDON'] === '1' ? 'userfaultfd_test' : 'userfaultfd';
   let native: NativeBinding;
   try {

@@ -2,8 +2,10 @@
 // npx userfaultfd: words of the command line in, exit codes out.
 
 import { Command } from 'commander';
+import { addBenchCommand } from './bench-command.js';
 import { capabilities } from './capabilities.js';
 import { doctorText, isUsable } from './doctor.js';
+import { addSnapshotCommands } from './snapshot-command.js';
 import { watchCommand } from './watch/command.js';
 
 async function main(): Promise<void> {
@@ -36,11 +38,13 @@ async function main(): Promise<void> {
     });
 
   program.addCommand(watchCommand().copyInheritedSettings(program));
+  addSnapshotCommands(program);
+  addBenchCommand(program);
 
   await program.parseAsync();
 }
 
 main().catch((error: unknown) => {
   console.error(error instanceof Error ? `userfaultfd: ${error.message}` : error);
-  process.exitCode = 1;
+  process.exitCode ||= 1;
 });

@@ -2,7 +2,7 @@
 
 import { inspect } from 'node:util';
 import { binding } from './binding.js';
-import { invalidType, invalidValue } from './errors.js';
+import { invalidType, invalidValue, noMemory } from './errors.js';
 import {
   bytesIn,
   differenceOf,
@@ -26,7 +26,8 @@ export interface DirtyRange {
 /** @internal One memory's part of a page set. */
 export interface PageSet {
   ranges: RangeList;
-  region: Region;
+  /** Undefined in a set of no live memory, such as the difference of two files. */
+  region: Region | undefined;
   /** Of the memory when the set was made, in bytes. */
   size: number;
   /** In bytes; 1 for a set of bytes. */
@@ -111,9 +112,11 @@ export class DirtyPages implements Iterable<DirtyRange> {
   /**
    * The bytes of these pages that differ now from a copy made earlier, as a set whose `pageSize` is 1.
    * What lies behind the end of the copy differs.
+   * @throws {UffdError} `ERR_UFFD_NO_MEMORY` when these are pages of files, not of live memory.
    */
   bytes(copy: Trackable, memory = 0): DirtyPages {
     const set = this.#set(memory);
+    if (set.region === undefined) throw noMemory();
     const view = set.region.bytes;
     const ranges = binding().DirtyTracker.differingBytes(view, toRegion('copy', copy).bytes, set.ranges);
     return new DirtyPages(CONSTRUCT, [{ ...set, ranges, size: view.byteLength, pageSize: 1, lead: 0 }]);

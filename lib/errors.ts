@@ -24,6 +24,7 @@ interface UffdErrorFields {
   errno?: number | undefined;
   syscall?: string | undefined;
   hint?: string | undefined;
+  path?: string | undefined;
   attempts?: Attempt[] | undefined;
 }
 
@@ -38,6 +39,8 @@ export class UffdError extends Error {
   declare readonly syscall?: string;
   /** What to do about it. */
   declare readonly hint?: string;
+  /** The file it is about. */
+  declare readonly path?: string;
   /** For opening: each way tried and its errno. */
   declare readonly attempts?: readonly Attempt[];
 
@@ -103,6 +106,14 @@ const SHORTAGES: Record<string, string> = {
   ENFILE: 'This system has no file descriptor left: close some, or raise its limit ("sysctl fs.file-max").',
   ENOMEM:
     'Memory, address space or mappings ran out: free some, or raise the limit ("ulimit -v", "sysctl vm.max_map_count").',
+};
+
+/** What to do about a file, by errno. */
+const FILE_HINTS: Record<string, string> = {
+  ENOSPC: 'The file system is full; what was there before is as it was.',
+  EDQUOT: 'The quota is used up; what was there before is as it was.',
+  EROFS: 'The file system is read-only.',
+  EACCES: 'A snapshot is written beside its target and then renamed, so the directory must be writable.',
 };
 
 /** The name of a negative errno: `-1` is `'EPERM'`. */
@@ -190,6 +201,17 @@ export function sourceRegistered(): UffdError {
   );
 }
 
+/** @internal Of a source and the memory it is for. */
+export function sourceWouldWait(): UffdError {
+  return new UffdError(
+    'Memory whose missing pages a userfaultfd serves cannot be a source too: the loop would wait for itself',
+    {
+      code: 'ERR_UFFD_SOURCE_REGISTERED',
+      hint: 'Unregister the one before the other is registered, or copy its bytes to other memory.',
+    },
+  );
+}
+
 /** @internal A method or an option whose feature was not negotiated. */
 export function featureNeeded(what: string, features: readonly string[]): UffdError {
   const names = features.map((name) => `'${name}'`).join(' or ');
@@ -202,6 +224,14 @@ export function featureNeeded(what: string, features: readonly string[]): UffdEr
 /** @internal */
 export function closedError(what: string): UffdError {
   return new UffdError(`This ${what} is closed`, { code: 'ERR_UFFD_CLOSED' });
+}
+
+/** @internal */
+export function noMemory(): UffdError {
+  return new UffdError('These pages are of files: there is no live memory to compare', {
+    code: 'ERR_UFFD_NO_MEMORY',
+    hint: 'Read the bytes from the files: file.read(offset, length).',
+  });
 }
 
 /** @internal */
@@ -219,6 +249,95 @@ export function detachedError(): UffdError {
   );
 }
 
+/** @internal A snapshot file is not what was written. `why` goes on after "because". */
+export function snapshotCorrupt(why: string): UffdError {
+  return new UffdError(`The snapshot file is corrupt: ${why}`, {
+    code: 'ERR_UFFD_SNAPSHOT_CORRUPT',
+    hint: 'Take it from a copy. Nothing of it was put into memory.',
+  });
+}
+
+/** @internal A restore of a large file had begun: its pages matched their digests when it did. */
+export function snapshotRotted(): UffdError {
+  return new UffdError(
+    'The snapshot file changed while it was being restored: the memory is partly written',
+    {
+      code: 'ERR_UFFD_SNAPSHOT_CORRUPT',
+      hint: 'Restore the memory from another file.',
+    },
+  );
+}
+
+/** @internal */
+export function snapshotVersion(version: number, known: number): UffdError {
+  return new UffdError(
+    `The snapshot file is of format version ${version}; this package knows up to ${known}`,
+    { code: 'ERR_UFFD_SNAPSHOT_VERSION', hint: 'Use a newer version of this package.' },
+  );
+}
+
+/** @internal */
+export function parentMissing(digest: string, name: string): UffdError {
+  const named = name === '' ? '' : `, then called "${name}",`;
+  return new UffdError(
+    `The snapshot file is a difference from another one${named} that was not found: ${digest}`,
+    {
+      code: 'ERR_UFFD_SNAPSHOT_PARENT_MISSING',
+      hint: 'Put it into the same directory under that name, or give it: SnapshotFile.open(path, { parents: [path] }).',
+    },
+  );
+}
+
+/** @internal */
+export function parentMismatch(why: string): UffdError {
+  return new UffdError(`This is not the parent of the snapshot: ${why}`, {
+    code: 'ERR_UFFD_SNAPSHOT_PARENT_MISMATCH',
+    hint: '`userfaultfd snapshot info FILE` shows the digest of a file and that of its parent.',
+  });
+}
+
+/** @internal */
+export function snapshotPageSize(file: number, wanted: number): UffdError {
+  return new UffdError(`The snapshot file has pages of ${file} bytes, not ${wanted}`, {
+    code: 'ERR_UFFD_SNAPSHOT_PAGE_SIZE',
+    hint: 'Use it on a machine with pages of that size.',
+  });
+}
+
+/** @internal */
+export function snapshotLength(memory: number, file: number, region: number): UffdError {
+  return new UffdError(
+    `Memory ${memory} has ${region} bytes, in the snapshot file it has ${file}; nothing was written`,
+    { code: 'ERR_UFFD_SNAPSHOT_LENGTH', hint: 'Allocate memory of that size, or grow it, then restore.' },
+  );
+}
+
+/** @internal The same error, which now says of which file. */
+export function inFile(error: unknown, path: string): unknown {
+  if (!(error instanceof UffdError) || error.path !== undefined) return error;
+  const { code, errno, syscall, hint } = error;
+  return new UffdError(
+    `${path}: ${error.message}`,
+    { code, errno, syscall, hint, path },
+    { cause: error.cause },
+  );
+}
+
+/** @internal What the file system refused. `doing`: "save a snapshot to". */
+export function fileError(doing: string, path: string, cause: unknown): unknown {
+  const { code, errno, syscall } = cause as NodeJS.ErrnoException;
+  if (code === undefined || errno === undefined || syscall === undefined) return cause;
+  const hint = FILE_HINTS[code] ?? shortageHint(code);
+  const message = `Cannot ${doing} ${path}: ${code} (${errnoText(errno)})${hint === undefined ? '' : `. ${hint}`}`;
+  return new UffdError(message, { code, errno, syscall, hint, path }, { cause });
+}
+
+/** @internal A path that must be a regular file is something else. */
+export function notRegularFile(doing: string, path: string, isDirectory: boolean): UffdError {
+  const [code, what] = isDirectory ? ['EISDIR', 'a directory'] : ['EINVAL', 'no regular file'];
+  return new UffdError(`Cannot ${doing} ${path}: it is ${what}`, { code, path });
+}
+
 /** @internal */
 export function abortError(signal: AbortSignal): Error {
   const error = new Error('The operation was aborted', { cause: signal.reason });
@@ -227,6 +346,11 @@ export function abortError(signal: AbortSignal): Error {
     name: { value: 'AbortError', enumerable: true, configurable: true, writable: true },
     code: { value: 'ABORT_ERR', enumerable: true, configurable: true, writable: true },
   });
+}
+
+/** @internal */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortError(signal);
 }
 
 function coded<E extends Error>(error: E, code: string): E & { code: string } {

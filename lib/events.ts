@@ -1,13 +1,16 @@
 // Events of one userfaultfd, decoded from the native queue.
 
 import type { NativeUserfaultfd } from './binding.js';
+import { ChildUserfaultfd } from './child-userfaultfd.js';
 import { PageFault, type FaultOwner } from './page-fault.js';
 import type { Region } from './region.js';
 import { CONSTRUCT } from './validate.js';
 
-/** The process forked while EVENT_FORK was on; the child's userfaultfd was closed. */
+/** The process forked while EVENT_FORK was on, and the child got registered memory. */
 export interface ForkEvent {
   type: 'fork';
+  /** The child's userfaultfd. It is closed already when nobody read events then, or 64 others are open. */
+  child: ChildUserfaultfd;
 }
 
 /** mremap(2) moved registered memory away (EVENT_REMAP). Bytes. */
@@ -37,9 +40,9 @@ export interface UnmapEvent {
 export type UffdEvent = PageFault | ForkEvent | RemapEvent | RemoveEvent | UnmapEvent;
 
 // The order of EventType in native/core/fault.h. The fields are those native/userfaultfd_wrap.cc writes:
-// type, registration, offset, reason, write, thread, length, id, ended by, action.
+// type, registration, offset, reason, write, thread, length, id, ended by, action, child.
 const TYPES = ['pagefault', 'fork', 'remap', 'remove', 'unmap'] as const;
-const FIELDS = 10;
+const FIELDS = 11;
 
 /** What is drained is decoded at once, so all readers of this thread share one. */
 let scratch = new Float64Array(0);
@@ -58,7 +61,10 @@ interface EventOwner extends FaultOwner {
 export class EventReader {
   readonly #native: NativeUserfaultfd;
   readonly #owner: EventOwner;
-  #events: UffdEvent[] = [];
+  /** Those that were taken are let go of at once. */
+  #events: (UffdEvent | undefined)[] = [];
+  /** Of the fork events among them. */
+  readonly #children = new WeakMap<UffdEvent, number>();
   #next = 0;
   /** Events taken from the native queue at a time. */
   batch = 1;
@@ -71,7 +77,12 @@ export class EventReader {
   /** The next event, or undefined when nothing waits. */
   take(): UffdEvent | undefined {
     if (this.#next === this.#events.length) this.#read();
-    return this.#next < this.#events.length ? this.#events[this.#next++] : undefined;
+    const event = this.#events[this.#next];
+    if (event === undefined) return undefined;
+    this.#events[this.#next++] = undefined;
+    // Of what nobody takes, the child's userfaultfd is closed when the iterator ends.
+    if (event.type === 'fork') this.#native.takeChild(this.#children.get(event)!);
+    return event;
   }
 
   #read(): void {
@@ -91,10 +102,16 @@ export class EventReader {
     if (drained) this.#owner.drained();
   }
 
+  #fork(id: number): ForkEvent {
+    const event: ForkEvent = { type: 'fork', child: new ChildUserfaultfd(CONSTRUCT, this.#native, id) };
+    this.#children.set(event, id);
+    return event;
+  }
+
   #decode(raw: Float64Array, at: number): UffdEvent | undefined {
     const type = TYPES[raw[at]!];
     if (type === undefined) return undefined;
-    if (type === 'fork') return { type };
+    if (type === 'fork') return this.#fork(raw[at + 10]!);
     const region = this.#owner.regionOf(raw[at + 1]!);
     const offset = raw[at + 2]!;
     if (type !== 'pagefault') return { type, region, offset, length: raw[at + 6]! };

@@ -1,6 +1,7 @@
 // Memory registered with a userfaultfd, and how its faults end.
 
 import { closeSync, fstatSync, openSync } from 'node:fs';
+import { types } from 'node:util';
 import type { NativePolicy } from './binding.js';
 import { checkSource } from './bytes.js';
 import { featureNeeded, invalidType, invalidValue, outOfRange, UffdError } from './errors.js';
@@ -22,7 +23,7 @@ export interface FileSource {
   length?: number;
 }
 
-/** Memory of our own from `offset` on, in bytes. */
+/** Memory of `Region.allocate` or in a SharedArrayBuffer, from `offset` on, in bytes. */
 export interface RegionSource {
   region: Region;
   offset?: number;
@@ -108,6 +109,8 @@ export function checkModes(mode: unknown, features: ReadonlySet<Feature>): Set<R
 export interface PolicyRequest {
   policy: NativePolicy;
   release: () => void;
+  /** What must stay as long as the registration. */
+  keepAlive?: object;
 }
 
 /** @internal */
@@ -136,13 +139,14 @@ export function checkPolicy(
     // Only its events tell which pages were given back: those read as zero, and not as the source has them.
     throw featureNeeded('A source', ['EVENT_REMOVE']);
   }
-  const { native, release } = openSource(source, region);
-  return { policy: { ...policy, source: native }, release };
+  const { native, ...rest } = openSource(source, region);
+  return { policy: { ...policy, source: native }, ...rest };
 }
 
 interface OpenSource {
   native: NonNullable<NativePolicy['source']>;
   release: () => void;
+  keepAlive?: object;
 }
 
 function openSource(source: unknown, region: Region): OpenSource {
@@ -162,13 +166,18 @@ function openRegionSource(source: object, target: Region): OpenSource {
   if (!Region.isRegion(region)) throw invalidType('options.source.region', 'a Region', region);
   const { bytes } = region;
   const { mapping } = regionInternals(region);
-  if (mapping === undefined || region === target) {
-    const why = 'must be another Region.allocate(): memory that stays where it is';
+  const shared = types.isSharedArrayBuffer(bytes.buffer);
+  if ((mapping === undefined && !shared) || region === target) {
+    const why =
+      'must be another Region.allocate(), or memory in a SharedArrayBuffer: memory that stays where it is (a plain WebAssembly.Memory may move when it grows)';
     throw invalidValue('options.source', why, region);
   }
   checkInteger('options.source.offset', offset, 0, bytes.byteLength - 1);
   checkSource(bytes);
-  return { native: { mapping, offset }, release: () => undefined };
+  const release = (): void => undefined;
+  // V8 gives the memory of a shared buffer back when nobody has it any more.
+  if (mapping === undefined) return { native: { shared: bytes, offset }, release, keepAlive: bytes };
+  return { native: { mapping, offset }, release };
 }
 
 function openFileSource(source: object): OpenSource {

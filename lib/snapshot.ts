@@ -1,11 +1,20 @@
 // A copy of live memory at one instant, and the way back to it.
 
+import type { Readable } from 'node:stream';
 import { inspect } from 'node:util';
 import { isFailure, type NativeSnapshot } from './binding.js';
 import { DirtyPages, pageSetOf } from './dirty-pages.js';
 import { abortError, closedError } from './errors.js';
 import { toRegions } from './trackable.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
+import type { SaveStats } from './snapshot-encoder.js';
+import {
+  saveSnapshot,
+  sourceOf,
+  streamSnapshot,
+  type SaveOptions,
+  type StreamOptions,
+} from './snapshot-save.js';
 import { publishSnapshot } from './snapshot-diagnostics.js';
 import { snapshotError } from './snapshot-errors.js';
 import { checkSnapshotOptions, type SnapshotMode, type SnapshotOptions } from './snapshot-options.js';
@@ -157,6 +166,20 @@ export class Snapshot implements Disposable {
     const bytes = this.#native.read(memory, range.offset, range.length);
     if (isFailure(bytes)) throw snapshotError(bytes);
     return bytes;
+  }
+
+  /**
+   * Writes the bytes as they were to a file, whole or as the difference from `parent`. The file is
+   * replaced when the new one is on the disk; whatever fails before, it is as it was. Mode 0600.
+   * @throws {UffdError} `ERR_UFFD_SNAPSHOT_PARENT_MISMATCH`, and what the file system refuses.
+   */
+  async save(path: string, options?: SaveOptions): Promise<SaveStats> {
+    return saveSnapshot(sourceOf(this), path, options);
+  }
+
+  /** The bytes of such a file; `SnapshotFile.from()` is the way back. */
+  stream(options?: StreamOptions): Readable {
+    return streamSnapshot(sourceOf(this), options);
   }
 
   /** Ends the capture, frees the copy and stops tracking. Closing twice is fine. */

@@ -8,16 +8,15 @@ import {
   type NativePartial,
   type NativeUserfaultfd,
 } from './binding.js';
-import { asBytes, checkSource } from './bytes.js';
 import {
   busyError,
   closedError,
   errnoName,
   featureNeeded,
-  invalidType,
   invalidValue,
   loopFailed,
   rangeHasOwner,
+  sourceWouldWait,
   systemError,
   type AccessName,
   type Attempt,
@@ -25,7 +24,20 @@ import {
 import { EventReader, type UffdEvent } from './events.js';
 import { ioctlNames, knownFeatures, type Feature } from './features.js';
 import { accessName, attemptsOf, checkOpenOptions, openError, type OpenOptions } from './opening.js';
-import { Region, regionInternals, type RegionUser } from './region.js';
+import {
+  arms,
+  checkRegion,
+  copyRequest,
+  fillMode,
+  moveMode,
+  unprotectMode,
+  wakeMode,
+  WRITEPROTECT_WP,
+  type CopyOptions,
+  type MoveOptions,
+  type WakeOption,
+} from './range-calls.js';
+import { regionInternals, type Region, type RegionUser } from './region.js';
 import {
   checkModes,
   checkPolicy,
@@ -36,48 +48,18 @@ import {
 } from './registration.js';
 import {
   checkConstruct,
-  checkFlag,
   checkInteger,
   checkOptions,
   checkPageRange,
   checkSignal,
-  checkWholePages,
   CONSTRUCT,
   type ByteRange,
 } from './validate.js';
 import { Consumer } from './waiting-iterator.js';
 import { letWatchersGo } from './watch/yielding.js';
 
-/** UFFDIO_WRITEPROTECT_MODE_*. */
-const WRITEPROTECT_WP = 1;
-const WRITEPROTECT_DONTWAKE = 2;
-/** The same for COPY, ZEROPAGE, CONTINUE, MOVE and POISON. */
-const DONTWAKE = 1;
-/** Of COPY and CONTINUE. */
-const FILL_WP = 2;
-const MOVE_ALLOW_SRC_HOLES = 2;
-
 const DEFAULT_BATCH = 1024;
 const LARGEST_BATCH = 65_536;
-
-export interface CopyOptions {
-  /** Arm the pages in the same step (UFFDIO_COPY_MODE_WP). */
-  writeProtect?: boolean;
-  /** Wake the threads that wait for them. Default true. */
-  wake?: boolean;
-}
-
-export interface MoveOptions {
-  /** Pages that the source does not have are left out instead of failing. */
-  allowHoles?: boolean;
-  /** Wake the threads that wait for them. Default true. */
-  wake?: boolean;
-}
-
-export interface WakeOption {
-  /** Default true. */
-  wake?: boolean;
-}
 
 export interface EventsOptions {
   signal?: AbortSignal;
@@ -184,7 +166,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    * not there, `write-protect` ones from writes after `writeProtect`, `minor` ones from pages of shared
    * memory that are there but not mapped here. `options` say who ends them, and how. UFFDIO_REGISTER.
    * @throws {UffdError} `ERR_UFFD_BUSY` when a part of the memory is registered already,
-   * `ERR_UFFD_FEATURE` when an option needs a feature that was not negotiated.
+   * `ERR_UFFD_FEATURE` when an option needs a feature that was not negotiated,
+   * `ERR_UFFD_SOURCE_REGISTERED` when reading its source would wait for the loop itself, or the memory is
+   * the source of another registration.
    */
   register(
     region: Region,
@@ -203,13 +187,11 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     }
     if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
     const { mapping, keepAlive, attach } = regionInternals(region);
-    const { policy, release } = checkPolicy(region, modes, options, this.features);
+    const { policy, release, keepAlive: source } = checkPolicy(region, modes, options, this.features);
     letWatchersGo(view.buffer);
-    const result = this.#native.register(view, policy, mapping, keepAlive);
+    const result = this.#native.register(view, policy, mapping, [keepAlive, source]);
     release();
-    if (isFailure(result)) {
-      throw errnoName(result.errno) === 'EBUSY' ? rangeHasOwner(result) : systemError(result);
-    }
+    if (isFailure(result)) throw registerError(result);
     const registration = new Registration(CONSTRUCT, this, {
       region,
       modes,
@@ -253,8 +235,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   /** Takes the protection away and wakes the writers that wait. UFFDIO_WRITEPROTECT without MODE_WP. */
   unprotect(region: Region, range?: Partial<ByteRange>, options: WakeOption = {}): void {
     const { view, offset, length } = this.#target(region, range, 'write-protect');
-    const wake = checkFlag('options.wake', checkOptions('options', options, ['wake'])['wake'], true);
-    this.#check(this.#native.writeProtect(view, offset, length, wake ? 0 : WRITEPROTECT_DONTWAKE));
+    this.#check(this.#native.writeProtect(view, offset, length, unprotectMode(options)));
   }
 
   /** How many pages are armed now, also those that do not exist yet. PAGEMAP_SCAN, Linux 6.7. */
@@ -284,17 +265,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     bytes: ArrayBufferView | ArrayBuffer | SharedArrayBuffer,
     options: CopyOptions = {},
   ): number {
-    checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER);
-    const source = asBytes(bytes);
-    if (source.byteLength === 0) throw invalidValue('bytes', 'must not be empty', bytes);
-    checkWholePages('bytes.byteLength', source.byteLength, checkRegion(region).pageSize);
+    const { source, mode } = copyRequest(region, offset, bytes, options);
     const target = this.#target(region, { offset, length: source.byteLength });
-    const given = checkOptions('options', options, ['writeProtect', 'wake']);
-    const armed = checkFlag('options.writeProtect', given['writeProtect'], false);
-    const wake = checkFlag('options.wake', given['wake'], true);
-    if (armed) this.#checkMode(region, 'write-protect');
-    checkSource(source);
-    const mode = (armed ? FILL_WP : 0) | (wake ? 0 : DONTWAKE);
+    if (arms(mode)) this.#checkMode(region, 'write-protect');
     return this.#filled(this.#native.copy(target.view, offset, source, mode), 'ioctl(UFFDIO_COPY)');
   }
 
@@ -318,11 +291,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
    */
   continue(region: Region, range?: Partial<ByteRange>, options: CopyOptions = {}): number {
     const { view, offset, length } = this.#target(region, range, 'minor');
-    const given = checkOptions('options', options, ['writeProtect', 'wake']);
-    const armed = checkFlag('options.writeProtect', given['writeProtect'], false);
-    const wake = checkFlag('options.wake', given['wake'], true);
-    if (armed) this.#checkMode(region, 'write-protect');
-    const mode = (armed ? FILL_WP : 0) | (wake ? 0 : DONTWAKE);
+    const mode = fillMode(options);
+    if (arms(mode)) this.#checkMode(region, 'write-protect');
     return this.#filled(this.#native.continue(view, offset, length, mode), 'ioctl(UFFDIO_CONTINUE)');
   }
 
@@ -344,9 +314,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     const from = checkRegion(source, 'source');
     const part = checkPageRange(sourceRange, from.bytes.byteLength, from.pageSize);
     const target = this.#target(region, { offset, length: part.length });
-    const given = checkOptions('options', options, ['allowHoles', 'wake']);
-    const allowHoles = checkFlag('options.allowHoles', given['allowHoles'], false);
-    const wake = checkFlag('options.wake', given['wake'], true);
+    const mode = moveMode(options);
     if (from.kind === 'foreign') {
       throw invalidValue(
         'source',
@@ -354,7 +322,6 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
         source,
       );
     }
-    const mode = (allowHoles ? MOVE_ALLOW_SRC_HOLES : 0) | (wake ? 0 : DONTWAKE);
     const moved = this.#native.move(target.view, offset, from.bytes, part.offset, part.length, mode);
     return this.#filled(moved, 'ioctl(UFFDIO_MOVE)');
   }
@@ -492,12 +459,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 }
 
-function checkRegion(region: unknown, name = 'region'): Region {
-  if (!Region.isRegion(region)) throw invalidType(name, 'a Region', region);
-  return region;
-}
-
-function wakeMode(options: unknown): number {
-  const { wake } = checkOptions('options', options, ['wake']);
-  return checkFlag('options.wake', wake, true) ? 0 : DONTWAKE;
+function registerError(failure: NativeFailure): Error {
+  const code = errnoName(failure.errno);
+  if (code === 'ELOOP') return sourceWouldWait();
+  return code === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
 }

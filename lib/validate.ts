@@ -92,6 +92,18 @@ export function checkSignal(value: unknown): AbortSignal | undefined {
   throw invalidType('options.signal', 'an AbortSignal', value);
 }
 
+/** A function to be told of progress, or none. */
+export function checkProgress(value: unknown): void {
+  if (value === undefined || typeof value === 'function') return;
+  throw invalidType('options.onProgress', 'a function', value);
+}
+
+/** The name of a file. */
+export function checkPath(name: string, value: unknown): asserts value is string {
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  if (value === '' || value.includes('\0')) throw invalidValue(name, 'must be the name of a file', value);
+}
+
 /** What the private constructors of this package ask for: JavaScript has no private constructors. */
 export const CONSTRUCT = Symbol('construct');
 

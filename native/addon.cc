@@ -10,6 +10,8 @@
 #include "core/test_barrier.h"
 #include "dirty_tracker_wrap.h"
 #include "memory_wrap.h"
+#include "snapshot_file_wrap.h"
+#include "snapshot_history_wrap.h"
 #include "snapshot_wrap.h"
 #include "testing_wrap.h"
 #include "userfaultfd_wrap.h"
@@ -58,6 +60,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   PinInMemory();
   static_cast<void>(Pagemap::Descriptor().Ok());
   DefineMemory(env, exports);
+  DefineSnapshotFile(env, exports);
   exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));
   exports.Set("mayFault", Napi::Function::New<MayFault>(env, "mayFault"));
   exports.Set("releaseAll", Napi::Function::New<ReleaseAll>(env, "releaseAll"));
@@ -65,6 +68,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
   exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));
   exports.Set("Snapshot", SnapshotWrap::Define(env));
+  exports.Set("SnapshotHistory", SnapshotHistoryWrap::Define(env));
   DefineTesting(env, exports);
   return exports;
 }

@@ -9,6 +9,7 @@
 #include "convert.h"
 #include "core/mapping.h"
 #include "core/test_barrier.h"
+#include "core/test_counters.h"
 #include "core/test_kernel.h"
 #include "core/test_seccomp.h"
 
@@ -51,6 +52,12 @@ Napi::Value Refuse(const Napi::CallbackInfo& info) {
 Napi::Value InheritOnFork(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::InheritOnFork(ViewRange(info[0])));
 }
+Napi::Value MapAnew(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::MapAnew(ViewRange(info[0])));
+}
+Napi::Value SecondHandshake(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), testing::SecondHandshake());
+}
 Napi::Value Waiting(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
 }
@@ -63,6 +70,7 @@ Napi::Value ForkChild(const Napi::CallbackInfo& info) {
   if (!child) return FailureObject(info.Env(), child.Error());
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("pid", Napi::Number::New(info.Env(), child.Value().pid));
+  result.Set("orders", Napi::Number::New(info.Env(), child.Value().orders));
   result.Set("report", Napi::Number::New(info.Env(), child.Value().report));
   return result;
 }
@@ -75,6 +83,11 @@ Napi::Value PinPages(const Napi::CallbackInfo& info) {
   if (!pin) return FailureObject(info.Env(), pin.Error());
   return Napi::Number::New(info.Env(), pin.Value());
 }
+Napi::Value CollectAndCopy(const Napi::CallbackInfo& info) {
+  const auto bytes = testing::CollectAndCopy(ViewRange(info[0]), ViewRange(info[1]));
+  if (!bytes) return FailureObject(info.Env(), bytes.Error());
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
+}
 Napi::Value Collapse(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::Collapse(ViewRange(info[0])));
 }
@@ -86,9 +99,6 @@ Napi::Value GiveBack(const Napi::CallbackInfo& info) {
   const int advice = info[1].As<Napi::Number>().Int32Value();
   return StatusValue(info.Env(), testing::GiveBack(ViewRange(info[0]), advice));
 }
-Napi::Value Replace(const Napi::CallbackInfo& info) {
-  return StatusValue(info.Env(), testing::Replace(ViewRange(info[0])));
-}
 void CountSigbus(const Napi::CallbackInfo& /*info*/) { testing::CountSigbus(); }
 Napi::Value SigbusCount(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::SigbusCount());
@@ -98,6 +108,14 @@ Napi::Value HugeBytes(const Napi::CallbackInfo& info) {
   const Result<uint64_t> bytes = testing::HugeBytes(ViewRange(info[0]));
   if (!bytes) return FailureObject(info.Env(), bytes.Error());
   return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
+}
+
+Napi::Value Counts(const Napi::CallbackInfo& info) {
+  Napi::Object counts = Napi::Object::New(info.Env());
+  for (const auto& [name, calls] : testing::Counts()) {
+    counts.Set(name, Napi::Number::New(info.Env(), static_cast<double>(calls)));
+  }
+  return counts;
 }
 
 Napi::Value MappedBytes(const Napi::CallbackInfo& info) {
@@ -121,15 +139,18 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("injectScanError", Napi::Function::New<InjectScan>(env, "injectScanError"));
   hooks.Set("refusePagemapScan", Napi::Function::New<RefuseScan>(env, "refusePagemapScan"));
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
+  hooks.Set("counts", Napi::Function::New<Counts>(env, "counts"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
+  hooks.Set("mapAnew", Napi::Function::New<MapAnew>(env, "mapAnew"));
+  hooks.Set("secondHandshake", Napi::Function::New<SecondHandshake>(env, "secondHandshake"));
   hooks.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));
   hooks.Set("forkChild", Napi::Function::New<ForkChild>(env, "forkChild"));
   hooks.Set("reapChild", Napi::Function::New<ReapChild>(env, "reapChild"));
   hooks.Set("pinPages", Napi::Function::New<PinPages>(env, "pinPages"));
+  hooks.Set("collectAndCopy", Napi::Function::New<CollectAndCopy>(env, "collectAndCopy"));
   hooks.Set("collapse", Napi::Function::New<Collapse>(env, "collapse"));
   hooks.Set("giveBack", Napi::Function::New<GiveBack>(env, "giveBack"));
-  hooks.Set("replace", Napi::Function::New<Replace>(env, "replace"));
   hooks.Set("countSigbus", Napi::Function::New<CountSigbus>(env, "countSigbus"));
   hooks.Set("sigbusCount", Napi::Function::New<SigbusCount>(env, "sigbusCount"));
   hooks.Set("blockSigbus", Napi::Function::New<BlockSigbus>(env, "blockSigbus"));

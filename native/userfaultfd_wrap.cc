@@ -10,7 +10,7 @@ namespace uffd {
 namespace {
 
 // One event as the numbers that lib/events.ts reads, in this order.
-constexpr size_t kEventFields = 10;
+constexpr size_t kEventFields = 11;
 
 Failure OutOfView(const char* call) { return {ERANGE, call}; }
 
@@ -18,16 +18,23 @@ uint64_t ModeArgument(const Napi::Value& value) {
   return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
 }
 
+uint64_t IdArgument(const Napi::Value& value) {
+  return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
+}
+
 uint64_t NumberField(const Napi::Object& object, const char* name) {
   return static_cast<uint64_t>(object.Get(name).As<Napi::Number>().Int64Value());
 }
 
-// { fd, offset, length } or { mapping, offset }.
+// { fd, offset, length }, { mapping, offset } or { shared, offset }.
 Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& source) {
   const uint64_t offset = NumberField(source, "offset");
   if (std::shared_ptr<Mapping> memory = MappingOf(source.Get("mapping"))) {
     return std::shared_ptr<const PageSource>(
         std::make_shared<MemorySource>(std::move(memory), offset));
+  }
+  if (!source.Get("shared").IsUndefined()) {
+    return SharedSource::Create(ViewRange(source.Get("shared")), offset);
   }
   FileDescriptor file = FileDescriptor::Duplicate(source.Get("fd").As<Napi::Number>().Int32Value());
   if (!file) return Failure{errno, "fcntl(F_DUPFD_CLOEXEC)"};
@@ -63,19 +70,29 @@ uint64_t FeaturesArgument(const Napi::Value& value) {
 
 Napi::Function UserfaultfdWrap::Define(Napi::Env env) {
   using Wrap = UserfaultfdWrap;
-  return DefineClass(
-      env, "Userfaultfd",
-      {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Register>("register"),
-       InstanceMethod<&Wrap::Unregister>("unregister"),
-       InstanceMethod<&Wrap::WriteProtect>("writeProtect"), InstanceMethod<&Wrap::Wake>("wake"),
-       InstanceMethod<&Wrap::Copy>("copy"), InstanceMethod<&Wrap::Zeropage>("zeropage"),
-       InstanceMethod<&Wrap::Continue>("continue"), InstanceMethod<&Wrap::Poison>("poison"),
-       InstanceMethod<&Wrap::Move>("move"), InstanceMethod<&Wrap::ResolveFault>("resolveFault"),
-       InstanceMethod<&Wrap::EndingOf>("endingOf"),
-       InstanceMethod<&Wrap::SetConsumer>("setConsumer"),
-       InstanceMethod<&Wrap::ArmedBytes>("armedBytes"), InstanceMethod<&Wrap::Drain>("drain"),
-       InstanceMethod<&Wrap::State>("state"), InstanceMethod<&Wrap::SetRef>("setRef"),
-       InstanceMethod<&Wrap::Close>("close")});
+  return DefineClass(env, "Userfaultfd",
+                     {InstanceMethod<&Wrap::Open>("open"),
+                      InstanceMethod<&Wrap::Register>("register"),
+                      InstanceMethod<&Wrap::Unregister>("unregister"),
+                      InstanceMethod<&Wrap::WriteProtect>("writeProtect"),
+                      InstanceMethod<&Wrap::Wake>("wake"),
+                      InstanceMethod<&Wrap::Copy>("copy"),
+                      InstanceMethod<&Wrap::Zeropage>("zeropage"),
+                      InstanceMethod<&Wrap::Continue>("continue"),
+                      InstanceMethod<&Wrap::Poison>("poison"),
+                      InstanceMethod<&Wrap::Move>("move"),
+                      InstanceMethod<&Wrap::ResolveFault>("resolveFault"),
+                      InstanceMethod<&Wrap::EndingOf>("endingOf"),
+                      InstanceMethod<&Wrap::TakeChild>("takeChild"),
+                      InstanceMethod<&Wrap::IsChildOpen>("isChildOpen"),
+                      InstanceMethod<&Wrap::OnChild>("onChild"),
+                      InstanceMethod<&Wrap::CloseChild>("closeChild"),
+                      InstanceMethod<&Wrap::SetConsumer>("setConsumer"),
+                      InstanceMethod<&Wrap::ArmedBytes>("armedBytes"),
+                      InstanceMethod<&Wrap::Drain>("drain"),
+                      InstanceMethod<&Wrap::State>("state"),
+                      InstanceMethod<&Wrap::SetRef>("setRef"),
+                      InstanceMethod<&Wrap::Close>("close")});
 }
 
 UserfaultfdWrap::UserfaultfdWrap(const Napi::CallbackInfo& info)
@@ -183,7 +200,7 @@ Napi::Value UserfaultfdWrap::Move(const Napi::CallbackInfo& info) {
 
 Napi::Value UserfaultfdWrap::ResolveFault(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto id = static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value());
+  const uint64_t id = IdArgument(info[0]);
   const auto answer = static_cast<Session::Answer>(info[1].As<Napi::Number>().Int32Value());
   const uint8_t* bytes =
       info[2].IsUndefined() ? nullptr : reinterpret_cast<uint8_t*>(ViewRange(info[2]).start);
@@ -198,12 +215,34 @@ Napi::Value UserfaultfdWrap::ResolveFault(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value UserfaultfdWrap::EndingOf(const Napi::CallbackInfo& info) {
-  const auto id = static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value());
+  const uint64_t id = IdArgument(info[0]);
   const Ending ending = session_->EndingOf(id);
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("endedBy", Napi::Number::New(info.Env(), static_cast<int>(ending.by)));
   result.Set("action", Napi::Number::New(info.Env(), static_cast<int>(ending.action)));
   return result;
+}
+
+Napi::Value UserfaultfdWrap::TakeChild(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), session_->TakeChild(IdArgument(info[0])));
+}
+
+Napi::Value UserfaultfdWrap::IsChildOpen(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), session_->IsChildOpen(IdArgument(info[0])));
+}
+
+Napi::Value UserfaultfdWrap::OnChild(const Napi::CallbackInfo& info) {
+  const auto range = PartOfView(info[2], info[3], info[4]);
+  if (!range) return PartialObject(info.Env(), {0, ERANGE});
+  const auto call = static_cast<ChildCall>(info[1].As<Napi::Number>().Int32Value());
+  const Range bytes = info[6].IsUndefined() ? Range{} : ViewRange(info[6]);
+  return PartialObject(info.Env(), session_->OnChild(IdArgument(info[0]), call, *range,
+                                                     reinterpret_cast<const void*>(bytes.start),
+                                                     ModeArgument(info[5])));
+}
+
+void UserfaultfdWrap::CloseChild(const Napi::CallbackInfo& info) {
+  session_->CloseChild(IdArgument(info[0]));
 }
 
 void UserfaultfdWrap::SetConsumer(const Napi::CallbackInfo& info) {
@@ -233,7 +272,8 @@ Napi::Value UserfaultfdWrap::Drain(const Napi::CallbackInfo& info) {
         static_cast<double>(event.offset), static_cast<double>(event.reason),
         event.write ? 1.0 : 0.0,           static_cast<double>(event.thread_id),
         static_cast<double>(event.length), static_cast<double>(event.id),
-        static_cast<double>(ending.by),    static_cast<double>(ending.action)};
+        static_cast<double>(ending.by),    static_cast<double>(ending.action),
+        static_cast<double>(event.child)};
     std::copy(std::begin(values), std::end(values), fields + count * kEventFields);
     count++;
   }

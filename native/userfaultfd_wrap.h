@@ -31,6 +31,10 @@ class UserfaultfdWrap final : public Napi::ObjectWrap<UserfaultfdWrap> {
   Napi::Value Move(const Napi::CallbackInfo& info);
   Napi::Value ResolveFault(const Napi::CallbackInfo& info);
   Napi::Value EndingOf(const Napi::CallbackInfo& info);
+  Napi::Value TakeChild(const Napi::CallbackInfo& info);
+  Napi::Value IsChildOpen(const Napi::CallbackInfo& info);
+  Napi::Value OnChild(const Napi::CallbackInfo& info);
+  void CloseChild(const Napi::CallbackInfo& info);
   void SetConsumer(const Napi::CallbackInfo& info);
   Napi::Value ArmedBytes(const Napi::CallbackInfo& info);
   Napi::Value Drain(const Napi::CallbackInfo& info);

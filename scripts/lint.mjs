@@ -10,6 +10,11 @@ const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const native = readdirSync(path.join(root, 'native'), { recursive: true })
   .filter((name) => /\.(cc|h)$/.test(name))
   .map((name) => path.join('native', name));
+// The C programs of the benchmark are formatted like them.
+const formatted = [
+  ...native,
+  ...readdirSync(path.join(root, 'bench', 'native')).map((name) => path.join('bench', 'native', name)),
+];
 const sources = native.filter((name) => name.endsWith('.cc'));
 const nodeHeaders = path.join(path.dirname(process.execPath), '..', 'include', 'node');
 const napiHeaders = path.dirname(createRequire(import.meta.url).resolve('node-addon-api/napi.h'));
@@ -61,11 +66,11 @@ async function tidy() {
 }
 
 const steps = process.argv.includes('--fix-cpp')
-  ? [[`clang-format-${LLVM}`, () => run(`clang-format-${LLVM}`, ['-i', ...native])]]
+  ? [[`clang-format-${LLVM}`, () => run(`clang-format-${LLVM}`, ['-i', ...formatted])]]
   : [
       ['prettier', () => run('npx', ['prettier', '--check', '.'])],
       ['eslint', () => run('npx', ['eslint', '--max-warnings=0', '.'])],
-      [`clang-format-${LLVM}`, () => run(`clang-format-${LLVM}`, ['--dry-run', '--Werror', ...native])],
+      [`clang-format-${LLVM}`, () => run(`clang-format-${LLVM}`, ['--dry-run', '--Werror', ...formatted])],
       [TIDY, tidy],
     ];
 

@@ -33,6 +33,7 @@ const VALUE_EXPORTS = [
   'Region',
   'Registration',
   'Snapshot',
+  'SnapshotFile',
   'UffdError',
   'Userfaultfd',
   'capabilities',
@@ -268,13 +269,16 @@ test('it packs what is needed to build and use it, and no tests', (t) => {
     'dist/lib/index.d.ts',
     'dist/lib/binding.js',
     'dist/lib/cli.js',
+    'dist/bench/run.js',
     ...sources('native', '.cc', '.h'),
+    ...sources('bench/native', '.c', '.h'),
   ];
   assert.deepEqual(
     needed.filter((name) => !files.includes(name)),
     [],
   );
-  const unwanted = /^(?:dist\/test|test|build|node_modules|lib|\.ci|bench)\/|\.test\.|\.node$|^\./;
+  const unwanted =
+    /^(?:dist\/test|test|build|node_modules|lib|\.ci)\/|^bench\/(?!native\/)|\.test\.|\.node$|^\./;
   assert.deepEqual(
     files.filter((name) => unwanted.test(name)),
     [],
@@ -418,7 +422,8 @@ test('it requires at run time only what its users install with it', () => {
   const { dependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>;
   };
-  const required = sources(path.join('dist', 'lib'), '.js').flatMap((file) =>
+  const shipped = ['lib', 'bench'].flatMap((name) => sources(path.join('dist', name), '.js'));
+  const required = shipped.flatMap((file) =>
     [...readFileSync(path.join(root, file), 'utf8').matchAll(/require\("([^".][^"]*)"\)/g)].map(
       ([, name]) => name!,
     ),

@@ -18,6 +18,25 @@ describe('a region as a source', () => {
   });
 });
 
+describe('memory in a SharedArrayBuffer as a source', () => {
+  for (const kind of ['allocated', 'wasm', 'buffer']) {
+    it(`gives its bytes, and stays as long as it is one: ${kind}`, 'sharedSource', {
+      args: [kind],
+      nodeArgs: ['--expose-gc'],
+    });
+  }
+});
+
+describe('a source that goes', () => {
+  for (const kind of ['region', 'shared']) {
+    it(`while the loop is about to read it is no crash: ${kind} (C2)`, 'sourceVanishes', {
+      args: [kind],
+      nodeArgs: ['--expose-gc'],
+    });
+  }
+  it('nowhere, but is served itself, is refused by name, whichever came first (D6)', 'sourceIsServed');
+});
+
 describe('a file as a source', () => {
   it('gives its bytes, and zeros after its end, also when its name is gone', 'fileAsSource');
   it('may be a part of an open file', 'partOfFile');

@@ -51,7 +51,10 @@ Status DirtyConsumer::Share() noexcept {
   RangeSet fresh;
   const Status taken = shared_->tracker->Collect(&fresh);
   if (!taken) return taken;
-  for (DirtyConsumer* each : shared_->consumers) each->pending_.AddAll(fresh);
+  for (DirtyConsumer* each : shared_->consumers) {
+    if (each != this) each->pending_.AddAll(fresh);
+  }
+  pending_.AddAll(std::move(fresh));
   return Done{};
 }
 

@@ -46,6 +46,7 @@ struct Event {
   uint64_t length = 0;  // of the range; 0 for a page fault
   uint64_t to = 0;      // new address of a remapped range
   int fork_fd = -1;     // the child's userfaultfd; owned by whoever decoded it
+  uint64_t child = 0;   // under which it is among the ForkedChildren; 0 when it was closed
   uint64_t id = 0;      // of a fault that a handler is to end; 0 for others
   Ending ending;
 };

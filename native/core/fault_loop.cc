@@ -21,6 +21,7 @@ constexpr size_t kReadAtOnce = 64;
 constexpr std::chrono::milliseconds kMuchOfATick(100);
 // A few times what it takes to wake a sleeping thread.
 constexpr std::chrono::microseconds kSpin(200);
+constexpr size_t kOwnSources = 2;  // beside those of children
 
 }  // namespace
 
@@ -106,6 +107,7 @@ bool FaultLoop::IsStuck(uint64_t* seen) noexcept {
   // On a machine with too much to do it may be a while until the loop's turn comes (test 40).
   if (moved || (!ran && IsRunnable(thread_id_))) return false;
   if (open_faults_.load() > 0 || server_->IsOverdue()) return true;
+  if (server_->Children().HaveWaiting()) return true;
   pollfd waiting{uffd_->Fd(), POLLIN, 0};
   return poll(&waiting, 1, 0) == 1 && (waiting.revents & POLLIN) != 0;
 }
@@ -124,8 +126,11 @@ void* FaultLoop::ThreadMain(void* self) noexcept {
 void FaultLoop::Run() noexcept {
   while (!stopping_) {
     UFFD_BARRIER("loop-before-poll", &stopping_);
-    pollfd sources[2] = {{uffd_->Fd(), POLLIN, 0}, {poke_event_.Get(), POLLIN, 0}};
-    const int ready = poll(sources, 2, WaitMs());
+    pollfd sources[kOwnSources + ForkedChildren::kMost] = {{uffd_->Fd(), POLLIN, 0},
+                                                           {poke_event_.Get(), POLLIN, 0}};
+    uint64_t children[ForkedChildren::kMost];
+    const size_t count = server_->Children().WaitFor(sources + kOwnSources, children);
+    const int ready = poll(sources, kOwnSources + count, WaitMs());
     progress_++;
     if (ready < 0 && errno != EINTR && errno != EAGAIN) server_->Fail(errno);
     if ((sources[0].revents & (POLLERR | POLLNVAL)) != 0) server_->Fail(EIO);
@@ -138,6 +143,10 @@ void FaultLoop::Run() noexcept {
     while (ReadBatch()) ServeBatch();
     ServeBatch();
     server_->ServeDue();
+    for (size_t i = 0; i < count; i++) {
+      if (sources[kOwnSources + i].revents != 0) server_->Children().Serve(children[i]);
+    }
+    server_->Children().LookAfter();
   }
   // Nobody may be left waiting for an event to be read (fork, munmap and madvise wait for that).
   // The ranges are unregistered and woken by now, so the faults among them end as discarded.
@@ -148,7 +157,9 @@ void FaultLoop::Run() noexcept {
 int FaultLoop::WaitMs() noexcept {
   if (fault_count_ > 0 || read_again_soon_) return kDeferredRetryMs;
   if (spin_ && FaultServer::Clock::now() < spin_until_) return 0;
-  const auto next = server_->NextDue();
+  auto next = server_->NextDue();
+  const auto look = server_->Children().NextLook();
+  if (look && (!next || *look < *next)) next = look;
   if (!next) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - FaultServer::Clock::now());
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, INT_MAX));
@@ -174,9 +185,14 @@ bool FaultLoop::ReadBatch() noexcept {
         event.read_at = now;
         Place(&event);
         faults_[fault_count_++] = event;
-      } else {
-        server_->Observe(event);
+        continue;
       }
+      if (event.type == EventType::kFork) {
+        // A child that took the last descriptor gives it back: the next fork waits for one.
+        server_->ObserveFork(event, static_cast<bool>(spare_));
+        continue;
+      }
+      server_->Observe(event);
     }
     read_now += count.Value();
     if (count.Value() < kReadAtOnce) break;
@@ -185,16 +201,19 @@ bool FaultLoop::ReadBatch() noexcept {
   return read_now > 0;
 }
 
-// Reading a fork event takes a descriptor number. Where none is left the spare one makes room, and
-// where even that was taken by another thread the event is read a moment later: the fork waits.
+// Reading a fork event takes a descriptor number. Where none is left the spare one makes room, then
+// those of children, and where even those were taken by another thread the event is read a moment
+// later: the fork waits.
 Result<size_t> FaultLoop::ReadMessages(uffd_msg* messages) noexcept {
   read_again_soon_ = false;
   if (!spare_) spare_ = FileDescriptor::Duplicate(poke_event_.Get());
   Result<size_t> count = uffd_->Read(messages, kReadAtOnce);
   if (count || (count.Error().error != EMFILE && count.Error().error != ENFILE)) return count;
   spare_.Reset();
-  count = uffd_->Read(messages, 1);
-  if (count || (count.Error().error != EMFILE && count.Error().error != ENFILE)) return count;
+  do {
+    count = uffd_->Read(messages, 1);
+    if (count || (count.Error().error != EMFILE && count.Error().error != ENFILE)) return count;
+  } while (server_->Children().CloseOldest());
   read_again_soon_ = true;
   return size_t{0};
 }

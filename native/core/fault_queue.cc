@@ -11,15 +11,16 @@ Result<std::unique_ptr<FaultQueue>> FaultQueue::Create() noexcept {
 FaultQueue::FaultQueue(std::shared_ptr<Mapping> memory) noexcept
     : memory_(std::move(memory)), ring_(reinterpret_cast<Event*>(memory_->Data())) {}
 
-void FaultQueue::Push(const Event& event) noexcept {
+bool FaultQueue::Push(const Event& event) noexcept {
   const uint64_t tail = tail_.load(std::memory_order_relaxed);
   const size_t room = event.id != 0 ? kCapacity : kForRecords;
   if (tail - head_.load(std::memory_order_acquire) >= room) {
     missed_.fetch_add(1, std::memory_order_relaxed);
-    return;
+    return false;
   }
   ring_[tail % kCapacity] = event;
   tail_.store(tail + 1, std::memory_order_release);
+  return true;
 }
 
 bool FaultQueue::Pop(Event* event) noexcept {

@@ -26,7 +26,7 @@ class FaultQueue {
   // Loop thread only. A record that does not fit is counted, not stored: nobody waits for it, its
   // fault was resolved before. For faults that somebody must still end there is room that the
   // others do not get.
-  void Push(const Event& event) noexcept;
+  bool Push(const Event& event) noexcept;
   // Reader thread only.
   bool Pop(Event* event) noexcept;
   bool Empty() const noexcept { return head_.load() == tail_.load(); }

@@ -8,7 +8,11 @@
 namespace uffd {
 
 bool FaultResolver::IsArmed(Range page, const Registration& registration) const noexcept {
-  return (registration.policy->mode & UFFDIO_REGISTER_MODE_WP) != 0 && Pagemap::IsArmed(page.start);
+  return (registration.policy->mode & UFFDIO_REGISTER_MODE_WP) != 0 && MayBeArmed(page);
+}
+
+bool FaultResolver::MayBeArmed(Range page) const noexcept {
+  return memory_ == Memory::kChild || Pagemap::IsArmed(page.start);
 }
 
 FaultResolver::Answer FaultResolver::Unprotect(Range page) noexcept {
@@ -31,7 +35,7 @@ FaultResolver::Answer FaultResolver::Fill(Range page, const uint8_t* bytes,
 
 FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
   Partial done = uffd_->Poison(page, 0);
-  if (done.error == EEXIST && Pagemap::IsArmed(page.start)) {
+  if (done.error == EEXIST && MayBeArmed(page)) {
     // An armed page that does not exist yet counts as existing here too.
     static_cast<void>(uffd_->WriteProtect(page, UFFDIO_WRITEPROTECT_MODE_DONTWAKE).Ok());
     done = uffd_->Poison(page, 0);

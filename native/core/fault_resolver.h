@@ -29,7 +29,11 @@ class FaultResolver {
     int error;
   };
 
-  explicit FaultResolver(Userfaultfd* uffd) noexcept : uffd_(uffd) {}
+  // A forked child's page tables cannot be looked at.
+  enum class Memory { kOwn, kChild };
+
+  explicit FaultResolver(Userfaultfd* uffd, Memory memory = Memory::kOwn) noexcept
+      : uffd_(uffd), memory_(memory) {}
 
   Answer Unprotect(Range page) noexcept;
   // With zeros where `bytes` is null. Armed when `arm` says so, or when it was armed before.
@@ -46,8 +50,11 @@ class FaultResolver {
   // Whether a page that is filled must be armed in the same step: else its mark is dropped (test
   // 30, B16).
   bool IsArmed(Range page, const Registration& registration) const noexcept;
+  // Of a child's page that is not known: one fault too many does no harm.
+  bool MayBeArmed(Range page) const noexcept;
 
   Userfaultfd* const uffd_;
+  const Memory memory_;
 };
 
 }  // namespace uffd

@@ -20,7 +20,8 @@ FaultServer::FaultServer(Userfaultfd* uffd, RegistrationTable* table, FaultQueue
       queue_(queue),
       notifier_(notifier),
       consumer_thread_(consumer_thread),
-      resolver_(uffd) {}
+      resolver_(uffd),
+      children_(table, &buffer_) {}
 
 Outcome FaultServer::Serve(const Event& fault) noexcept {
   std::optional<EndedBy> by;
@@ -75,6 +76,7 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
   }
   Result<const uint8_t*> loaded = static_cast<const uint8_t*>(nullptr);
   if (registration && registration->policy->source && task.fault.reason == FaultReason::kMissing) {
+    UFFD_BARRIER("server-before-load", nullptr);
     loaded = Load(task.fault.page, *registration);
     UFFD_BARRIER("server-after-load", nullptr);
   }
@@ -125,19 +127,9 @@ FaultResolver::Answer FaultServer::AnswerOf(const Task& task, Range writable,
 }
 
 Result<const uint8_t*> FaultServer::Load(Range page, const Registration& registration) noexcept {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    // Allocates nothing: the faulting thread may hold the lock of malloc's arena (D7).
-    const bool removed = removed_.Any([page](const Range& each) { return each.Overlaps(page); });
-    if (removed) return static_cast<const uint8_t*>(nullptr);
-  }
-  std::shared_ptr<Mapping> buffer;
-  {
-    const std::lock_guard<std::mutex> lock(buffer_mutex_);
-    buffer = buffer_;
-  }
-  return registration.policy->source->Load(registration.OffsetOf(page.start), page.Length(),
-                                           buffer->Data());
+  const uint64_t offset = registration.OffsetOf(page.start);
+  if (registration.given_back->Has(offset)) return static_cast<const uint8_t*>(nullptr);
+  return buffer_.Load(*registration.policy->source, offset, page.Length());
 }
 
 void FaultServer::ServeDue() noexcept {
@@ -167,47 +159,49 @@ bool FaultServer::IsOverdue() noexcept {
 }
 
 void FaultServer::Observe(Event event) noexcept {
-  if (event.type == EventType::kFork) UFFD_BARRIER("server-before-fork", nullptr);
   const Range range{event.address, event.address + event.length};
   UFFD_BARRIER("server-before-lost", nullptr);
   if (event.type != EventType::kFork) table_->TellLost(range);
-  std::shared_ptr<const PageSource> source;
   if (const auto registration = table_->Find(event.address)) {
     event.registration = registration->id;
     event.offset = static_cast<int64_t>(registration->OffsetOf(event.address));
-    source = registration->policy->source;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   switch (event.type) {
-    case EventType::kFork: {
-      // Left open, it would keep the child's faults waiting for a reader that does not exist.
-      const FileDescriptor child(std::exchange(event.fork_fd, -1));
-      break;
-    }
     case EventType::kRemove:
-      // Nobody asks for the others.
-      if (source != nullptr) removed_.Add(range);
+      NoteGivenBack(range);
       EndRemoved(range);
       break;
     case EventType::kUnmap:
       table_->Cut(range);
-      removed_.Remove(range);
       EndRemoved(range);
       break;
-    case EventType::kRemap: {
+    case EventType::kRemap:
       table_->Move(range, event.to);
-      RangeSet moved = removed_.Within(range);
-      removed_.Remove(range);
-      for (const Range& part : moved.Ranges()) {
-        removed_.Add({part.start - range.start + event.to, part.end - range.start + event.to});
-      }
       EndRemoved(range);
       break;
-    }
     default:
       break;
   }
   Record(event);
+}
+
+void FaultServer::ObserveFork(Event event, bool keep) noexcept {
+  UFFD_BARRIER("server-before-fork", nullptr);
+  // What nobody keeps is closed at the end, without the lock.
+  ChildDescriptor child(FileDescriptor(std::exchange(event.fork_fd, -1)), *table_);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (keep && consumer_ == Consumer::kPresent) event.child = children_.Add(&child);
+  Record(event);
+}
+
+void FaultServer::NoteGivenBack(Range range) noexcept {
+  table_->ForEach([&](const Registration& each) {
+    const Range part = each.range.Intersect(range);
+    if (part.Empty() || !each.given_back) return;
+    children_.ParentGivesBack(each, part);
+    each.given_back->Add(each.OffsetOf(part.start), part.Length());
+  });
 }
 
 // What is gone must not be filled with what was meant for it (test 32, B23): missing pages are
@@ -222,7 +216,7 @@ void FaultServer::EndRemoved(Range range) noexcept {
 }
 
 void FaultServer::Record(const Event& event) noexcept {
-  queue_->Push(event);
+  if (!queue_->Push(event)) children_.Close(event.child);
   notifier_->Poke();
 }
 
@@ -232,20 +226,15 @@ void FaultServer::Fail(int error) noexcept {
   notifier_->Poke();
 }
 
-Status FaultServer::Prepare(Range range, const Policy& policy) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  removed_.Remove(range);
+Status FaultServer::Prepare(const Policy& policy) noexcept {
   if (policy.handler) {
-    const Status prepared = open_.Prepare();
-    if (!prepared) return prepared;
+    Result<std::shared_ptr<Mapping>> entries = OpenFaults::MakeEntries();
+    if (!entries) return entries.Error();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_.Prepare(&entries.Value());
   }
   if (!policy.source) return Done{};
-  const std::lock_guard<std::mutex> swapping(buffer_mutex_);
-  if (buffer_ && buffer_->Bytes() >= policy.page_size) return Done{};
-  Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(policy.page_size);
-  if (!larger) return larger.Error();
-  buffer_ = std::move(larger.Value());
-  return Done{};
+  return buffer_.Prepare(policy.page_size);
 }
 
 void FaultServer::Woken(Range range) noexcept {
@@ -260,13 +249,16 @@ void FaultServer::Unregistered(Range range) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   wake_log_.Note(range);
   if (open_.EndIn(range, {EndedBy::kClosed, Action::kWake})) resolver_.Wake(range);
-  if (!removed_.Empty()) removed_.Remove(range);
 }
 
 void FaultServer::SetConsumer(bool present) noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  consumer_ = present ? Consumer::kPresent : Consumer::kGone;
-  if (!present) MakeDue(EndedBy::kNoConsumer);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    consumer_ = present ? Consumer::kPresent : Consumer::kGone;
+    if (present) return;
+    MakeDue(EndedBy::kNoConsumer);
+  }
+  children_.CloseUntaken();
 }
 
 void FaultServer::EndAll() noexcept {

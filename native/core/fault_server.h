@@ -19,7 +19,9 @@
 #include "core/fault.h"
 #include "core/fault_queue.h"
 #include "core/fault_resolver.h"
+#include "core/forked_children.h"
 #include "core/open_faults.h"
+#include "core/page_source.h"
 #include "core/registration_table.h"
 #include "core/wake_log.h"
 
@@ -54,6 +56,10 @@ class FaultServer {
   Outcome Serve(const Event& fault) noexcept;
   // Anything but a page fault: applied to the registrations and the open faults, then recorded.
   void Observe(Event event) noexcept;
+  // The same of a fork. `keep`: its child's descriptor may stay open, if somebody is there to take
+  // it.
+  void ObserveFork(Event event, bool keep) noexcept;
+  ForkedChildren& Children() noexcept { return children_; }
   // Ends what is due.
   void ServeDue() noexcept;
   // When ServeDue must be called next.
@@ -64,8 +70,8 @@ class FaultServer {
 
   // Any thread.
 
-  // Before this range is registered with this policy.
-  Status Prepare(Range range, const Policy& policy) noexcept;
+  // Before memory is registered with this policy.
+  Status Prepare(const Policy& policy) noexcept;
   // JavaScript unprotected, filled or woke this range: what was read of it before is over.
   void Woken(Range range) noexcept;
   // The registration of this range ended. Returns when a fault of it that was just resolved is
@@ -103,6 +109,7 @@ class FaultServer {
   std::optional<EndedBy> ReasonToEndNow(const Event& fault) const noexcept;
   std::optional<Registration> Current(const Event& fault, uint64_t open_id) noexcept;
   Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
+  void NoteGivenBack(Range range) noexcept;
   void EndRemoved(Range range) noexcept;
   void MakeDue(EndedBy by) noexcept;
   void Record(const Event& event) noexcept;
@@ -118,17 +125,14 @@ class FaultServer {
   std::atomic<int> fatal_error_{0};
 
   // Held for one decision and the ioctl that carries it out; never while user memory is touched, a
-  // source loaded or a result awaited.
+  // source loaded, malloc called (a thread that forks has its locks) or a result awaited.
   std::mutex mutex_;
   WakeLog wake_log_;
   OpenFaults open_;
   Consumer consumer_ = Consumer::kNotYet;
   bool ending_ = false;
-  RangeSet removed_;  // given back to the kernel while registered: zeros now
-
-  // What a source loads into. Grown before the registration that needs it exists; loop thread only.
-  std::mutex buffer_mutex_;
-  std::shared_ptr<Mapping> buffer_;
+  SourceBuffer buffer_;
+  ForkedChildren children_;
 };
 
 }  // namespace uffd

@@ -29,6 +29,7 @@ class FileDescriptor {
   }
 
   int Get() const noexcept { return fd_; }
+  int Release() noexcept { return std::exchange(fd_, -1); }
   explicit operator bool() const noexcept { return fd_ >= 0; }
   void Reset() noexcept {
     if (fd_ >= 0) close(std::exchange(fd_, -1));

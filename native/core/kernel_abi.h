@@ -7,7 +7,12 @@
 #include <linux/ioctl.h>
 #include <linux/userfaultfd.h>
 
+#ifdef __cplusplus
 #include <cstdint>
+#else  // the C programs of bench/native
+#include <assert.h>
+#include <stdint.h>
+#endif
 
 #ifndef UFFD_USER_MODE_ONLY  // Linux 5.11
 #define UFFD_USER_MODE_ONLY 1

@@ -4,13 +4,14 @@
 
 namespace uffd {
 
-Status OpenFaults::Prepare() noexcept {
-  if (table_ != nullptr) return Done{};
-  Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(sizeof(Table));
-  if (!memory) return memory.Error();
-  memory_ = std::move(memory.Value());
+Result<std::shared_ptr<Mapping>> OpenFaults::MakeEntries() noexcept {
+  return Mapping::Anonymous(sizeof(Table));
+}
+
+void OpenFaults::Prepare(std::shared_ptr<Mapping>* entries) noexcept {
+  if (table_ != nullptr) return;
+  memory_.swap(*entries);
   table_ = reinterpret_cast<Table*>(memory_->Data());
-  return Done{};
 }
 
 uint64_t OpenFaults::Add(const Event& fault, Clock::time_point due) noexcept {

@@ -38,8 +38,9 @@ class OpenFaults {
   };
 
   // Before the first Add: the entries take a mapping of their own, which most userfaultfds never
-  // need.
-  Status Prepare() noexcept;
+  // need. It is taken the first time.
+  static Result<std::shared_ptr<Mapping>> MakeEntries() noexcept;
+  void Prepare(std::shared_ptr<Mapping>* entries) noexcept;
   // 0 when all entries are open.
   uint64_t Add(const Event& fault, Clock::time_point due) noexcept;
   // Another thread's fault for the same reason, or the same thread's once more after a signal: one

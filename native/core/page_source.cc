@@ -1,11 +1,11 @@
 #include "core/page_source.h"
 
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
 namespace uffd {
@@ -31,6 +31,29 @@ const uint8_t* ZeroPage(uint64_t page_size) noexcept {
   return zeros.Value()->Data();
 }
 
+Status SourceBuffer::Prepare(uint64_t page_size) noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (buffer_ && buffer_->Bytes() >= page_size) return Done{};
+  }
+  // Without the lock, which the loop waits for: see PageAllocator.
+  Result<std::shared_ptr<Mapping>> larger = Mapping::Anonymous(page_size);
+  if (!larger) return larger.Error();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!buffer_ || buffer_->Bytes() < page_size) buffer_.swap(larger.Value());
+  return Done{};
+}
+
+Result<const uint8_t*> SourceBuffer::Load(const PageSource& source, uint64_t offset,
+                                          uint64_t size) noexcept {
+  std::shared_ptr<Mapping> buffer;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    buffer = buffer_;
+  }
+  return source.Load(offset, size, buffer->Data());
+}
+
 MemorySource::MemorySource(std::shared_ptr<Mapping> memory, uint64_t offset) noexcept
     : memory_(std::move(memory)), offset_(offset), entered_(memory_->Enter()) {}
 
@@ -46,6 +69,33 @@ Result<const uint8_t*> MemorySource::Load(uint64_t offset, uint64_t size,
   const uint64_t there = memory_->Bytes() - from;
   if (there >= size) return bytes;
   std::memcpy(buffer, bytes, there);
+  std::memset(buffer + there, 0, size - there);
+  return static_cast<const uint8_t*>(buffer);
+}
+
+Result<std::shared_ptr<const PageSource>> SharedSource::Create(Range memory,
+                                                               uint64_t offset) noexcept {
+  std::shared_ptr<const PageSource> source(new SharedSource(memory, offset));
+  uint8_t trial = 0;
+  const Result<const uint8_t*> read = source->Load(0, sizeof(trial), &trial);
+  if (!read) return read.Error();
+  return source;
+}
+
+Result<const uint8_t*> SharedSource::Load(uint64_t offset, uint64_t size,
+                                          uint8_t* buffer) const noexcept {
+  const uint64_t from = memory_.start + offset_ + offset;
+  if (from >= memory_.end) return static_cast<const uint8_t*>(nullptr);
+  const uint64_t there = std::min(size, memory_.end - from);
+  uint64_t done = 0;
+  while (done < there) {
+    const iovec to{buffer + done, there - done};
+    const iovec rest{reinterpret_cast<void*>(from + done), there - done};
+    const ssize_t count = process_vm_readv(getpid(), &to, 1, &rest, 1, 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return Failure{count < 0 ? errno : EFAULT, "process_vm_readv"};
+    done += static_cast<uint64_t>(count);
+  }
   std::memset(buffer + there, 0, size - there);
   return static_cast<const uint8_t*>(buffer);
 }

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 #include "core/file_descriptor.h"
 #include "core/mapping.h"
+#include "core/range.h"
 #include "core/result.h"
 
 namespace uffd {
@@ -19,6 +21,20 @@ class PageSource {
   // zeros. May wait for a disk.
   virtual Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
                                       uint8_t* buffer) const noexcept = 0;
+  // The memory that is read, which must not wait for a fault itself. Empty for a file.
+  virtual Range Memory() const noexcept { return {}; }
+};
+
+// What a source that is not in memory loads into. Grown before a registration needs it.
+class SourceBuffer {
+ public:
+  Status Prepare(uint64_t page_size) noexcept;
+  // Loop thread only: the bytes are good until the next call.
+  Result<const uint8_t*> Load(const PageSource& source, uint64_t offset, uint64_t size) noexcept;
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<Mapping> buffer_;
 };
 
 // One page of zeros, never freed: null when there is no memory for a huge one.
@@ -34,11 +50,31 @@ class MemorySource final : public PageSource {
   MemorySource& operator=(const MemorySource&) = delete;
   Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
                               uint8_t* buffer) const noexcept override;
+  Range Memory() const noexcept override { return memory_->AddressRange(); }
 
  private:
   const std::shared_ptr<Mapping> memory_;
   const uint64_t offset_;
   const bool entered_;  // like an open region of it
+};
+
+// Memory that V8 keeps (a SharedArrayBuffer) from `offset` on, zeros after its end. Whoever
+// registers it holds its buffer. It is read by the kernel, so that memory that went all the same is
+// an error and not a crash: a loop may be at a page whose registration has just ended (test 33,
+// C2).
+class SharedSource final : public PageSource {
+ public:
+  // Fails where this process may not read itself (a seccomp filter).
+  static Result<std::shared_ptr<const PageSource>> Create(Range memory, uint64_t offset) noexcept;
+  Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
+                              uint8_t* buffer) const noexcept override;
+  Range Memory() const noexcept override { return memory_; }
+
+ private:
+  SharedSource(Range memory, uint64_t offset) noexcept : memory_(memory), offset_(offset) {}
+
+  const Range memory_;
+  const uint64_t offset_;
 };
 
 // `length` bytes of a file from `offset` on, zeros after that. Bytes it does not have (any more)

@@ -16,6 +16,10 @@ namespace {
 // 768 KiB: a scattered tenth of 1 GiB comes back in one ioctl.
 constexpr size_t kRegions = 32768;
 
+void AddFound(const page_region* found, size_t count, RangeSet* set) {
+  set->AddInOrder(count, [found](size_t i) { return Range{found[i].start, found[i].end}; });
+}
+
 }  // namespace
 
 Result<int> Pagemap::Descriptor() noexcept {
@@ -56,12 +60,17 @@ Pagemap::Query Pagemap::QueryWritten(Rearm rearm) noexcept {
 }
 
 Status Pagemap::Written(Range range, Rearm rearm, RangeSet* written) noexcept {
-  return Scan(range, QueryWritten(rearm), [written](Range found) { written->Add(found); });
+  return Scan(range, QueryWritten(rearm), [written](const page_region* found, size_t count) {
+    AddFound(found, count, written);
+  });
 }
 
 Result<bool> Pagemap::AnyWritten(Range range, Rearm rearm) noexcept {
   bool any = false;
-  const Status scanned = Scan(range, QueryWritten(rearm), [&any](Range /*found*/) { any = true; });
+  const Status scanned =
+      Scan(range, QueryWritten(rearm), [&any](const page_region* /*found*/, size_t count) {
+        if (count > 0) any = true;
+      });
   if (!scanned) return scanned.Error();
   return any;
 }
@@ -70,11 +79,11 @@ Status Pagemap::Armed(Range range, RangeSet* armed) noexcept {
   // An armed page that does not exist yet is a marker, which the kernel counts as swapped.
   const uint64_t exists = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
   return Scan(range, {0, PAGE_IS_WRITTEN, PAGE_IS_WRITTEN, exists, PAGE_IS_PRESENT},
-              [armed](Range found) { armed->Add(found); });
+              [armed](const page_region* found, size_t count) { AddFound(found, count, armed); });
 }
 
-template <typename Visit>
-Status Pagemap::Scan(Range range, const Query& query, Visit visit) noexcept {
+template <typename Take>
+Status Pagemap::Scan(Range range, const Query& query, Take take) noexcept {
   pm_scan_arg args{};
   args.size = sizeof(args);
   args.flags = query.flags;
@@ -97,7 +106,7 @@ Status Pagemap::Scan(Range range, const Query& query, Visit visit) noexcept {
       if (errno == EINTR) continue;
       return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
     }
-    for (int i = 0; i < count; i++) visit(Range{regions_[i].start, regions_[i].end});
+    take(regions_, static_cast<size_t>(count));
     if (static_cast<size_t>(count) < kRegions) return Done{};
     // walk_end can lag behind the last result, so it alone neither ends nor advances the walk.
     start = std::max<uint64_t>(args.walk_end, regions_[count - 1].end);

@@ -44,8 +44,9 @@ class Pagemap {
   };
   Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept;
   static Query QueryWritten(Rearm rearm) noexcept;
-  template <typename Visit>
-  Status Scan(Range range, const Query& query, Visit visit) noexcept;
+  // `take` gets what each ioctl found, and how many.
+  template <typename Take>
+  Status Scan(Range range, const Query& query, Take take) noexcept;
 
   int fd_;
   // Pages of our own, never tracked: a scan that cannot store its result has re-armed the pages all

@@ -1,6 +1,7 @@
 #include "core/range.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace uffd {
 
@@ -21,7 +22,19 @@ void RangeSet::Add(Range range) {
 }
 
 void RangeSet::AddAll(const RangeSet& other) {
+  if (ranges_.empty()) {
+    *this = other;
+    return;
+  }
   for (const Range& range : other.ranges_) Add(range);
+}
+
+void RangeSet::AddAll(RangeSet&& other) {
+  if (ranges_.empty()) {
+    std::swap(*this, other);
+  } else {
+    AddAll(other);
+  }
 }
 
 void RangeSet::Remove(Range range) {

@@ -37,6 +37,24 @@ class RangeSet {
  public:
   void Add(Range range);
   void AddAll(const RangeSet& other);
+  // Takes over what `other` has, if this has nothing (test 92).
+  void AddAll(RangeSet&& other);
+  // So many ranges that lie in address order, `range(i)` each.
+  template <typename RangeAt>
+  void AddInOrder(size_t count, RangeAt range) {
+    if (count == 0) return;
+    // Room is made at once: a set that grows as it is filled is moved again and again (test 92).
+    ranges_.reserve(ranges_.size() + count);
+    Add(range(0));
+    for (size_t i = 1; i < count; i++) {
+      const Range next = range(i);
+      if (next.start <= ranges_.back().end) {
+        ranges_.back().end = std::max(ranges_.back().end, next.end);
+      } else {
+        ranges_.push_back(next);
+      }
+    }
+  }
   void Remove(Range range);
   void RemoveAll(RangeSet* other);
   void Clear() noexcept;

@@ -4,22 +4,26 @@
 
 namespace uffd {
 
-uint32_t RegistrationTable::Add(Range range, std::shared_ptr<const Policy> policy,
-                                std::shared_ptr<Mapping> memory) {
+std::shared_ptr<RegistrationTable::Entries> RegistrationTable::MakeEntries(Entries entries) {
+  return std::allocate_shared<Entries>(PageAllocator<Entries>(), std::move(entries));
+}
+
+uint32_t RegistrationTable::Add(Registration registration) {
   const std::lock_guard<std::mutex> writing(writers_);
   for (const Registration& entry : *entries_) {
-    if (entry.range.Overlaps(range)) return 0;
+    if (entry.range.Overlaps(registration.range)) return 0;
   }
-  auto next = std::make_shared<Entries>(*entries_);
+  auto next = MakeEntries(*entries_);
   const uint32_t id = next_id_++;
-  Insert(next.get(), Registration{id, range, 0, 0, std::move(policy), std::move(memory)});
+  registration.id = id;
+  Insert(next.get(), std::move(registration));
   Publish(std::move(next));
   return id;
 }
 
 void RegistrationTable::SetIoctls(uint32_t id, uint64_t ioctls) {
   const std::lock_guard<std::mutex> writing(writers_);
-  auto next = std::make_shared<Entries>(*entries_);
+  auto next = MakeEntries(*entries_);
   for (Registration& entry : *next) {
     if (entry.id == id) entry.ioctls = ioctls;
   }
@@ -28,19 +32,19 @@ void RegistrationTable::SetIoctls(uint32_t id, uint64_t ioctls) {
 
 void RegistrationTable::Remove(uint32_t id) {
   const std::lock_guard<std::mutex> writing(writers_);
-  auto next = std::make_shared<Entries>(*entries_);
+  auto next = MakeEntries(*entries_);
   std::erase_if(*next, [id](const Registration& entry) { return entry.id == id; });
   Publish(std::move(next));
 }
 
 void RegistrationTable::Clear() {
   const std::lock_guard<std::mutex> writing(writers_);
-  Publish(std::make_shared<Entries>());
+  Publish(MakeEntries());
 }
 
 void RegistrationTable::Cut(Range range) {
   const std::lock_guard<std::mutex> writing(writers_);
-  Publish(std::make_shared<Entries>(Without(*entries_, range)));
+  Publish(MakeEntries(Without(*entries_, range)));
 }
 
 void RegistrationTable::Move(Range range, uint64_t to) {
@@ -54,7 +58,7 @@ void RegistrationTable::Move(Range range, uint64_t to) {
     moved.base = entry.OffsetOf(part.start);
     Insert(&next, std::move(moved));
   }
-  Publish(std::make_shared<Entries>(std::move(next)));
+  Publish(MakeEntries(std::move(next)));
 }
 
 std::shared_ptr<const RegistrationTable::Entries> RegistrationTable::Current() const noexcept {
@@ -116,6 +120,13 @@ bool RegistrationTable::Overlaps(Range range, uint64_t modes) const noexcept {
   });
 }
 
+bool RegistrationTable::IsSource(Range range) const noexcept {
+  const std::shared_ptr<const Entries> entries = Current();
+  return std::any_of(entries->begin(), entries->end(), [&](const Registration& entry) {
+    return entry.policy->source && entry.policy->source->Memory().Overlaps(range);
+  });
+}
+
 void RegistrationTable::TellLost(Range range) const noexcept {
   const std::shared_ptr<const Entries> entries = Current();
   for (const Registration& entry : *entries) {
@@ -131,6 +142,9 @@ std::vector<Registration> RegistrationTable::WithId(uint32_t id) const {
   return found;
 }
 
-std::vector<Registration> RegistrationTable::All() const { return *Current(); }
+std::vector<Registration> RegistrationTable::All() const {
+  const std::shared_ptr<const Entries> entries = Current();
+  return {entries->begin(), entries->end()};
+}
 
 }  // namespace uffd

@@ -10,7 +10,9 @@
 #include <optional>
 #include <vector>
 
+#include "core/given_back.h"
 #include "core/mapping.h"
+#include "core/page_allocator.h"
 #include "core/page_source.h"
 #include "core/range.h"
 #include "core/write_observer.h"
@@ -41,7 +43,8 @@ struct Registration {
   uint64_t base = 0;    // what is at range.start was at this offset of the registered memory
   uint64_t ioctls = 0;  // 1 << _UFFDIO_*, what this kind of memory allows
   std::shared_ptr<const Policy> policy;
-  std::shared_ptr<Mapping> memory;  // keeps memory of our own mapped while it is registered
+  std::shared_ptr<Mapping> memory;        // keeps memory of our own mapped while it is registered
+  std::shared_ptr<GivenBack> given_back;  // where there is a source
 
   uint64_t OffsetOf(uint64_t address) const noexcept { return base + (address - range.start); }
   Range PageOf(uint64_t address) const noexcept {
@@ -50,11 +53,12 @@ struct Registration {
 };
 
 // The lock is held for a few loads, never across a system call, an allocation or a touch of memory
-// that may fault: the loop takes it while threads sleep.
+// that may fault: the loop takes it while threads sleep. No change is made of malloc's memory: the
+// loop makes some, and waits for those of others.
 class RegistrationTable {
  public:
   // 0 when the range overlaps another one.
-  uint32_t Add(Range range, std::shared_ptr<const Policy> policy, std::shared_ptr<Mapping> memory);
+  uint32_t Add(Registration registration);
   void SetIoctls(uint32_t id, uint64_t ioctls);
   void Remove(uint32_t id);
   void Clear();
@@ -64,13 +68,22 @@ class RegistrationTable {
   std::optional<Registration> Find(uint64_t address) const noexcept;
   // Whether any of it is registered in one of these modes.
   bool Overlaps(Range range, uint64_t modes) const noexcept;
+  // Whether pages are filled from any of it.
+  bool IsSource(Range range) const noexcept;
   // Tells the observers of registrations that it overlaps. Allocates nothing.
   void TellLost(Range range) const noexcept;
   std::vector<Registration> WithId(uint32_t id) const;
   std::vector<Registration> All() const;
+  // The same. Allocates nothing.
+  template <typename Visit>
+  void ForEach(Visit visit) const noexcept {
+    const std::shared_ptr<const Entries> entries = Current();
+    for (const Registration& entry : *entries) visit(entry);
+  }
 
  private:
-  using Entries = std::vector<Registration>;
+  using Entries = std::vector<Registration, PageAllocator<Registration>>;
+  static std::shared_ptr<Entries> MakeEntries(Entries entries = {});
   std::shared_ptr<const Entries> Current() const noexcept;
   void Publish(std::shared_ptr<const Entries> next);
   static Entries Without(const Entries& entries, Range range);
@@ -78,7 +91,7 @@ class RegistrationTable {
 
   std::mutex writers_;         // one change at a time
   mutable std::mutex lookup_;  // guards the pointer only
-  std::shared_ptr<const Entries> entries_ = std::make_shared<Entries>();
+  std::shared_ptr<const Entries> entries_ = MakeEntries();
   uint32_t next_id_ = 1;
 };
 

@@ -27,6 +27,8 @@ class Registry {
   void Remove(Session* session) noexcept;
   // Whether a thread that reads this memory may have to wait for some userfaultfd.
   bool MayFault(Range range) noexcept;
+  // Whether some registration fills its pages from this memory.
+  bool IsSource(Range range) noexcept;
   // For the end of the process: after this nobody sleeps in a fault of any session.
   void ReleaseAll() noexcept;
 

@@ -61,7 +61,7 @@ Session::Opened Session::Open(const OpenRequest& request, Notifier* notifier, Lo
   }
   std::shared_ptr<Session> session(
       new Session(std::move(opened.uffd), std::move(queue.Value()), notifier));
-  const Status started = session->loop_->Start(loop == Loop::kSpins);
+  const Status started = session->Start(loop);
   if (!started) {
     result.failure = started.Error();
     return result;
@@ -86,17 +86,40 @@ Session::Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* 
 
 Session::~Session() { Release(); }
 
+Status Session::Start(Loop loop) noexcept {
+  if ((uffd_.Features() & UFFD_FEATURE_EVENT_FORK) != 0) {
+    const Status prepared = server_->Children().Prepare();
+    if (!prepared) return prepared;
+  }
+  return loop_->Start(loop == Loop::kSpins);
+}
+
 Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const Policy> policy,
                                               std::shared_ptr<Mapping> memory) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_REGISTER)"};
   const uint64_t mode = policy->mode;
-  const Status prepared = server_->Prepare(range, *policy);
+  const Status prepared = server_->Prepare(*policy);
   if (!prepared) return prepared.Error();
+  Registration registration;
+  registration.range = range;
+  registration.policy = policy;
+  registration.memory = std::move(memory);
+  if (policy->source) {
+    Result<std::shared_ptr<GivenBack>> given_back =
+        GivenBack::Create(range.Length(), policy->page_size);
+    if (!given_back) return given_back.Error();
+    registration.given_back = std::move(given_back.Value());
+  }
   Unmerge(range);
   // In the table first: a fault may come before the ioctl returns.
-  const uint32_t id = table_.Add(range, std::move(policy), std::move(memory));
+  const uint32_t id = table_.Add(std::move(registration));
   if (id == 0) return Failure{EBUSY, "ioctl(UFFDIO_REGISTER)"};
+  // Asked when it is in the table: of two threads that register each other's source, one sees it.
+  if (WouldWaitForLoop(range, *policy)) {
+    table_.Remove(id);
+    return Failure{ELOOP, "ioctl(UFFDIO_REGISTER)"};
+  }
   const Result<uint64_t> ioctls = uffd_.Register(range, mode);
   if (!ioctls) {
     table_.Remove(id);
@@ -104,6 +127,13 @@ Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const
   }
   table_.SetIoctls(id, ioctls.Value());
   return Registered{id, ioctls.Value()};
+}
+
+bool Session::WouldWaitForLoop(Range range, const Policy& policy) noexcept {
+  constexpr uint64_t kFaultsOnRead = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
+  Registry& registry = Registry::Get();
+  if (policy.source && registry.MayFault(policy.source->Memory())) return true;
+  return (policy.mode & kFaultsOnRead) != 0 && registry.IsSource(range);
 }
 
 Status Session::Unregister(uint32_t id) noexcept {
@@ -162,15 +192,21 @@ Partial Session::Fill(Range range, bool wakes, Step step) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return {0, kClosedErrno};
   if (!Owns(range)) return {0, ENOENT};
+  const Partial done = FillWhileChanging(range, step);
+  if (wakes && done.bytes > 0) {
+    server_->Woken({range.start, range.start + static_cast<uint64_t>(done.bytes)});
+  }
+  return done;
+}
+
+template <typename Step>
+Partial Session::FillWhileChanging(Range range, Step step) noexcept {
   int64_t total = 0;
   const Partial last = WhileChanging([&] {
     const Partial done = step(Range{range.start + static_cast<uint64_t>(total), range.end});
     total += done.bytes;
     return done;
   });
-  if (wakes && total > 0) {
-    server_->Woken({range.start, range.start + static_cast<uint64_t>(total)});
-  }
   return {total, last.error};
 }
 
@@ -230,6 +266,28 @@ Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_
   }
 }
 
+bool Session::TakeChild(uint64_t id) noexcept {
+  const InFlight call(this);
+  return call.Admitted() && server_->Children().Take(id);
+}
+
+Partial Session::OnChild(uint64_t id, ChildCall call, Range range, const void* bytes,
+                         uint64_t mode) noexcept {
+  const InFlight admitting(this);
+  if (!admitting.Admitted()) return {0, kClosedErrno};
+  return FillWhileChanging(range, [&](Range rest) {
+    const auto* from = static_cast<const uint8_t*>(bytes) + (rest.start - range.start);
+    return server_->Children().Call(id, call, rest, from, mode);
+  });
+}
+
+void Session::CloseChild(uint64_t id) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return;
+  server_->Children().Close(id);
+  loop_->Poke();  // a poll under way keeps the descriptor open
+}
+
 void Session::SetConsumer(bool present) noexcept {
   server_->SetConsumer(present);
   if (!present) loop_->Poke();
@@ -262,6 +320,7 @@ void Session::EndOpenFaults() noexcept {
 void Session::FreeSleepers() noexcept {
   closed_ = true;
   UnregisterAndWakeAll();
+  server_->Children().CloseAll();
 }
 
 void Session::Release() noexcept {
@@ -295,7 +354,7 @@ void Session::ReadWhatIsLeft() noexcept {
     const Result<size_t> count = uffd_.Read(messages, std::size(messages));
     if (!count || count.Value() == 0) return;
     for (size_t i = 0; i < count.Value(); i++) {
-      const FileDescriptor child(DecodeEvent(messages[i]).fork_fd);
+      const ChildDescriptor child(FileDescriptor(DecodeEvent(messages[i]).fork_fd), table_);
     }
   }
 }

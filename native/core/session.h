@@ -62,6 +62,12 @@ class Session : public std::enable_shared_from_this<Session> {
   enum class Protect { kKeep, kYes };
   Resolved ResolveFault(uint64_t id, Answer answer, const uint8_t* bytes, Protect protect) noexcept;
   Ending EndingOf(uint64_t id) noexcept { return server_->EndingOf(id); }
+  // The userfaultfds of forked children that events named.
+  bool TakeChild(uint64_t id) noexcept;
+  bool IsChildOpen(uint64_t id) noexcept { return server_->Children().IsOpen(id); }
+  Partial OnChild(uint64_t id, ChildCall call, Range range, const void* bytes,
+                  uint64_t mode) noexcept;
+  void CloseChild(uint64_t id) noexcept;
   // Whether somebody reads the events.
   void SetConsumer(bool present) noexcept;
 
@@ -100,6 +106,9 @@ class Session : public std::enable_shared_from_this<Session> {
   class InFlight;
 
   Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* notifier) noexcept;
+  Status Start(Loop loop) noexcept;
+  // A loop that loads from a source must not come to a page that is missing there.
+  static bool WouldWaitForLoop(Range range, const Policy& policy) noexcept;
   // Frees every sleeper of the registered ranges. UNREGISTER first, WAKE after: the other order
   // leaves those asleep who fault in between, and UNREGISTER alone does not wake (test 13, A3).
   void UnregisterAndWakeAll() noexcept;
@@ -110,6 +119,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Repeats `step` on what is left of the range while the mapping is changing.
   template <typename Step>
   Partial Fill(Range range, bool wakes, Step step) noexcept;
+  template <typename Step>
+  Partial FillWhileChanging(Range range, Step step) noexcept;
   template <typename Step>
   auto WhileChanging(Step step) noexcept;
 

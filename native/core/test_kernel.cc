@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -15,10 +16,13 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <iterator>
 
+#include "core/file_descriptor.h"
 #include "core/kernel_abi.h"
 #include "core/pagemap.h"
+#include "core/userfaultfd.h"
 
 #ifndef MADV_COLLAPSE  // Linux 6.1
 #define MADV_COLLAPSE 25
@@ -34,25 +38,27 @@ std::atomic<uint32_t> g_sigbus_count{0};
 // In the child only what needs no lock: the other threads, and what they held, are gone.
 class ChildMain {
  public:
-  ChildMain(Range memory, uint64_t page_size, int report) noexcept
+  ChildMain(Range memory, uint64_t page_size, int orders, int report) noexcept
       : memory_(memory),
         page_size_(page_size),
         pages_(std::min<size_t>(memory.Length() / page_size, kMostPages)),
+        orders_(orders),
         report_(report) {}
 
   [[noreturn]] void Run(uint8_t value, const char* pin_file) noexcept {
     pagemap_ = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (pagemap_ < 0) _exit(kChildFailed);
     if (*pin_file != '\0') ReadDirectly(pin_file);
-    for (size_t i = 0; i < pages_; i++) told_[i] = Armed(i) ? 1 : 0;
-    Tell();
-    for (size_t i = 0; i < pages_; i++) told_[i] = *Page(i);
-    Tell();
-    for (size_t i = 0; i < pages_; i++) {
-      *Page(i) = value;
-      told_[i] = *Page(i);
+    char order = 0;
+    while (read(orders_, &order, 1) == 1) {
+      if (order == 'x') break;
+      if (order == 'w') Write(value);
+      if (order == 'd') GiveBack();
+      if (order == 'f') Fork(value);
+      if (order == 'e') execl("/bin/sleep", "sleep", "600", static_cast<char*>(nullptr));
+      for (size_t i = 0; i < pages_; i++) told_[i] = order == 'a' ? Armed(i) : *Page(i);
+      if (write(report_, told_, pages_) != static_cast<ssize_t>(pages_)) _exit(kChildFailed);
     }
-    Tell();
     _exit(0);
   }
 
@@ -80,13 +86,28 @@ class ChildMain {
     close(fd);
   }
 
-  void Tell() const noexcept {
-    if (write(report_, told_, pages_) != static_cast<ssize_t>(pages_)) _exit(kChildFailed);
+  void Write(uint8_t value) const noexcept {
+    for (size_t i = 0; i < pages_; i++) *Page(i) = value;
+  }
+
+  void GiveBack() const noexcept {
+    auto* const start = reinterpret_cast<void*>(memory_.start);
+    if (madvise(start, memory_.Length(), MADV_DONTNEED) != 0) _exit(kChildFailed);
+  }
+
+  void Fork(uint8_t value) const noexcept {
+    const auto pid = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+    if (pid == 0) {
+      Write(value);
+      _exit(0);
+    }
+    if (pid < 0 || ReapChild(pid) != 0) _exit(kChildFailed);
   }
 
   const Range memory_;
   const uint64_t page_size_;
   const size_t pages_;
+  const int orders_;
   const int report_;
   int pagemap_ = -1;
   uint8_t told_[kMostPages] = {};
@@ -96,15 +117,20 @@ class ChildMain {
 
 Result<Child> ForkChild(Range memory, uint64_t page_size, uint8_t value,
                         const std::string& pin_file) noexcept {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return Failure{errno, "pipe2"};
+  int orders[2];
+  int report[2];
+  if (pipe2(orders, O_CLOEXEC) != 0) return Failure{errno, "pipe2"};
+  FileDescriptor orders_out(orders[0]);
+  FileDescriptor orders_in(orders[1]);
+  if (pipe2(report, O_CLOEXEC) != 0) return Failure{errno, "pipe2"};
+  FileDescriptor report_out(report[0]);
+  const FileDescriptor report_in(report[1]);
   const pid_t pid = fork();
-  if (pid == 0) ChildMain(memory, page_size, ends[1]).Run(value, pin_file.c_str());
-  const int error = errno;
-  close(ends[1]);
-  if (pid > 0) return Child{pid, ends[0]};
-  close(ends[0]);
-  return Failure{error, "fork"};
+  if (pid < 0) return Failure{errno, "fork"};
+  if (pid > 0) return Child{pid, orders_in.Release(), report_out.Release()};
+  // Its own end of the orders would keep it from seeing theirs.
+  orders_in.Reset();
+  ChildMain(memory, page_size, orders_out.Get(), report_in.Get()).Run(value, pin_file.c_str());
 }
 
 int ReapChild(int pid) noexcept {
@@ -113,6 +139,23 @@ int ReapChild(int pid) noexcept {
     if (errno != EINTR) return -1;
   }
   return status;
+}
+
+int SecondHandshake() noexcept {
+  int error = 0;
+  const FileDescriptor fd = Userfaultfd::OpenBy(Access::kUserModeOnly, &error);
+  if (error != 0) return error;
+  if (!Userfaultfd::Handshake(fd.Get(), 0)) return -1;
+  const Result<uffdio_api> again = Userfaultfd::Handshake(fd.Get(), 0);
+  return again ? 0 : again.Error().error;
+}
+
+Status MapAnew(Range memory) noexcept {
+  constexpr int kFlags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* const at = mmap(reinterpret_cast<void*>(memory.start), memory.Length(),
+                        PROT_READ | PROT_WRITE, kFlags, -1, 0);
+  if (at == MAP_FAILED) return Failure{errno, "mmap"};
+  return Done{};
 }
 
 Status InheritOnFork(Range memory) noexcept {
@@ -147,20 +190,13 @@ Status GiveBack(Range memory, int advice) noexcept {
   return Failure{errno, "madvise"};
 }
 
-Status Replace(Range memory) noexcept {
-  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-  void* const at = reinterpret_cast<void*>(memory.start);
-  if (mmap(at, memory.Length(), PROT_READ | PROT_WRITE, kFlags, -1, 0) == at) return Done{};
-  return Failure{errno, "mmap"};
-}
-
 void CountSigbus() noexcept {
   struct sigaction counting {};
   counting.sa_flags = SA_SIGINFO;
   counting.sa_sigaction = [](int /*signal*/, siginfo_t* info, void* /*context*/) {
     g_sigbus_count++;
     const auto address = reinterpret_cast<uint64_t>(info->si_addr);
-    static_cast<void>(Replace(Range{address, address + 1}.RoundOutward(PageSize())).Ok());
+    static_cast<void>(MapAnew(Range{address, address + 1}.RoundOutward(PageSize())).Ok());
   };
   sigaction(SIGBUS, &counting, nullptr);
 }
@@ -183,6 +219,19 @@ Result<int> PinPages(Range memory) noexcept {
   const int error = errno;
   close(ring);
   return Failure{error, "io_uring_register"};
+}
+
+Result<uint64_t> CollectAndCopy(Range memory, Range to) noexcept {
+  static Result<Pagemap> pagemap = Pagemap::Create();
+  if (!pagemap) return pagemap.Error();
+  RangeSet written;
+  const Status scanned = pagemap.Value().Written(memory, Pagemap::Rearm::kYes, &written);
+  if (!scanned) return scanned.Error();
+  for (const Range& pages : written.Ranges()) {
+    std::memcpy(reinterpret_cast<void*>(to.start + (pages.start - memory.start)),
+                reinterpret_cast<const void*>(pages.start), pages.Length());
+  }
+  return written.Bytes();
 }
 
 Status Collapse(Range memory) noexcept {

@@ -15,17 +15,31 @@ namespace uffd::testing {
 
 struct Child {
   int pid;
-  int report;  // the reading end of its pipe
+  int orders;  // the writing end of a pipe
+  int report;  // the reading end of another
 };
 
-// Forks this process as it is. The child tells through the pipe, a byte for each page and each time
-// for all of them: whether it carries write protection; its first byte; that byte again after it
-// was written `value`. Then it ends. `pin_file`: not empty, and the child first has the kernel read
-// its pages from where they are (O_DIRECT), which gives it pages of its own (unsharing).
+// Forks this process as it is. The child does what it reads from `orders`, a byte each, and tells a
+// byte for each page after each:
+//   a  whether it carries write protection
+//   r  its first byte
+//   w  that byte, after it wrote `value` there
+//   d  that byte, after it gave all pages back (MADV_DONTNEED)
+//   f  that byte, after a child of its own wrote `value` to all pages and ended
+//   e  nothing more: it calls exec and sleeps until it is killed
+//   x  nothing more: it ends
+// `pin_file`: not empty, and the child first has the kernel read its pages
+// from where they are (O_DIRECT), which gives it pages of its own (unsharing).
 Result<Child> ForkChild(Range memory, uint64_t page_size, uint8_t value,
                         const std::string& pin_file) noexcept;
 // Waits for its end: the wait status, or -1.
 int ReapChild(int pid) noexcept;
+
+// The errno of a second UFFDIO_API on one descriptor; 0 when it works.
+int SecondHandshake() noexcept;
+
+// Puts new memory in its place: mmap(2) with MAP_FIXED, which unmaps what was there.
+Status MapAnew(Range memory) noexcept;
 
 // Gives forked children this memory (MADV_DOFORK).
 Status InheritOnFork(Range memory) noexcept;
@@ -35,8 +49,6 @@ Status Remap(Range memory, uint64_t page_size) noexcept;
 
 // Gives pages back as a library of the program might, behind this package's back: madvise(2).
 Status GiveBack(Range memory, int advice) noexcept;
-// Maps fresh memory over it (mmap(2), MAP_FIXED).
-Status Replace(Range memory) noexcept;
 
 // A SIGBUS handler as a crash reporter installs it: counts, and maps zeros over the page.
 void CountSigbus() noexcept;
@@ -46,6 +58,10 @@ void BlockSigbus() noexcept;
 
 // Pins the pages for writing until the descriptor is closed (io_uring, fixed buffers).
 Result<int> PinPages(Range memory) noexcept;
+
+// What a snapshot cannot do without: collects what was written to the tracked memory and copies
+// those pages to the same offsets of `to`. Returns their bytes.
+Result<uint64_t> CollectAndCopy(Range memory, Range to) noexcept;
 
 // Asks for huge pages now (MADV_COLLAPSE, Linux 6.1).
 Status Collapse(Range memory) noexcept;

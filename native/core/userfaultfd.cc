@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <span>
+#include <utility>
 
 namespace uffd {
 namespace {
@@ -58,6 +59,12 @@ Result<uffdio_api> Userfaultfd::Handshake(int fd, uint64_t features) noexcept {
   api.features = features;
   if (ioctl(fd, UFFDIO_API, &api) != 0) return Failure{errno, "ioctl(UFFDIO_API)"};
   return api;
+}
+
+Userfaultfd Userfaultfd::Adopt(FileDescriptor fd) noexcept {
+  Userfaultfd adopted;
+  adopted.fd_ = std::move(fd);
+  return adopted;
 }
 
 Userfaultfd::Opened Userfaultfd::Open(const OpenRequest& request) noexcept {

@@ -45,6 +45,8 @@ class Userfaultfd {
   // One way only, without a handshake; the caller owns the descriptor.
   static FileDescriptor OpenBy(Access access, int* error) noexcept;
   static Result<uffdio_api> Handshake(int fd, uint64_t features) noexcept;
+  // One that the kernel made: a forked child's.
+  static Userfaultfd Adopt(FileDescriptor fd) noexcept;
 
   Result<uint64_t> Register(Range range, uint64_t mode) noexcept;  // the ioctls it allows
   Status Unregister(Range range) noexcept;
@@ -59,6 +61,7 @@ class Userfaultfd {
   Result<size_t> Read(uffd_msg* messages, size_t capacity) noexcept;
 
   int Fd() const noexcept { return fd_.Get(); }
+  bool IsOpen() const noexcept { return static_cast<bool>(fd_); }
   uint64_t Features() const noexcept { return features_; }
   Access OpenedBy() const noexcept { return access_; }
   void Close() noexcept { fd_.Reset(); }

@@ -84,7 +84,7 @@ Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
     written.Add(tracker->pages_);
   }
   if (rearm == Pagemap::Rearm::kNo) {
-    dirty->AddAll(written);
+    dirty->AddAll(std::move(written));
     dirty->AddAll(tracker->pending_);
     return Done{};
   }
@@ -100,7 +100,7 @@ Status WpAsyncDomain::Scan(WpAsyncTracker* tracker, Pagemap::Rearm rearm,
     }
   }
   tracker->pending_.Clear();
-  dirty->AddAll(written);
+  dirty->AddAll(std::move(written));
   return Done{};
 }
 

@@ -389,6 +389,12 @@ function sourceCases(): Case[] {
       /source\.offset/,
     ),
     source('memory of V8', (f) => f.foreign, VALUE, /Region\.allocate/),
+    source(
+      'plain Wasm memory',
+      () => Region.from(new WebAssembly.Memory({ initial: 1 })),
+      VALUE,
+      /may move when it grows/,
+    ),
     source('a closed region', (f) => f.closedRegion, 'ERR_UFFD_CLOSED', /closed/),
     source('a region that waits itself', (f) => f.missingOnly, 'ERR_UFFD_SOURCE_REGISTERED', /could wait/),
     source('a file of another type', () => ({ file: true }), TYPE, /path or a file descriptor/),

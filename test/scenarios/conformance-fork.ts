@@ -6,7 +6,7 @@ import { closeSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { isFailure } from '../../lib/binding.js';
-import { Userfaultfd, type Feature, type Region } from '../../lib/index.js';
+import { Userfaultfd, type Feature, type Region, type UffdEvent } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import { CHILD_BYTE, ForkedChild, inherit } from './conformance-child.js';
 import { allocate, armed, firstBytes, kindOf, nextEvent } from './conformance-support.js';
@@ -36,8 +36,13 @@ function arm({ region, uffd, armedPages }: Prepared): void {
 }
 
 /** The child has the bytes, and writes them. */
-function finish(kind: string, child: ForkedChild, { region, uffd, armedPages }: Prepared): void {
-  assert.deepEqual(child.tells(), [CHILD_BYTE, CHILD_BYTE, CHILD_BYTE, CHILD_BYTE]);
+function finish(
+  kind: string,
+  child: ForkedChild,
+  { region, uffd, armedPages }: Prepared,
+  written = child.writes(),
+): void {
+  assert.deepEqual(written, [CHILD_BYTE, CHILD_BYTE, CHILD_BYTE, CHILD_BYTE]);
   assert.equal(child.end(), 0);
   assert.deepEqual(armed(uffd, region), armedPages, 'the parent keeps its protection');
   const shared = kindOf(kind).aliases;
@@ -47,25 +52,55 @@ function finish(kind: string, child: ForkedChild, { region, uffd, armedPages }: 
 function forkWithoutEvent(kind: string, prepared: Prepared, pinFile?: string): void {
   const before = firstBytes(prepared.region);
   const child = new ForkedChild(prepared.region, pinFile);
-  assert.deepEqual(child.tells(), [0, 0, 0, 0]);
-  assert.deepEqual(child.tells(), before);
+  assert.deepEqual(child.armed(), [0, 0, 0, 0]);
+  assert.deepEqual(child.firstBytes(), before);
   finish(kind, child, prepared);
 }
 
-/** The loop has read the event and not yet closed the child's userfaultfd: nobody serves the child. */
+/**
+ * Twice. First nobody reads events: the loop has read the fork's and not yet closed the child's
+ * userfaultfd, so nobody serves the child. Then the event's object arms pages and disarms others.
+ */
 async function forkWithEvent(kind: string, prepared: Prepared, pinFile?: string): Promise<void> {
   const { region, uffd, armedPages } = prepared;
   const before = firstBytes(region);
   testing().closeBarrier('server-before-fork');
   const child = new ForkedChild(region, pinFile);
-  assert.deepEqual(child.tells(), armedPages, 'the child has the same pages armed');
-  assert.deepEqual(child.tells(), before);
+  assert.deepEqual(child.armed(), armedPages, 'the child has the same pages armed');
+  assert.deepEqual(child.firstBytes(), before);
+  child.order('w');
   child.untilAsleepInFault();
   testing().openBarrier('server-before-fork');
-  finish(kind, child, prepared);
+  finish(kind, child, prepared, child.tells());
   const events = uffd.events();
-  assert.equal((await nextEvent(events)).type, 'fork');
+  const first = await nextEvent(events);
+  assert.ok(first.type === 'fork' && first.child.closed);
+  await withTheChild(kind, prepared, events, pinFile);
   await events.return!();
+}
+
+async function withTheChild(
+  kind: string,
+  prepared: Prepared,
+  events: AsyncIterator<UffdEvent>,
+  pinFile?: string,
+): Promise<void> {
+  const { region, uffd, armedPages } = prepared;
+  const child = new ForkedChild(region, pinFile);
+  const event = await nextEvent(events);
+  assert.ok(event.type === 'fork' && !event.child.closed);
+  event.child.writeProtect(region);
+  assert.deepEqual(child.armed(), [1, 1, 1, 1]);
+  event.child.unprotect(region, pages(region, 1, 3));
+  assert.deepEqual(child.armed(), [1, 0, 0, 0]);
+  assert.deepEqual(armed(uffd, region), armedPages);
+  assert.deepEqual(child.writes(), Array(4).fill(CHILD_BYTE), 'the loop ends the fault of its write');
+  assert.deepEqual(child.armed(), [0, 0, 0, 0]);
+  event.child.writeProtect(region);
+  event.child.close();
+  assert.deepEqual(child.armed(), [0, 0, 0, 0]);
+  assert.equal(kindOf(kind).aliases, firstBytes(region)[2] === CHILD_BYTE);
+  assert.equal(child.end(), 0);
 }
 
 export function wpFork(kind: string): void {

@@ -282,7 +282,7 @@ export async function replaced(resolver: string): Promise<void> {
   fillPages(bytes);
   const before = Buffer.from(bytes);
   const snapshot = takeAndHold(memory, resolver);
-  assert.equal(testing().replace(bytes.subarray(7 * PAGE, 9 * PAGE)), undefined);
+  assert.equal(testing().mapAnew(bytes.subarray(7 * PAGE, 9 * PAGE)), undefined);
   await assertTornNeverWrong(snapshot, before);
 }
 

@@ -13,7 +13,7 @@ const WORDS = PAGE / 4;
 type Slots = WriterData['slots'];
 
 /** Writers that go when they are told to, and are told to stop before they are waited for. */
-class Writers implements AsyncDisposable {
+export class Writers implements AsyncDisposable {
   readonly #control: Int32Array;
   readonly #workers: Worker[];
   #go = 0;
@@ -66,7 +66,7 @@ class Writers implements AsyncDisposable {
   }
 }
 
-function sharedMemories(kind: string): SharedMemory[] {
+export function sharedMemories(kind: string): SharedMemory[] {
   const wasm = (): SharedMemory => new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
   if (kind === 'wasm') return [wasm()];
   if (kind === 'buffer') return [new SharedArrayBuffer(2 ** 20)];
@@ -74,7 +74,7 @@ function sharedMemories(kind: string): SharedMemory[] {
 }
 
 /** First and last page of each memory and some between, each writer its own words. */
-function chains(memories: SharedMemory[]): Slots[] {
+export function chains(memories: SharedMemory[]): Slots[] {
   return [0, 1].map((id) =>
     memories.flatMap((memory, index) => {
       const words = wordsOf(memory).length;
@@ -86,7 +86,7 @@ function chains(memories: SharedMemory[]): Slots[] {
 }
 
 /** At one instant the counters along a chain never rise, and fall by one at most. */
-function assertOneInstant(snapshot: Snapshot, slots: Slots): number {
+export function assertOneInstant(snapshot: Pick<Snapshot, 'read'>, slots: Slots): number {
   const counters = slots.map(([memory, word]) => {
     const bytes = snapshot.read(word * 4, 4, memory);
     return new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);

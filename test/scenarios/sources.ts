@@ -91,6 +91,115 @@ export async function partOfRegion(): Promise<void> {
   await Promise.resolve();
 }
 
+/** Buffers of V8 that threads share, each with these bytes. */
+const SHARED: Record<string, (bytes: Uint8Array) => Region> = {
+  allocated(bytes) {
+    const region = Region.allocate({ bytes: bytes.byteLength, shared: true });
+    region.bytes.set(bytes);
+    return region;
+  },
+  wasm(bytes) {
+    const region = sharedRegion(bytes.byteLength);
+    region.bytes.set(bytes);
+    return region;
+  },
+  buffer(bytes) {
+    // Begins anywhere in a page.
+    const view = new Uint8Array(new SharedArrayBuffer(bytes.byteLength + 24), 24);
+    view.set(bytes);
+    return Region.from(view);
+  },
+};
+
+/** Nothing but the registration holds the source. */
+export async function sharedSource(kind: string): Promise<void> {
+  const content = randomBytes(PAGES * PAGE);
+  const offset = 3 * PAGE + 100;
+  const { region, uffd } = registered({ source: { region: SHARED[kind]!(content), offset } });
+  const there = content.byteLength - offset;
+  for (let i = 0; i < 10; i++) {
+    gc!();
+    await new Promise((resolve) => setImmediate(resolve));
+    // What would be given the memory, had it been given back.
+    SHARED[kind]!(new Uint8Array(PAGES * PAGE).fill(0xee));
+  }
+  assert.ok(same(region.bytes.subarray(0, there), content.subarray(offset)));
+  assert.ok(region.bytes.subarray(there).every((byte) => byte === 0));
+  uffd.close();
+}
+
+/** C2: the loop has looked the source up and not yet read it, while its registration ends and it goes. */
+export async function sourceVanishes(kind: 'region' | 'shared'): Promise<void> {
+  withoutWatchdog();
+  const region = sharedRegion(PAGES * PAGE);
+  const uffd = open();
+  const reader = new Toucher(region.bytes, { offset: 5 * PAGE, access: 'read' });
+  const place = (() => {
+    const source = Region.allocate({ bytes: 4096 * PAGE, shared: kind === 'shared' });
+    source.bytes.fill(0x77);
+    uffd.register(region, 'missing', { source });
+    return { address: testing().addressOf(source.bytes), source: new WeakRef(source) };
+  })();
+  testing().closeBarrier('server-before-load');
+  reader.go();
+  untilSomebodyWaitsAt('server-before-load');
+  uffd.unregister(region);
+  reader.untilDone();
+  assert.equal(reader.lastRead, 0);
+  // What the loop holds of our own memory stays; what V8 has is gone.
+  await collectUntil(() => place.source.deref() === undefined);
+  if (kind === 'shared') await collectUntil(() => !isMapped(place.address));
+  assert.equal(isMapped(place.address), kind === 'region');
+  testing().openBarrier('server-before-load');
+  // It goes on, and serves.
+  uffd.register(region, 'missing');
+  region.discard(6 * PAGE, PAGE);
+  assert.equal(region.bytes[6 * PAGE], 0);
+  uffd.close();
+}
+
+function isMapped(address: bigint): boolean {
+  return fs
+    .readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .some((line) => {
+      const [start, end] = line.split(' ')[0]!.split('-');
+      if (end === undefined || line.includes('---p')) return false;
+      return BigInt(`0x${start}`) <= address && address < BigInt(`0x${end}`);
+    });
+}
+
+/** D6: the loop never reads memory for whose pages it would have to wait. */
+export async function sourceIsServed(): Promise<void> {
+  const uffd = open();
+  const refused = { code: 'ERR_UFFD_SOURCE_REGISTERED', message: /wait for itself|could wait/ };
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  // The same memory under another name, allocated and shared.
+  const twin = Region.attach(region.handle);
+  assert.throws(() => uffd.register(region, 'missing', { source: twin }), refused);
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  const [first, second] = [Region.from(memory), Region.from(new Uint8Array(memory.buffer, 3 * PAGE))];
+  assert.throws(() => uffd.register(first, 'missing', { source: second }), refused);
+  // A source that would itself be served later, by this userfaultfd or another, or each the other's.
+  const source = SHARED['wasm']!(new Uint8Array(PAGE).fill(5));
+  const registration = uffd.register(region, 'missing', { source });
+  using other = open();
+  for (const each of [uffd, other]) {
+    assert.throws(() => each.register(source, 'missing'), refused);
+    assert.throws(() => each.register(source, ['missing', 'write-protect'], { source: twin }), refused);
+  }
+  // Writing to it may wait; reading does not.
+  other.register(source, 'write-protect');
+  other.writeProtect(source);
+  assert.equal(region.bytes[0], 5);
+  registration.close();
+  other.unregister(source);
+  other.register(source, 'missing');
+  assert.throws(() => uffd.register(region, 'missing', { source }), refused);
+  assert.deepEqual(uffd.registrations, []);
+  await Promise.resolve();
+}
+
 /** The bytes stay for whoever reads them, and go with the last. */
 export async function sourceCloses(): Promise<void> {
   const readAfterClose = (): void => {

@@ -88,7 +88,7 @@ export const ROWS: readonly Row[] = [
   {
     name: 'wp-fork-with-event',
     meaning:
-      'With EVENT_FORK the child has the protection as long as its userfaultfd is open, and its faults end with that',
+      'With EVENT_FORK the child has the protection while its userfaultfd is open, which arms and disarms it; its faults end',
     scenario: ['conformance-fork', 'wpForkWithEvent'],
     not: ALL,
   },

@@ -1,0 +1,104 @@
+// collect() beside the bare ioctl, and beside finding out by comparing.
+
+import { createHash } from 'node:crypto';
+import { DirtyTracker, Region, type DirtyPages } from '../../lib/index.js';
+import { timed, type BenchCase, type Side } from '../harness/bench.js';
+import { GIB, PAGE, patternOf, populate, writePattern, type Pattern } from '../harness/pattern.js';
+
+const ROWS = [
+  { percent: 0, run: 1 },
+  { percent: 1, run: 1 },
+  { percent: 1, run: 64 },
+  { percent: 10, run: 1 },
+  { percent: 10, run: 64 },
+  { percent: 100, run: 1 },
+];
+
+const benchCase: BenchCase = {
+  title: 'collect(), 1 GiB of 4 KiB pages, beside PAGEMAP_SCAN in C and beside comparing',
+  deadlineSeconds: 400,
+  needsBytes: 4 * GIB,
+
+  async run(bench) {
+    const bytes = bench.bytes(GIB);
+    const bare = await bench.program('collect', bytes, 1);
+    using region = Region.allocate({ bytes, hugePages: 'never' });
+    populate(region.bytes);
+    using tracker = new DirtyTracker(region, { engine: 'wp-async' });
+    tracker.collect();
+
+    const collects = (of: DirtyTracker, pattern: Pattern): Side => {
+      return () => {
+        writePattern(region.bytes, pattern);
+        let dirty: DirtyPages | undefined;
+        const time = timed(() => (dirty = of.collect()));
+        const pages = dirty!.pageCount;
+        if (pages !== pattern.count) throw new Error(`${pages} pages were collected, not ${pattern.count}`);
+        return time;
+      };
+    };
+    const bareCollects = ({ count, run }: Pattern): Side => {
+      return async () => {
+        const [time, pages] = await bare.round('collect', count, run);
+        if (pages !== count) throw new Error(`${pages} pages were collected in C, not ${count}`);
+        return time!;
+      };
+    };
+
+    for (const { percent, run } of ROWS) {
+      const pattern = patternOf(bytes, percent, run);
+      await bench.row({
+        name: `${percent} % dirty${percent === 0 || percent === 100 ? '' : run === 1 ? ', scattered' : `, runs of ${run}`}`,
+        rounds: percent === 100 ? 20 : 60,
+        sides: { package: collects(tracker, pattern), 'bare ioctl': bareCollects(pattern) },
+        targets: [{ ratio: ['package', 'bare ioctl'], atMost: percent === 0 ? 1.2 : 1.1 }],
+      });
+    }
+
+    const pattern = patternOf(bytes, 1, 1);
+    using comparing = new DirtyTracker(region, { engine: 'compare' });
+    const copy = Buffer.from(region.bytes);
+    await bench.row({
+      name: '1 % dirty, scattered, beside what works without userfaultfd',
+      rounds: 6,
+      warmUp: 1,
+      sides: {
+        package: collects(tracker, pattern),
+        compare: collects(comparing, pattern),
+        'memcmp and copy': () => {
+          writePattern(region.bytes, pattern);
+          return timed(() => compareAndCopy(region.bytes, copy));
+        },
+        'sha1 of each page': () => timed(() => hashPages(region.bytes)),
+      },
+      targets: [{ ratio: ['compare', 'package'], atLeast: 40 }],
+      ratios: [
+        ['memcmp and copy', 'package'],
+        ['sha1 of each page', 'package'],
+      ],
+    });
+  },
+};
+
+/** What one would write with Node.js alone. */
+function compareAndCopy(live: Uint8Array, copy: Buffer): number {
+  let differ = 0;
+  for (let at = 0; at < live.length; at += PAGE) {
+    if (copy.compare(live, at, at + PAGE, at, at + PAGE) === 0) continue;
+    copy.set(live.subarray(at, at + PAGE), at);
+    differ++;
+  }
+  return differ;
+}
+
+function hashPages(live: Uint8Array): string {
+  let last = '';
+  for (let at = 0; at < live.length; at += PAGE) {
+    last = createHash('sha1')
+      .update(live.subarray(at, at + PAGE))
+      .digest('base64');
+  }
+  return last;
+}
+
+export default benchCase;

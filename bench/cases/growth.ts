@@ -1,0 +1,137 @@
+// Whether cost per GiB and per tracker stays the same as there are more of them.
+
+import { DirtyTracker, Region } from '../../lib/index.js';
+import { timed, type Bench, type BenchCase, type Side, type Target } from '../harness/bench.js';
+import { GIB, MIB, PAGE, patternOf, writePattern } from '../harness/pattern.js';
+import { allocatePieces } from '../harness/pieces.js';
+
+const SIZES = [1, 2, 4, 8, 16];
+const TRACKERS = [1, 10, 100, 1000];
+const FLAT = 1.2;
+
+const benchCase: BenchCase = {
+  title: 'Growth: 1 to 16 GiB, 1 to 1,000 trackers',
+  deadlineSeconds: 300,
+  needsBytes: 2 * GIB,
+
+  async run(bench) {
+    await sizes(bench);
+    await trackersOfTheirOwn(bench);
+    await trackersOfOneMemory(bench);
+  },
+};
+
+/** Each side is cost per unit, and may be at most 20 % above that of the smallest and below it as much as it likes. */
+function flat(names: string[]): Target[] {
+  return names.slice(1).map((name) => ({ ratio: [name, names[0]!], atMost: FLAT }));
+}
+
+async function sizes(bench: Bench): Promise<void> {
+  const tracked = SIZES.map((gib) => {
+    const pieces = allocatePieces(bench.bytes(gib * GIB), 'never');
+    return { gib, pieces, tracker: new DirtyTracker(pieces, { engine: 'wp-async' }) };
+  });
+  const names = tracked.map(({ gib }) => `${gib} GiB`);
+  const [smallest, largest] = [SIZES[0]!, SIZES.at(-1)!];
+  const sides: Record<string, Side> = {};
+  for (const [i, { gib, pieces, tracker }] of tracked.entries()) {
+    sides[names[i]!] = () => {
+      for (const { bytes } of pieces) writePattern(bytes, patternOf(bytes.length, 1, 1));
+      return timed(() => tracker.collect()) / gib;
+    };
+  }
+  for (const gib of [smallest, largest]) {
+    const bytes = bench.bytes(gib * GIB);
+    const bare = await bench.program('collect', bytes, 0);
+    sides[`${gib} GiB in C`] = async () => {
+      const [time] = await bare.round('collect', patternOf(bytes, 1, 1).count, 1);
+      return time! / gib;
+    };
+  }
+  await bench.row({
+    name: 'collect() per GiB, 1 % dirty, the rest never touched',
+    rounds: 20,
+    sides,
+    targets: flat(names),
+    ratios: [[`${largest} GiB in C`, `${smallest} GiB in C`]],
+    notes: [
+      'in C it grows too: the page tables of 1 GiB (2 MiB) fit into the caches, those of 16 GiB do not',
+    ],
+  });
+  for (const { tracker, pieces } of tracked) {
+    tracker.close();
+    for (const piece of pieces) piece.close();
+  }
+  await bench.row({
+    name: 'Arming (new DirtyTracker) per GiB, never touched',
+    rounds: 10,
+    sides: Object.fromEntries(
+      SIZES.map((gib, i) => [
+        names[i]!,
+        () => {
+          const pieces = allocatePieces(bench.bytes(gib * GIB), 'never');
+          let tracker: DirtyTracker | undefined;
+          const time = timed(() => (tracker = new DirtyTracker(pieces, { engine: 'wp-async' })));
+          tracker!.close();
+          for (const piece of pieces) piece.close();
+          return time / gib;
+        },
+      ]),
+    ),
+    targets: flat(names),
+  });
+}
+
+/** Every tracker writes one page and collects. Each side takes as many collects, whatever their number. */
+async function collectEach(
+  bench: Bench,
+  name: string,
+  make: (count: number) => [Region, DirtyTracker][],
+): Promise<void> {
+  const all = TRACKERS.map((count) => make(bench.count(count)));
+  const names = TRACKERS.map((count) => `${count} trackers`);
+  const collects = bench.count(Math.max(...TRACKERS));
+  await bench.row({
+    name,
+    rounds: 20,
+    sides: Object.fromEntries(
+      all.map((trackers, i) => [
+        names[i]!,
+        () => {
+          const time = timed(() => {
+            for (let k = 0; k < collects; k++) {
+              const [region, tracker] = trackers[k % trackers.length]!;
+              region.bytes[0] = k;
+              tracker.collect();
+            }
+          });
+          return time / collects;
+        },
+      ]),
+    ),
+    targets: flat(names),
+  });
+  for (const [region, tracker] of all.flat()) {
+    tracker.close();
+    region.close();
+  }
+}
+
+async function trackersOfTheirOwn(bench: Bench): Promise<void> {
+  await collectEach(bench, 'A write and a collect() per tracker, each of 1 MiB of its own', (count) =>
+    Array.from({ length: count }, () => {
+      const region = Region.allocate({ bytes: MIB });
+      region.bytes.fill(1);
+      return [region, new DirtyTracker(region, { engine: 'wp-async' })];
+    }),
+  );
+}
+
+async function trackersOfOneMemory(bench: Bench): Promise<void> {
+  await collectEach(bench, 'The same, all of one memory of 16 pages', (count) => {
+    const region = Region.allocate({ bytes: 16 * PAGE });
+    return Array.from({ length: count }, () => [region, new DirtyTracker(region, { engine: 'wp-async' })]);
+  });
+}
+
+export default benchCase;

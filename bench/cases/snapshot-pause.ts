@@ -1,0 +1,76 @@
+// How long a program stands still for a snapshot.
+
+import { capabilities, Region, Snapshot, type SnapshotOptions } from '../../lib/index.js';
+import { timed, type Bench, type BenchCase, type Side } from '../harness/bench.js';
+import { GIB, populate } from '../harness/pattern.js';
+
+/** The background copies nothing to speak of, so that rounds do not disturb each other. */
+const IDLE = { bytesPerSecond: 1 };
+
+const benchCase: BenchCase = {
+  title: 'The pause of Snapshot.take(), 1 GiB',
+  deadlineSeconds: 300,
+  needsBytes: 5 * GIB,
+
+  async run(bench) {
+    const bytes = bench.bytes(GIB);
+    for (const hugePages of ['never', 'advise'] as const) {
+      if (hugePages === 'advise' && capabilities().hugePages.transparent === 'never') continue;
+      for (const populated of [true, false]) {
+        using region = Region.allocate({ bytes, hugePages });
+        if (populated) populate(region.bytes);
+        const name = `${populated ? 'populated' : 'never touched'}, huge pages ${hugePages === 'advise' ? 'on' : 'off'}`;
+        await pauses(bench, name, region, hugePages === 'advise', populated);
+      }
+    }
+  },
+};
+
+async function pauses(
+  bench: Bench,
+  name: string,
+  region: Region,
+  huge: boolean,
+  populated: boolean,
+): Promise<void> {
+  const bare = await bench.program('copy', region.byteLength, huge ? 1 : 0, populated ? 1 : 0);
+  const inC = (how: string) => async (): Promise<number> => (await bare.round(how))[0]!;
+  const taking = (options: SnapshotOptions): Side => {
+    return () => {
+      let snapshot: Snapshot | undefined;
+      const time = timed(() => (snapshot = Snapshot.take(region, options)));
+      snapshot!.close();
+      return time;
+    };
+  };
+  await bench.row({
+    name: `copy-on-write, ${name}`,
+    rounds: 20,
+    sides: {
+      'copy-on-write, loop': taking({ mode: 'copy-on-write', resolver: 'loop', ...IDLE }),
+      'copy-on-write, in-thread': taking({ mode: 'copy-on-write', resolver: 'in-thread', ...IDLE }),
+      'arm in C': inC('arm'),
+    },
+    targets: [
+      { ratio: ['copy-on-write, loop', 'arm in C'], atMost: 1.15 },
+      { ratio: ['copy-on-write, in-thread', 'arm in C'], atMost: 1.15 },
+    ],
+  });
+  await bench.row({
+    name: `full copy, ${name}`,
+    rounds: 5,
+    warmUp: 1,
+    sides: {
+      'snapshot in mode copy': taking({ mode: 'copy' }),
+      'Buffer.from': () => timed(() => Buffer.from(region.bytes)),
+      'arm and memcpy in C': inC('arm-and-copy'),
+    },
+    ratios: [
+      ['snapshot in mode copy', 'arm and memcpy in C'],
+      ['snapshot in mode copy', 'Buffer.from'],
+    ],
+  });
+  await bare.close();
+}
+
+export default benchCase;

@@ -1,0 +1,182 @@
+// Makes the bytes of a snapshot file in the order in which they lie in it: a file and a stream are
+// the same bytes.
+
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { outOfRange, parentMismatch, throwIfAborted } from './errors.js';
+import { PageRuns } from './page-runs.js';
+import type { SnapshotChain } from './snapshot-chain.js';
+import {
+  DIGEST_BYTES,
+  encodeHeader,
+  encodeTrailer,
+  headerDigestOf,
+  MAX_MEMORIES,
+  MAX_PARENT_NAME,
+  TRAILER_BYTES,
+} from './snapshot-format.js';
+import { encodeIndex, type MemoryIndex } from './snapshot-index.js';
+import { ParentPages, selectPages } from './snapshot-selection.js';
+
+/** What a file is made from: a snapshot. */
+export interface SnapshotSource {
+  /** Of each memory, in bytes. */
+  readonly byteLengths: readonly number[];
+  /** In bytes. */
+  readonly pageSize: number;
+  /** A copy, which becomes the encoder's. */
+  read(offset: number, length: number, memory: number): Uint8Array;
+}
+
+/** What a saved file or a stream holds. */
+export interface SaveStats {
+  /** Size of the file. */
+  bytes: number;
+  /** Pages whose bytes are in it. */
+  pages: number;
+  /** Pages it says are zero where the parent has others. */
+  zeroPages: number;
+  /** Names the file and everything in it, as hexadecimal SHA-256. */
+  digest: string;
+}
+
+/** In bytes of the memories. */
+export interface SaveProgress {
+  done: number;
+  total: number;
+}
+
+export interface EncodeOptions {
+  parent?: SnapshotChain | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: SaveProgress) => void) | undefined;
+}
+
+/** Of memory, taken at a time: a millisecond of work, and what fs.writeFile writes at a time. */
+const STEP = 2 ** 19;
+
+export class SnapshotEncoder {
+  readonly #pageSize: number;
+  readonly #header: Buffer;
+  readonly #memories: MemoryIndex[] = [];
+  readonly #digests: Buffer[] = [];
+  #dataPages = 0;
+  stats: SaveStats | undefined;
+
+  constructor(pageSize: number, memoryCount: number, parent?: SnapshotChain) {
+    if (memoryCount > MAX_MEMORIES) throw outOfRange('memories', `at most ${MAX_MEMORIES}`, memoryCount);
+    this.#pageSize = pageSize;
+    this.#header = encodeHeader({ pageSize, memoryCount, parent: parent && parentOf(parent) });
+  }
+
+  header(): Buffer {
+    return this.#header;
+  }
+
+  memory(byteLength: number): void {
+    const pages = Math.ceil(byteLength / this.#pageSize);
+    const [data, zero] = [new PageRuns(), new PageRuns()];
+    this.#memories.push({ byteLength, pages, data, zero, dataIndex: this.#dataPages });
+  }
+
+  /** Says that a page of the memory is in the file; its bytes are to follow. */
+  data(page: number, count: number): void {
+    this.#memories.at(-1)!.data.add(page, count);
+    this.#dataPages += count;
+  }
+
+  zero(page: number, count: number): void {
+    this.#memories.at(-1)!.zero.add(page, count);
+  }
+
+  /** Of the pages that `data` was told of, in that order. */
+  digests(digests: Buffer): void {
+    this.#digests.push(digests);
+  }
+
+  /** What comes behind the pages. */
+  *end(): Generator<Buffer, undefined, undefined> {
+    const index = [encodeIndex(this.#memories), ...this.#digests];
+    const hash = createHash('sha256');
+    let indexBytes = 0;
+    for (const part of index) {
+      hash.update(part);
+      indexBytes += part.length;
+      yield part;
+    }
+    const trailer = encodeTrailer({
+      dataPages: this.#dataPages,
+      indexBytes,
+      headerDigest: headerDigestOf(this.#header),
+      indexDigest: hash.digest(),
+    });
+    yield trailer;
+    this.stats = {
+      bytes: this.#header.length + this.#dataPages * this.#pageSize + indexBytes + TRAILER_BYTES,
+      pages: this.#dataPages,
+      zeroPages: this.#memories.reduce((sum, { zero }) => sum + zero.pageCount, 0),
+      digest: trailer.subarray(-DIGEST_BYTES).toString('hex'),
+    };
+    return undefined;
+  }
+}
+
+/** The file of `source`, whole or as a difference from `parent`. */
+export async function* encode(
+  encoder: SnapshotEncoder,
+  source: SnapshotSource,
+  { parent, signal, onProgress }: EncodeOptions,
+): AsyncGenerator<Buffer, undefined, undefined> {
+  if (parent !== undefined) checkParent(source, parent);
+  const { byteLengths, pageSize } = source;
+  const total = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
+  const step = Math.ceil(STEP / pageSize) * pageSize;
+  let done = 0;
+  yield encoder.header();
+  for (const [memory, byteLength] of byteLengths.entries()) {
+    encoder.memory(byteLength);
+    const older = parent && new ParentPages(parent.digestReader(memory));
+    for (let offset = 0; offset < byteLength; offset += step) {
+      throwIfAborted(signal);
+      const length = Math.min(step, byteLength - offset);
+      const pages = wholePages(source.read(offset, length, memory), pageSize);
+      const first = offset / pageSize;
+      await older?.load(first, pages.length / pageSize);
+      const kept = selectPages(encoder, pages, first, pageSize, older);
+      done += length;
+      onProgress?.({ done, total });
+      // Where nothing is to be written nothing would let other work of the program run.
+      if (kept.length > 0) yield kept;
+      else await setImmediate();
+    }
+  }
+  yield* encoder.end();
+  return undefined;
+}
+
+function parentOf(parent: SnapshotChain): { digest: Buffer; name: string } {
+  const { file, digest } = parent.newest;
+  const name = file.path === undefined ? '' : path.basename(file.path);
+  return { digest, name: Buffer.byteLength(name) > MAX_PARENT_NAME ? '' : name };
+}
+
+function checkParent(source: SnapshotSource, parent: SnapshotChain): void {
+  if (parent.pageSize !== source.pageSize) {
+    throw parentMismatch(`it has pages of ${parent.pageSize} bytes, the snapshot of ${source.pageSize}`);
+  }
+  if (parent.maps.length !== source.byteLengths.length) {
+    throw parentMismatch(
+      `it has ${parent.maps.length} memories, the snapshot has ${source.byteLengths.length}`,
+    );
+  }
+}
+
+/** The last page of a memory may be a part of one: zeros fill it up. */
+function wholePages(bytes: Uint8Array, pageSize: number): Buffer {
+  const rest = bytes.length % pageSize;
+  if (rest === 0) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const whole = Buffer.alloc(bytes.length - rest + pageSize);
+  whole.set(bytes);
+  return whole;
+}

@@ -1,0 +1,174 @@
+// One snapshot file by itself: opened, its header and index checked, its pages read and checked.
+
+import { createHash, type Hash } from 'node:crypto';
+import { inFile, snapshotCorrupt, throwIfAborted } from './errors.js';
+import { OpenFile } from './open-file.js';
+import { digestPages } from './page-digest.js';
+import {
+  decodeHeader,
+  decodeTrailer,
+  DIGEST_BYTES,
+  HEADER_BYTES,
+  headerDigestOf,
+  indexOffset,
+  pageOffset,
+  TRAILER_BYTES,
+  type Header,
+  type Trailer,
+} from './snapshot-format.js';
+import { IndexDecoder, type MemoryIndex } from './snapshot-index.js';
+
+/** Of the index, read at a time: whole runs and digests. */
+const PIECE = 2 ** 18;
+/** Of pages, read at a time, in bytes. */
+const WINDOW_BYTES = 2 ** 18;
+
+/** How many pages are read at a time. */
+export function windowPages(pageSize: number): number {
+  return Math.max(1, WINDOW_BYTES / pageSize);
+}
+
+export interface VerifyLinkOptions {
+  signal?: AbortSignal | undefined;
+  /** Told of each step, in bytes of pages. */
+  onBytes?: (bytes: number) => void;
+}
+
+export class SnapshotLink {
+  readonly file: OpenFile;
+  readonly header: Header;
+  readonly trailer: Trailer;
+  readonly memories: readonly MemoryIndex[];
+
+  private constructor(file: OpenFile, header: Header, trailer: Trailer, memories: MemoryIndex[]) {
+    this.file = file;
+    this.header = header;
+    this.trailer = trailer;
+    this.memories = memories;
+  }
+
+  static async open(path: string): Promise<SnapshotLink> {
+    return SnapshotLink.read(await OpenFile.open(path));
+  }
+
+  /** Takes over the file, also when it throws. */
+  static async read(file: OpenFile): Promise<SnapshotLink> {
+    try {
+      const { header, trailer } = await readEnds(file);
+      const memories = await readIndex(file, header, trailer);
+      return new SnapshotLink(file, header, trailer, memories);
+    } catch (error) {
+      file.release();
+      throw inFile(error, file.name);
+    }
+  }
+
+  get digest(): Buffer {
+    return this.trailer.digest;
+  }
+
+  /** `count` digests from that of page `index` on. */
+  async digests(index: number, into: Buffer): Promise<void> {
+    const { header, trailer } = this;
+    const position =
+      indexOffset(header, trailer) + trailer.indexBytes - (trailer.dataPages - index) * DIGEST_BYTES;
+    await this.#fill(into, position);
+  }
+
+  /** Pages from `index` on, as they are in the file: `check` tells whether they are right. */
+  async pages(index: number, into: Buffer): Promise<void> {
+    await this.#fill(into, pageOffset(this.header, index));
+  }
+
+  /** Throws unless these pages have these digests. */
+  check(pages: Buffer, digests: Buffer): void {
+    if (digestPages(pages, this.header.pageSize).equals(digests)) return;
+    throw inFile(snapshotCorrupt('a page does not match its digest'), this.file.name);
+  }
+
+  /** Reads all of it again. */
+  async verify({ signal, onBytes }: VerifyLinkOptions): Promise<void> {
+    const { header, trailer } = this;
+    try {
+      const again = await readEnds(this.file);
+      if (!again.trailer.digest.equals(trailer.digest)) throw snapshotCorrupt('it is another file now');
+      await readIndex(this.file, header, trailer);
+    } catch (error) {
+      throw inFile(error, this.file.name);
+    }
+    const step = windowPages(header.pageSize);
+    const window = Buffer.allocUnsafe(step * header.pageSize);
+    const digests = Buffer.allocUnsafe(step * DIGEST_BYTES);
+    for (let index = 0; index < trailer.dataPages; index += step) {
+      throwIfAborted(signal);
+      const count = Math.min(step, trailer.dataPages - index);
+      const pages = window.subarray(0, count * header.pageSize);
+      const expected = digests.subarray(0, count * DIGEST_BYTES);
+      await Promise.all([this.pages(index, pages), this.digests(index, expected)]);
+      this.check(pages, expected);
+      onBytes?.(pages.length);
+    }
+  }
+
+  async #fill(into: Buffer, position: number): Promise<void> {
+    if (await this.file.fill(into, position)) return;
+    throw inFile(snapshotCorrupt('it became shorter'), this.file.name);
+  }
+}
+
+async function fillFrom(file: OpenFile, bytes: number, position: number): Promise<Buffer> {
+  const into = Buffer.allocUnsafe(bytes);
+  if (!(await file.fill(into, position))) throw snapshotCorrupt('it is shorter than it should be');
+  return into;
+}
+
+async function readEnds(file: OpenFile): Promise<{ header: Header; trailer: Trailer }> {
+  const first = await fillFrom(file, HEADER_BYTES, 0);
+  const header = decodeHeader(first);
+  const rest = await fillFrom(file, header.pageSize - HEADER_BYTES, HEADER_BYTES);
+  if (rest.some((byte) => byte !== 0)) {
+    throw snapshotCorrupt('its header is followed by bytes that are not zero');
+  }
+  const at = file.byteLength - TRAILER_BYTES;
+  if (at < header.pageSize) throw snapshotCorrupt('it is shorter than it should be');
+  const trailer = decodeTrailer(await fillFrom(file, TRAILER_BYTES, at), header, file.byteLength);
+  if (!headerDigestOf(first).equals(trailer.headerDigest)) {
+    throw snapshotCorrupt('its begin and its end are of two files');
+  }
+  return { header, trailer };
+}
+
+async function readIndex(file: OpenFile, header: Header, trailer: Trailer): Promise<MemoryIndex[]> {
+  const decoder = new IndexDecoder(header, trailer);
+  const hash = createHash('sha256');
+  let at = indexOffset(header, trailer);
+  const pieces = async (bytes: number, use?: (piece: Buffer) => void): Promise<void> => {
+    await eachPiece(file, at, bytes, hash, use);
+    at += bytes;
+  };
+  const table: Buffer[] = [];
+  await pieces(decoder.tableBytes, (piece) => table.push(Buffer.from(piece)));
+  decoder.table(Buffer.concat(table));
+  await pieces(decoder.runBytes, (piece) => decoder.runs(piece));
+  const memories = decoder.finish();
+  await pieces(trailer.dataPages * DIGEST_BYTES);
+  if (!hash.digest().equals(trailer.indexDigest))
+    throw snapshotCorrupt('its index does not match its digest');
+  return memories;
+}
+
+async function eachPiece(
+  file: OpenFile,
+  position: number,
+  bytes: number,
+  hash: Hash,
+  use?: (piece: Buffer) => void,
+): Promise<void> {
+  const window = Buffer.allocUnsafe(Math.min(bytes, PIECE));
+  for (let done = 0; done < bytes; done += PIECE) {
+    const piece = window.subarray(0, Math.min(PIECE, bytes - done));
+    if (!(await file.fill(piece, position + done))) throw snapshotCorrupt('it is shorter than it should be');
+    hash.update(piece);
+    use?.(piece);
+  }
+}

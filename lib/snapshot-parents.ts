@@ -1,0 +1,82 @@
+// From what a caller names, a path or an open file, to the chain behind it.
+
+import { invalidType } from './errors.js';
+import { SnapshotChain } from './snapshot-chain.js';
+import type { SnapshotFile } from './snapshot-file.js';
+import { SnapshotLink } from './snapshot-link.js';
+import { checkPath } from './validate.js';
+
+export type FileOrPath = string | SnapshotFile;
+
+/** Of the open files; throws when one is closed. */
+const chains = new WeakMap<object, () => SnapshotChain>();
+
+export function announce(file: SnapshotFile, chain: () => SnapshotChain): void {
+  chains.set(file, chain);
+}
+
+export function isSnapshotFile(value: unknown): value is SnapshotFile {
+  return typeof value === 'object' && value !== null && chains.has(value);
+}
+
+export function chainOf(name: string, file: unknown): SnapshotChain {
+  if (!isSnapshotFile(file)) throw invalidType(name, 'a SnapshotFile', file);
+  return chains.get(file)!();
+}
+
+export function checkFileOrPath(name: string, value: unknown): asserts value is FileOrPath {
+  if (isSnapshotFile(value)) return;
+  if (typeof value !== 'string') throw invalidType(name, 'a path or a SnapshotFile', value);
+  checkPath(name, value);
+}
+
+/** An array of them; a copy, which stays as it is. */
+export function checkParents(value: unknown): FileOrPath[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value))
+    throw invalidType('options.parents', 'an array of paths and SnapshotFiles', value);
+  return Array.from(value as unknown[], (each, i) => {
+    checkFileOrPath(`options.parents[${i}]`, each);
+    return each;
+  });
+}
+
+/** The caller releases it. */
+export async function openChain(
+  source: FileOrPath,
+  parents: readonly FileOrPath[] = [],
+): Promise<SnapshotChain> {
+  if (typeof source !== 'string') {
+    const chain = chainOf('file', source);
+    chain.retain();
+    return chain;
+  }
+  return chainFrom(await SnapshotLink.open(source), parents);
+}
+
+/** Takes `newest` over, also when it throws. */
+export async function chainFrom(
+  newest: SnapshotLink,
+  parents: readonly FileOrPath[],
+): Promise<SnapshotChain> {
+  const candidates: SnapshotLink[] = [];
+  try {
+    for (const parent of parents) candidates.push(...(await candidatesOf(parent)));
+  } catch (error) {
+    newest.file.release();
+    for (const { file } of candidates) file.release();
+    throw error;
+  }
+  try {
+    return await SnapshotChain.of(newest, candidates);
+  } finally {
+    for (const { file } of candidates) file.release();
+  }
+}
+
+async function candidatesOf(parent: FileOrPath): Promise<readonly SnapshotLink[]> {
+  if (typeof parent === 'string') return [await SnapshotLink.open(parent)];
+  const chain = chainOf('parent', parent);
+  chain.retain();
+  return chain.links;
+}

@@ -1,0 +1,85 @@
+// From a stream to a file.
+
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { addAbortSignal, Readable } from 'node:stream';
+import { findTarget, replaceFile } from './atomic-file.js';
+import { abortError, fileError, invalidType } from './errors.js';
+import { OpenFile } from './open-file.js';
+import type { SnapshotChain } from './snapshot-chain.js';
+import { SnapshotLink } from './snapshot-link.js';
+import { chainFrom, openChain, type FileOrPath } from './snapshot-parents.js';
+
+export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/** The chain of what `source` gives, kept at `target` or in a file without a name. */
+export async function receive(
+  source: ByteSource,
+  target: string | undefined,
+  parents: readonly FileOrPath[],
+  signal: AbortSignal | undefined,
+): Promise<SnapshotChain> {
+  const stream = toStream(source);
+  const chunks = chunksOf(stream, signal);
+  if (target === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
+  const place = await findTarget(target).catch((error: unknown) => {
+    // Nobody is going to read it.
+    stream.destroy();
+    throw error;
+  });
+  await replaceFile(place, chunks, async (temporary) => {
+    const chain = await openChain(temporary, parents);
+    try {
+      await chain.newest.verify({ signal });
+    } finally {
+      chain.release();
+    }
+  });
+  return openChain(target, parents);
+}
+
+/** Removed at once: it is there as long as it is open. */
+async function unnamedFile(chunks: AsyncIterable<Uint8Array>): Promise<OpenFile> {
+  const name = path.join(os.tmpdir(), `.uffd-${process.pid}-${randomBytes(8).toString('hex')}.tmp`);
+  const named = (cause: unknown): never => {
+    throw fileError('keep a snapshot in', os.tmpdir(), cause);
+  };
+  const file = await fs.open(name, 'wx', 0o600).catch(named);
+  try {
+    await fs.unlink(name);
+    for await (const chunk of chunks) await file.appendFile(chunk).catch(named);
+    return await OpenFile.openAgain(file.fd);
+  } finally {
+    await file.close();
+  }
+}
+
+async function* chunksOf(
+  stream: Readable,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, undefined, undefined> {
+  try {
+    // So that an abort also ends the wait for a stream that gives nothing.
+    if (signal !== undefined) addAbortSignal(signal, stream);
+    for await (const chunk of stream) {
+      if (!(chunk instanceof Uint8Array)) throw invalidType('chunk', 'an instance of Uint8Array', chunk);
+      yield chunk;
+    }
+  } catch (error) {
+    throw signal?.aborted ? abortError(signal) : error;
+  }
+  return undefined;
+}
+
+function toStream(source: unknown): Readable {
+  if (source instanceof Readable) return source;
+  const isIterable =
+    typeof source === 'object' &&
+    source !== null &&
+    (Symbol.asyncIterator in source || Symbol.iterator in source);
+  if (!isIterable) throw invalidType('source', 'a Readable or an iterable of Uint8Arrays', source);
+  // Not a stream of objects: it would take null for the end.
+  return Readable.from(source as ByteSource);
+}

@@ -1,0 +1,121 @@
+// From a snapshot to a file or a stream.
+
+import { Readable } from 'node:stream';
+import { findTarget, replaceFile, type Target } from './atomic-file.js';
+import { binding } from './binding.js';
+import { closedError, invalidValue } from './errors.js';
+import type { SnapshotChain } from './snapshot-chain.js';
+import {
+  encode,
+  SnapshotEncoder,
+  type SaveProgress,
+  type SaveStats,
+  type SnapshotSource,
+} from './snapshot-encoder.js';
+import type { SnapshotFile } from './snapshot-file.js';
+import { checkFileOrPath, openChain } from './snapshot-parents.js';
+import { checkOptions, checkPath, checkProgress, checkSignal } from './validate.js';
+
+export interface StreamOptions {
+  /** The file to save the difference from, or its path. Default: none, everything is saved. */
+  parent?: string | SnapshotFile;
+  signal?: AbortSignal;
+}
+
+export interface SaveOptions extends StreamOptions {
+  /** Called as the memories are gone through. What it throws ends the save. */
+  onProgress?: (progress: SaveProgress) => void;
+}
+
+interface CheckedOptions {
+  parent: string | SnapshotFile | undefined;
+  signal: AbortSignal | undefined;
+  onProgress: SaveOptions['onProgress'];
+}
+
+/** What a snapshot has for a file. */
+interface Readout {
+  readonly closed: boolean;
+  readonly byteLengths: readonly number[];
+  read(offset: number, length: number, memory: number): Uint8Array;
+}
+
+/** @internal */
+export function sourceOf(snapshot: Readout): SnapshotSource {
+  if (snapshot.closed) throw closedError('snapshot');
+  return {
+    byteLengths: snapshot.byteLengths,
+    pageSize: binding().pageSize,
+    read: (offset, length, memory) => snapshot.read(offset, length, memory),
+  };
+}
+
+/** @internal */
+export async function saveSnapshot(
+  source: SnapshotSource,
+  path: string,
+  options?: SaveOptions,
+): Promise<SaveStats> {
+  const { parent, signal, onProgress } = checkSaveOptions(options, ['parent', 'signal', 'onProgress']);
+  checkPath('path', path);
+  return withParent(parent, async (chain) => {
+    const target = await findTarget(path);
+    refuseOwnParent(target, chain);
+    const encoder = new SnapshotEncoder(source.pageSize, source.byteLengths.length, chain);
+    await replaceFile(target, encode(encoder, source, { parent: chain, signal, onProgress }));
+    return encoder.stats!;
+  });
+}
+
+/** @internal */
+export function streamSnapshot(source: SnapshotSource, options?: StreamOptions): Readable {
+  const { parent, signal } = checkSaveOptions(options, ['parent', 'signal']);
+  return Readable.from(chunksOf(source, parent, signal), { objectMode: false, ...(signal && { signal }) });
+}
+
+async function* chunksOf(
+  source: SnapshotSource,
+  parent: string | SnapshotFile | undefined,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer, undefined, undefined> {
+  const chain = await parentChain(parent);
+  try {
+    const encoder = new SnapshotEncoder(source.pageSize, source.byteLengths.length, chain);
+    yield* encode(encoder, source, { parent: chain, signal });
+  } finally {
+    chain?.release();
+  }
+  return undefined;
+}
+
+async function withParent<T>(
+  parent: string | SnapshotFile | undefined,
+  use: (chain: SnapshotChain | undefined) => Promise<T>,
+): Promise<T> {
+  const chain = await parentChain(parent);
+  try {
+    return await use(chain);
+  } finally {
+    chain?.release();
+  }
+}
+
+/** Held for the caller, who releases it. */
+async function parentChain(parent: string | SnapshotFile | undefined): Promise<SnapshotChain | undefined> {
+  return parent === undefined ? undefined : openChain(parent);
+}
+
+/** Its parent would be gone once it is there. */
+function refuseOwnParent({ path, stats }: Target, parent: SnapshotChain | undefined): void {
+  if (stats === undefined || parent === undefined) return;
+  if (parent.links.some((link) => link.file.isSameAs(stats))) {
+    throw invalidValue('path', 'must not be a file that the new one is a difference from', path);
+  }
+}
+
+function checkSaveOptions(options: unknown, known: readonly string[]): CheckedOptions {
+  const { parent, signal, onProgress } = checkOptions('options', options, known);
+  if (parent !== undefined) checkFileOrPath('options.parent', parent);
+  checkProgress(onProgress);
+  return { parent, signal: checkSignal(signal), onProgress } as CheckedOptions;
+}

@@ -1,0 +1,176 @@
+#include "core/consistent_copy.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/mapping.h"
+#include "core/test_barrier.h"
+
+namespace uffd {
+namespace {
+
+// Enough for writers that pause at all.
+constexpr int kPasses = 64;
+
+// The pages in which all bytes are the memory's.
+Range OwnPages(Range bytes) noexcept {
+  const uint64_t page = PageSize();
+  const Range own{(bytes.start + page - 1) & ~(page - 1), bytes.end & ~(page - 1)};
+  return own.Empty() ? Range{} : own;
+}
+
+// Its first and last page where others write them too.
+std::vector<Range> SharedPagesOf(Range bytes) {
+  std::vector<Range> pages;
+  if (bytes.Empty()) return pages;
+  const Range all = bytes.RoundOutward(PageSize());
+  const Range first{all.start, all.start + PageSize()};
+  const Range last{all.end - PageSize(), all.end};
+  if (!bytes.Contains(first)) pages.push_back(first);
+  if (!bytes.Contains(last) && last.start != first.start) pages.push_back(last);
+  return pages;
+}
+
+}  // namespace
+
+ConsistentCopy::ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept
+    : memories_(std::move(memories)), sink_(sink), collected_(memories_.size()) {
+  for (const Memory& memory : memories_) {
+    for (const Range& page : SharedPagesOf(memory.bytes)) shared_.push_back({page, memory.tracker});
+  }
+  const auto before = [](const SharedPage& a, const SharedPage& b) {
+    return a.page.start < b.page.start;
+  };
+  std::sort(shared_.begin(), shared_.end(), before);
+  const auto same = [](const SharedPage& a, const SharedPage& b) {
+    return a.page.start == b.page.start;
+  };
+  shared_.erase(std::unique(shared_.begin(), shared_.end(), same), shared_.end());
+}
+
+Status ConsistentCopy::Run() noexcept {
+  const Status done = Repeat();
+  if (!done) PutBack();
+  return done;
+}
+
+void ConsistentCopy::PutBack() noexcept {
+  for (size_t i = 0; i < memories_.size(); i++) {
+    for (const Range& pages : collected_[i].Ranges()) memories_[i].tracker->MarkDirty(pages);
+    // Settled, perhaps, which is a collect as well.
+    for (const Range& page : SharedPagesOf(memories_[i].bytes)) {
+      memories_[i].tracker->MarkDirty(page);
+    }
+  }
+}
+
+// When a pass over all memories finds nothing written since the pass before, then at the instant
+// between the two every page equalled its copy.
+//
+// The first and last page of a buffer of V8's hold other data too, and are written all the time
+// (the vectors here may lie there). When only those were written, and the memory's bytes in them
+// equal the copy, it is still to be shown that all did so at one time.
+Status ConsistentCopy::Repeat() noexcept {
+  for (int i = 0; i < kPasses; i++) {
+    const Result<Pass> pass = CopyOnce();
+    if (!pass) return pass.Error();
+    UFFD_BARRIER(i % 2 == 0 ? "copied, even pass" : "copied, odd pass", nullptr);
+    if (pass.Value().changed) continue;
+    if (!pass.Value().neighbours_wrote) return Done{};
+    const Result<bool> still = HeldStill();
+    if (!still) return still.Error();
+    if (still.Value()) return Done{};
+  }
+  return Failure{EAGAIN, "snapshot"};
+}
+
+Result<ConsistentCopy::Pass> ConsistentCopy::CopyOnce() noexcept {
+  Pass pass;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    RangeSet dirty;
+    const Status collected = memories_[i].tracker->Collect(&dirty);
+    if (!collected) return collected.Error();
+    collected_[i].AddAll(dirty);
+    for (const Range& range : dirty.Ranges()) {
+      const Status copied = CopyRange(i, range, &pass);
+      if (!copied) return copied.Error();
+    }
+  }
+  return pass;
+}
+
+Status ConsistentCopy::CopyRange(size_t memory, Range dirty, Pass* pass) noexcept {
+  const Range own = dirty.Intersect(OwnPages(memories_[memory].bytes));
+  if (!own.Empty()) {
+    pass->changed = true;
+    const Status copied = sink_->Copy(memory, own);
+    if (!copied) return copied;
+  }
+  for (const Range& page : SharedPagesOf(memories_[memory].bytes)) {
+    if (!page.Overlaps(dirty)) continue;
+    if (!sink_->Differs(memory, page)) {
+      pass->neighbours_wrote = true;
+      continue;
+    }
+    pass->changed = true;
+    const Status prepared = sink_->Prepare(memory, page);
+    if (!prepared) return prepared;
+    sink_->Update(memory, page);
+  }
+  return Done{};
+}
+
+template <typename Visit>
+void ConsistentCopy::ForEachShared(Visit visit) const noexcept {
+  for (size_t i = 0; i < memories_.size(); i++) {
+    // What one memory shares may lie in the midst of another.
+    const Range pages = memories_[i].bytes.RoundOutward(PageSize());
+    auto each = std::partition_point(shared_.begin(), shared_.end(), [&](const SharedPage& shared) {
+      return shared.page.start < pages.start;
+    });
+    for (; each != shared_.end() && each->page.start < pages.end; ++each) {
+      if (!visit(i, each->page)) return;
+    }
+  }
+}
+
+Result<bool> ConsistentCopy::HeldStill() noexcept {
+  Status prepared = Done{};
+  ForEachShared([&](size_t memory, Range page) {
+    prepared = sink_->Prepare(memory, page);
+    return prepared.Ok();
+  });
+  if (!prepared) return prepared.Error();
+  DirtyTracker* any = shared_.front().tracker;
+  const Status begun = any->BeginSettling(shared_.size());
+  if (!begun) return begun.Error();
+  const Result<bool> still = SettleAndCompare();
+  any->EndSettling();
+  return still;
+}
+
+// Re-arms the shared pages, compares them, and asks whether anything was written meanwhile. Writes
+// nothing but the stack, the copies and the trackers' own pages: the heap may be what is watched
+// (test 65, many buffers in one page).
+Result<bool> ConsistentCopy::SettleAndCompare() noexcept {
+  for (const SharedPage& each : shared_) {
+    const Result<bool> settled = each.tracker->Settle(each.page);
+    if (!settled) return settled.Error();
+  }
+  // What is copied was re-armed before, so the next pass sees when it changes again.
+  bool changed = false;
+  ForEachShared([&](size_t memory, Range page) {
+    if (!sink_->Differs(memory, page)) return true;
+    sink_->Update(memory, page);
+    changed = true;
+    return true;
+  });
+  if (changed) return false;
+  for (const Memory& memory : memories_) {
+    const Result<bool> written = memory.tracker->AnyWritten();
+    if (!written || written.Value()) return written ? Result<bool>(false) : written;
+  }
+  return true;
+}
+
+}  // namespace uffd

@@ -1,0 +1,72 @@
+// Copying what was written to several memories, which others may write meanwhile, so that the copy
+// is of one instant. Knows dirty trackers, not where the copy is kept.
+#ifndef UFFD_CORE_CONSISTENT_COPY_H_
+#define UFFD_CORE_CONSISTENT_COPY_H_
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "core/dirty_tracker.h"
+#include "core/range.h"
+#include "core/result.h"
+
+namespace uffd {
+
+class ConsistentCopy {
+ public:
+  struct Memory {
+    Range bytes;
+    DirtyTracker* tracker;
+  };
+
+  // Where the copy is kept. Pages are addresses; of a page that a memory shares with other data,
+  // only the memory's bytes count.
+  class Sink {
+   public:
+    virtual ~Sink() = default;
+    // A run of pages that are the memory's own.
+    virtual Status Copy(size_t memory, Range pages) noexcept = 0;
+    virtual bool Differs(size_t memory, Range page) noexcept = 0;
+    // After this Update writes no memory but the copy.
+    virtual Status Prepare(size_t memory, Range page) noexcept = 0;
+    virtual void Update(size_t memory, Range page) noexcept = 0;
+  };
+
+  ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept;
+
+  // Collects and copies until the copy is of one instant. EAGAIN: the writers never paused. When it
+  // fails the pages are in the next collect again (test 65, B8).
+  Status Run() noexcept;
+  // The same after it succeeded, for a copy that cannot be kept.
+  void PutBack() noexcept;
+
+ private:
+  struct SharedPage {
+    Range page;
+    DirtyTracker* tracker;
+  };
+  struct Pass {
+    bool changed = false;
+    bool neighbours_wrote = false;
+  };
+
+  Status Repeat() noexcept;
+  Result<Pass> CopyOnce() noexcept;
+  Status CopyRange(size_t memory, Range dirty, Pass* pass) noexcept;
+  Result<bool> HeldStill() noexcept;
+  Result<bool> SettleAndCompare() noexcept;
+  // Calls visit(memory, page) for each page of each memory that one of them shares, until it says
+  // no.
+  template <typename Visit>
+  void ForEachShared(Visit visit) const noexcept;
+
+  const std::vector<Memory> memories_;
+  Sink* const sink_;
+  std::vector<RangeSet> collected_;  // from each memory
+  std::vector<SharedPage> shared_;   // with other data or each other; ascending, each once
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_CONSISTENT_COPY_H_

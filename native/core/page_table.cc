@@ -1,0 +1,135 @@
+#include "core/page_table.h"
+
+#include <cstring>
+
+namespace uffd {
+
+uint64_t PageVersion::Bytes() const noexcept {
+  return pages * PageSize() + tables * PageTable::kTableBytes;
+}
+
+// Without huge pages: one page that is kept must not cost a huge one.
+PageTable::PageTable() noexcept
+    : pages_(PageSize(), HugePageAdvice::kNever), tables_(kTableBytes, HugePageAdvice::kNever) {
+  static_assert(sizeof(Table) == kTableBytes);
+}
+
+Result<PageVersion> PageTable::Copy(const PageVersion& version) noexcept {
+  const Result<uint32_t> root = CopyTable(version.root, 0);
+  if (!root) return root.Error();
+  PageVersion copy = version;
+  copy.root = root.Value();
+  if (version.root == SlotStore::kNone) copy.tables = 1;
+  return copy;
+}
+
+Result<uint32_t> PageTable::CopyTable(uint32_t table, uint32_t level) noexcept {
+  const Result<uint32_t> copy = tables_.Take();
+  if (!copy) return copy;
+  Table* to = At(copy.Value());
+  if (table == SlotStore::kNone) {
+    std::memset(to, 0, sizeof(Table));
+    return copy;
+  }
+  std::memcpy(to, At(table), sizeof(Table));
+  SlotStore* children = ChildrenOf(level);
+  for (const uint32_t child : to->child) {
+    if (child != SlotStore::kNone) children->Share(child);
+  }
+  return copy;
+}
+
+void PageTable::ReleaseTable(uint32_t table, uint32_t level) noexcept {
+  if (table == SlotStore::kNone || !tables_.Release(table)) return;
+  // Free already, but nobody takes a slot before this is done.
+  for (const uint32_t child : At(table)->child) {
+    if (child == SlotStore::kNone) continue;
+    if (level == kLevels - 1) {
+      pages_.Release(child);
+    } else {
+      ReleaseTable(child, level + 1);
+    }
+  }
+}
+
+uint32_t PageTable::Find(const PageVersion& version, uint64_t page) const noexcept {
+  uint32_t at = version.root;
+  for (uint32_t level = 0; level < kLevels; level++) at = Child(at, IndexAt(page, level));
+  return at;
+}
+
+Result<uint32_t*> PageTable::Place(PageVersion* version, uint64_t page) noexcept {
+  uint32_t table = version->root;
+  for (uint32_t level = 0; level < kLevels - 1; level++) {
+    const uint32_t index = IndexAt(page, level);
+    const uint32_t child = At(table)->child[index];
+    if (child != SlotStore::kNone && tables_.Holders(child) == 1) {
+      table = child;
+      continue;
+    }
+    const Result<uint32_t> own = CopyTable(child, level + 1);
+    if (!own) return own.Error();
+    if (child == SlotStore::kNone) {
+      version->tables++;
+    } else {
+      tables_.Release(child);
+    }
+    At(table)->child[index] = own.Value();
+    table = own.Value();
+  }
+  return &At(table)->child[IndexAt(page, kLevels - 1)];
+}
+
+void PageTable::Put(PageVersion* version, uint32_t* place, uint32_t slot) noexcept {
+  if (*place != SlotStore::kNone) {
+    pages_.Release(*place);
+    version->pages--;
+  }
+  if (slot != SlotStore::kNone) version->pages++;
+  *place = slot;
+}
+
+Result<uint32_t> PageTable::Own(PageVersion* version, uint64_t page) noexcept {
+  const Result<uint32_t*> place = Place(version, page);
+  if (!place) return place.Error();
+  const uint32_t present = *place.Value();
+  if (present != SlotStore::kNone && pages_.Holders(present) == 1) return present;
+  const Result<uint32_t> slot = pages_.Take();
+  if (slot) Put(version, place.Value(), slot.Value());
+  return slot;
+}
+
+Status PageTable::Clear(PageVersion* version, uint64_t page) noexcept {
+  return Adopt(version, page, PageVersion{});
+}
+
+Status PageTable::Adopt(PageVersion* version, uint64_t page, const PageVersion& other) noexcept {
+  const uint32_t slot = Find(other, page);
+  if (Find(*version, page) == slot) return Done{};
+  const Result<uint32_t*> place = Place(version, page);
+  if (!place) return place.Error();
+  if (slot != SlotStore::kNone) pages_.Share(slot);
+  Put(version, place.Value(), slot);
+  return Done{};
+}
+
+uint64_t PageTable::OwnBytes(uint32_t table, uint32_t level) const noexcept {
+  if (table == SlotStore::kNone || tables_.Holders(table) > 1) return 0;
+  uint64_t bytes = kTableBytes;
+  for (const uint32_t child : At(table)->child) {
+    if (level < kLevels - 1) {
+      bytes += OwnBytes(child, level + 1);
+    } else if (child != SlotStore::kNone && pages_.Holders(child) == 1) {
+      bytes += PageSize();
+    }
+  }
+  return bytes;
+}
+
+void PageTable::GiveBack(uint64_t pages) noexcept {
+  constexpr uint64_t kTablesPerPage = 4;  // few pages need more
+  pages_.GiveBack(pages);
+  tables_.GiveBack(pages * kTablesPerPage);
+}
+
+}  // namespace uffd

@@ -1,0 +1,437 @@
+#include "core/snapshot_history.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/compare.h"
+#include "core/consistent_copy.h"
+#include "core/test_barrier.h"
+
+namespace uffd {
+namespace {
+
+// So many pages in a row are worth asking which of them exist.
+constexpr uint64_t kLongRun = 64;
+constexpr uint64_t kMostSpare = 16384;
+
+uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(address); }
+
+bool PageEquals(const uint8_t* slot, Range part) noexcept {
+  if (slot == nullptr) return IsZero(Pointer(part.start), part.Length());
+  return std::memcmp(slot + part.start % PageSize(), Pointer(part.start), part.Length()) == 0;
+}
+
+}  // namespace
+
+Range SnapshotHistory::Memory::PageAt(uint64_t page) const noexcept {
+  const uint64_t first = live.start & ~(PageSize() - 1);
+  return {first + page * PageSize(), first + (page + 1) * PageSize()};
+}
+
+uint64_t SnapshotHistory::Memory::PageOf(uint64_t address) const noexcept {
+  return (address - (live.start & ~(PageSize() - 1))) / PageSize();
+}
+
+// Visits each page with whether it may hold anything but zeros.
+template <typename Visit>
+void SnapshotHistory::ForEachPage(Memory* memory, Range pages, Visit visit) noexcept {
+  const bool is_long = pages.Length() >= kLongRun * PageSize();
+  const uint64_t batch = PopulatedPages::kBatch * PageSize();
+  for (uint64_t start = pages.start; start < pages.end; start += batch) {
+    const uint64_t end = std::min(start + batch, pages.end);
+    if (is_long) memory->populated.Load(start, (end - start) / PageSize());
+    for (uint64_t page = start; page < end; page += PageSize()) {
+      const bool exists = !is_long || memory->populated.Has((page - start) / PageSize());
+      visit(Range{page, page + PageSize()}, exists);
+    }
+  }
+}
+
+// Of those pages that do not hold what they do in `version`.
+template <typename Visit>
+void SnapshotHistory::ForEachDiffering(size_t memory, const Version& version, RangeSet* pages,
+                                       Visit visit) noexcept {
+  for (const Range& run : pages->Ranges()) {
+    ForEachPage(&memories_[memory], run, [&](Range page, bool exists) {
+      if (Differs(memories_[memory], version, page, exists)) visit(page);
+    });
+  }
+}
+
+// The entry that is being taken, until it is one.
+class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
+ public:
+  Taking(SnapshotHistory* history, Versions versions) noexcept
+      : history_(*history), versions_(std::move(versions)) {}
+
+  Status Copy(size_t memory, Range pages) noexcept override {
+    Status done = Done{};
+    ForEachPage(&history_.memories_[memory], pages, [&](Range page, bool exists) {
+      if (done) done = CopyPage(memory, page, exists);
+    });
+    return done;
+  }
+
+  bool Differs(size_t memory, Range page) noexcept override {
+    return !PageEquals(SlotOf(memory, page), PartOf(memory, page));
+  }
+
+  Status Prepare(size_t memory, Range page) noexcept override {
+    const uint8_t* before = SlotOf(memory, page);
+    const Result<uint8_t*> own = Own(memory, page);
+    if (!own) return own.Error();
+    // What is not the memory's is zero in every slot.
+    if (before == nullptr) {
+      std::memset(own.Value(), 0, PageSize());
+    } else if (before != own.Value()) {
+      std::memcpy(own.Value(), before, PageSize());
+    }
+    return Done{};
+  }
+
+  void Update(size_t memory, Range page) noexcept override {
+    const Range part = PartOf(memory, page);
+    std::memcpy(const_cast<uint8_t*>(SlotOf(memory, page)) + part.start % PageSize(),
+                Pointer(part.start), part.Length());
+  }
+
+  const Versions& Made() const noexcept { return versions_; }
+
+ private:
+  Range PartOf(size_t memory, Range page) const noexcept {
+    return page.Intersect(history_.memories_[memory].live);
+  }
+
+  const uint8_t* SlotOf(size_t memory, Range page) const noexcept {
+    const uint32_t slot = history_.table_.Find(versions_[memory].pages,
+                                               history_.memories_[memory].PageOf(page.start));
+    return slot == SlotStore::kNone ? nullptr : history_.table_.Data(slot);
+  }
+
+  Result<uint8_t*> Own(size_t memory, Range page) noexcept {
+    const Result<uint32_t> slot = history_.table_.Own(
+        &versions_[memory].pages, history_.memories_[memory].PageOf(page.start));
+    if (!slot) return slot.Error();
+    return history_.table_.Data(slot.Value());
+  }
+
+  Status CopyPage(size_t memory, Range page, bool exists) noexcept {
+    const Memory& from = history_.memories_[memory];
+    if (!exists || IsZero(Pointer(page.start), PageSize())) {
+      return history_.table_.Clear(&versions_[memory].pages, from.PageOf(page.start));
+    }
+    // Of a huge page all is told as written, but only what differs is worth keeping.
+    if (from.page_size > PageSize() && !Differs(memory, page)) return Done{};
+    const Result<uint8_t*> own = Own(memory, page);
+    if (!own) return own.Error();
+    std::memcpy(own.Value(), Pointer(page.start), PageSize());
+    return Done{};
+  }
+
+  SnapshotHistory& history_;
+  Versions versions_;
+};
+
+Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(const std::vector<Source>& sources,
+                                                                DirtyEngine engine) noexcept {
+  std::unique_ptr<SnapshotHistory> history(new SnapshotHistory());
+  for (const Source& source : sources) {
+    if (source.bytes.Length() / PageSize() >= PageTable::kMostPages) return Failure{ERANGE, "mmap"};
+    Result<std::unique_ptr<DirtyTracker>> tracker =
+        CreateDirtyTracker(engine, source.bytes, source.page_size);
+    if (!tracker) return tracker.Error();
+    const Range pages = source.bytes.RoundOutward(source.page_size);
+    // The first entry has everything.
+    tracker.Value()->MarkDirty(pages);
+    history->memories_.push_back({source.bytes, source.page_size, std::move(tracker.Value()),
+                                  PopulatedPages::Of(pages, source.page_size)});
+  }
+  return history;
+}
+
+Status SnapshotHistory::Follow(const std::vector<Range>& live) noexcept {
+  for (size_t i = 0; i < memories_.size(); i++) {
+    Memory& memory = memories_[i];
+    const Range before = memory.live;
+    const Range now = live[i];
+    if (now.start == before.start && now.end == before.end) continue;
+    if (now.start % PageSize() != before.start % PageSize()) return Failure{EINVAL, "snapshot"};
+    const Status followed = memory.tracker->Follow(now);
+    if (!followed) return followed;
+    memory.live = now;
+    memory.populated = PopulatedPages::Of(now.RoundOutward(memory.page_size), memory.page_size);
+    // Inside these pages bytes came or went, whatever was written.
+    for (const uint64_t end : {now.start + before.Length(), now.end}) {
+      const Range page = Range{end, end}.RoundOutward(PageSize());
+      if (!page.Empty()) memory.tracker->MarkDirty(page);
+    }
+  }
+  return Done{};
+}
+
+PageVersion SnapshotHistory::Head(size_t memory) const noexcept {
+  return head_ == 0 ? PageVersion{} : entries_.at(head_)[memory].pages;
+}
+
+Result<SnapshotHistory::Versions> SnapshotHistory::CopyOfHead() noexcept {
+  Versions versions;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    Version version;
+    version.bytes = memories_[i].live.Length();
+    const Result<PageVersion> copy = table_.Copy(Head(i));
+    Status done = copy ? Status(Done{}) : Status(copy.Error());
+    if (copy) {
+      version.pages = copy.Value();
+      done = ForgetBehindEnd(i, &version);
+      versions.push_back(version);
+    }
+    if (done) continue;
+    Release(versions);
+    return done.Error();
+  }
+  return versions;
+}
+
+// A memory that shrank has no bytes there, and no tracker that tells.
+Status SnapshotHistory::ForgetBehindEnd(size_t index, Version* version) noexcept {
+  if (head_ == 0 || entries_.at(head_)[index].bytes <= version->bytes) return Done{};
+  const Memory& memory = memories_[index];
+  Status done = Done{};
+  table_.ForEachDifference({}, Head(index), [&](uint64_t page, uint32_t, uint32_t) {
+    if (memory.PageAt(page).end <= memory.live.end || !done) return;
+    done = table_.Clear(&version->pages, page);
+    // The last page may have bytes before the end.
+    memory.tracker->MarkDirty(memory.PageAt(page));
+  });
+  return done;
+}
+
+void SnapshotHistory::Release(const Versions& versions) noexcept {
+  for (const Version& version : versions) table_.Release(version.pages);
+}
+
+Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
+                                       uint64_t most_bytes) noexcept {
+  const Status followed = Follow(live);
+  if (!followed) return followed.Error();
+  Result<Versions> begun = CopyOfHead();
+  if (!begun) return begun.Error();
+  const uint64_t before = table_.Bytes();
+  Taking taking(this, std::move(begun.Value()));
+  std::vector<ConsistentCopy::Memory> memories;
+  for (const Memory& memory : memories_) memories.push_back({memory.live, memory.tracker.get()});
+  ConsistentCopy copy(std::move(memories), &taking);
+  Status done = copy.Run();
+  uint64_t bytes = 0;
+  for (const Version& version : taking.Made()) bytes += version.pages.Bytes();
+  if (done && bytes > most_bytes) {
+    copy.PutBack();
+    done = Failure{ENOSPC, "snapshot"};
+  }
+  if (!done) {
+    Release(taking.Made());
+    table_.GiveBack(spare_pages_);
+    return done.Error();
+  }
+  // The first has everything, and nothing follows from that for the next.
+  if (head_ != 0) {
+    spare_pages_ = std::min((table_.Bytes() - before) / PageSize(), kMostSpare);
+  }
+  head_ = ++last_entry_;
+  entries_[head_] = taking.Made();
+  return head_;
+}
+
+Status SnapshotHistory::CheckRestore(uint64_t entry,
+                                     const std::vector<Range>& live) const noexcept {
+  const Versions& versions = entries_.at(entry);
+  for (size_t i = 0; i < memories_.size(); i++) {
+    if (live[i].Length() < versions[i].bytes) return Failure{ERANGE, "snapshot"};
+  }
+  return Done{};
+}
+
+Status SnapshotHistory::Candidates(size_t memory, const Version& version,
+                                   RangeSet* pages) noexcept {
+  const Range all = memories_[memory].live.RoundOutward(PageSize());
+  table_.ForEachDifference(Head(memory), version.pages, [&](uint64_t page, uint32_t, uint32_t) {
+    pages->Add(memories_[memory].PageAt(page).Intersect(all));
+  });
+  RangeSet written;
+  const Status peeked = memories_[memory].tracker->Peek(&written);
+  if (peeked) pages->AddAll(written);
+  return peeked;
+}
+
+bool SnapshotHistory::Differs(const Memory& memory, const Version& version, Range page,
+                              bool exists) const noexcept {
+  const uint32_t slot = table_.Find(version.pages, memory.PageOf(page.start));
+  // What does not exist is better not read.
+  if (slot == SlotStore::kNone && !exists) return false;
+  return !PageEquals(slot == SlotStore::kNone ? nullptr : table_.Data(slot),
+                     page.Intersect(memory.live));
+}
+
+void SnapshotHistory::PutBack(const Memory& memory, const Version& version,
+                              Range page) const noexcept {
+  const Range part = page.Intersect(memory.live);
+  const uint32_t slot = table_.Find(version.pages, memory.PageOf(page.start));
+  if (slot == SlotStore::kNone) {
+    std::memset(Pointer(part.start), 0, part.Length());
+  } else {
+    std::memcpy(Pointer(part.start), table_.Data(slot) + part.start % PageSize(), part.Length());
+  }
+}
+
+Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
+    uint64_t entry, const std::vector<Range>& live) noexcept {
+  const Status fits = CheckRestore(entry, live);
+  if (!fits) return fits.Error();
+  const Status followed = Follow(live);
+  if (!followed) return followed.Error();
+  const Versions& versions = entries_.at(entry);
+  std::vector<RangeSet> candidates(memories_.size());
+  for (size_t i = 0; i < memories_.size(); i++) {
+    const Status found = Candidates(i, versions[i], &candidates[i]);
+    if (!found) return found.Error();
+  }
+  Restored total;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    // What is equal stays as it is: it may never have existed, and writing would make it resident.
+    ForEachDiffering(i, versions[i], &candidates[i], [&](Range page) {
+      PutBack(memories_[i], versions[i], page);
+      total.pages++;
+      total.bytes += page.Intersect(memories_[i].live).Length();
+    });
+  }
+  UFFD_BARRIER("put back", nullptr);
+  // Re-arm first, compare after: whoever writes from here on is seen, whoever wrote before differs.
+  Status done = Done{};
+  for (size_t i = 0; i < memories_.size() && done; i++) {
+    RangeSet rearmed;
+    done = memories_[i].tracker->Collect(&rearmed);
+    ForEachDiffering(i, versions[i], &rearmed, [&](Range page) {
+      total.different++;
+      memories_[i].tracker->MarkDirty(page);
+    });
+  }
+  if (done) {
+    head_ = entry;
+    return total;
+  }
+  for (size_t i = 0; i < memories_.size(); i++) {
+    for (const Range& range : candidates[i].Ranges()) memories_[i].tracker->MarkDirty(range);
+  }
+  return done.Error();
+}
+
+std::vector<SnapshotHistory::Difference> SnapshotHistory::Diff(uint64_t a,
+                                                               uint64_t b) const noexcept {
+  std::vector<Difference> differences;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    const Memory& memory = memories_[i];
+    const Version& left = entries_.at(a)[i];
+    const Version& right = entries_.at(b)[i];
+    const uint64_t start = memory.live.start;
+    Difference difference;
+    difference.bytes = {start, start + std::max(left.bytes, right.bytes)};
+    table_.ForEachDifference(
+        left.pages, right.pages, [&](uint64_t page, uint32_t in_left, uint32_t in_right) {
+          // One of them is no page of zeros.
+          const uint8_t* one = table_.Data(in_left != SlotStore::kNone ? in_left : in_right);
+          const bool both = in_left != SlotStore::kNone && in_right != SlotStore::kNone;
+          const bool equal = both ? std::memcmp(one, table_.Data(in_right), PageSize()) == 0
+                                  : IsZero(one, PageSize());
+          if (!equal) {
+            difference.pages.Add(memory.PageAt(page).RoundOutward(memory.page_size));
+          }
+        });
+    differences.push_back(std::move(difference));
+  }
+  return differences;
+}
+
+Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
+    uint64_t entry, const std::vector<Range>& live) noexcept {
+  const Status followed = Follow(live);
+  if (!followed) return followed.Error();
+  std::vector<Difference> differences;
+  for (size_t i = 0; i < memories_.size(); i++) {
+    Memory& memory = memories_[i];
+    const Version& version = entries_.at(entry)[i];
+    RangeSet candidates;
+    const Status found = Candidates(i, version, &candidates);
+    if (!found) return found.Error();
+    Difference difference;
+    difference.bytes = {memory.live.start,
+                        memory.live.start + std::max(version.bytes, memory.live.Length())};
+    ForEachDiffering(i, version, &candidates, [&](Range page) {
+      difference.pages.Add(page.RoundOutward(memory.page_size));
+    });
+    if (version.bytes > memory.live.Length()) AddBehindEnd(memory, version, &difference.pages);
+    differences.push_back(std::move(difference));
+  }
+  return differences;
+}
+
+// The memory shrank: what is not zero there differs.
+void SnapshotHistory::AddBehindEnd(const Memory& memory, const Version& version,
+                                   RangeSet* different) const noexcept {
+  table_.ForEachDifference({}, version.pages, [&](uint64_t number, uint32_t, uint32_t slot) {
+    const Range page = memory.PageAt(number);
+    if (page.end <= memory.live.end) return;
+    const uint64_t from = std::max(page.start, memory.live.end) - page.start;
+    if (IsZero(table_.Data(slot) + from, PageSize() - from)) return;
+    different->Add(page.RoundOutward(memory.page_size));
+  });
+}
+
+void SnapshotHistory::Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length,
+                           uint8_t* to) const noexcept {
+  const PageVersion& version = entries_.at(entry)[memory].pages;
+  const uint64_t lead = memories_[memory].live.start % PageSize();
+  for (uint64_t at = lead + offset; at < lead + offset + length;) {
+    const uint64_t in_page = at % PageSize();
+    const uint64_t bytes = std::min(PageSize() - in_page, lead + offset + length - at);
+    const uint32_t slot = table_.Find(version, at / PageSize());
+    if (slot == SlotStore::kNone) {
+      std::memset(to, 0, bytes);
+    } else {
+      std::memcpy(to, table_.Data(slot) + in_page, bytes);
+    }
+    to += bytes;
+    at += bytes;
+  }
+}
+
+void SnapshotHistory::Drop(uint64_t entry) noexcept {
+  const auto dropped = entries_.find(entry);
+  const Versions versions = std::move(dropped->second);
+  const auto next = entries_.erase(dropped);
+  if (head_ == entry) {
+    // Another becomes what the memories are held against; where it differs counts as written.
+    head_ = 0;
+    if (next != entries_.begin()) {
+      head_ = std::prev(next)->first;
+    } else if (next != entries_.end()) {
+      head_ = next->first;
+    }
+    for (size_t i = 0; i < memories_.size(); i++) {
+      table_.ForEachDifference(versions[i].pages, Head(i), [&](uint64_t page, uint32_t, uint32_t) {
+        memories_[i].tracker->MarkDirty(memories_[i].PageAt(page));
+      });
+    }
+  }
+  Release(versions);
+  table_.GiveBack(spare_pages_);
+}
+
+uint64_t SnapshotHistory::OwnBytes(uint64_t entry) const noexcept {
+  uint64_t bytes = 0;
+  for (const Version& version : entries_.at(entry)) bytes += table_.OwnBytes(version.pages);
+  return bytes;
+}
+
+}  // namespace uffd

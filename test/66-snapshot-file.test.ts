@@ -1,0 +1,363 @@
+// Snapshots in files: what is saved comes back, whole or by differences, and costs what it holds.
+
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import fs from 'node:fs/promises';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { test } from 'node:test';
+import { inspect } from 'node:util';
+import { createGunzip, createGzip } from 'node:zlib';
+import { DirtyTracker, Region, Snapshot, SnapshotFile, type SaveProgress } from '../lib/index.js';
+import { saveSnapshot, streamSnapshot } from '../lib/snapshot-save.js';
+import { KINDS, PAGE, pagesOf, pageRun, seeded, touch, WASM } from './scenarios/dirty-support.js';
+import { passScenario } from './support/scenario.js';
+import { assertOnly, assertSame, directoryFor, sourceOf, writePages } from './support/snapshot-files.js';
+
+for (const kind of KINDS) {
+  test(`it saves and restores every byte, whole and as a difference: ${kind.name}`, async (t) => {
+    const directory = directoryFor(t);
+    const [full, difference] = [path.join(directory, 'full'), path.join(directory, 'difference')];
+    const { memory, bytes } = kind.make(4 * WASM);
+    bytes.forEach((_, i) => (bytes[i] = i * 7));
+    bytes.fill(0, 5 * PAGE, 30 * PAGE);
+    const before = Buffer.from(bytes);
+    using snapshot = Snapshot.take(memory);
+    bytes.fill(9, PAGE, 2 * PAGE);
+    await snapshot.save(full);
+    bytes.fill(0, 40 * PAGE, 42 * PAGE);
+    bytes[bytes.length - 1]! ^= 255;
+    const after = Buffer.from(bytes);
+    using second = Snapshot.take(memory);
+    await second.save(difference, { parent: full });
+    assert.ok(statSync(difference).size < 7 * PAGE);
+
+    using file = await SnapshotFile.open(full);
+    using newer = await SnapshotFile.open(difference);
+    assert.deepEqual(file.byteLengths, [bytes.byteLength]);
+    assertSame(await file.read(), before, 'read() of the full file');
+    assertSame(await newer.read(), after, 'read() of the difference');
+    assertSame(await newer.read(39 * PAGE + 5, 4 * PAGE), after.subarray(39 * PAGE + 5, 43 * PAGE + 5));
+    bytes.fill(0xee);
+    await file.restore(memory);
+    assertSame(bytes, before, 'restore() of the full file');
+    await newer.restore(memory);
+    assertSame(bytes, after, 'restore() of the difference');
+    assert.deepEqual(await newer.restore(memory), { pages: 0, bytes: 0 });
+  });
+}
+
+for (const resolver of ['loop', 'in-thread']) {
+  test(`it saves a snapshot that is not yet captured, resolver ${resolver}`, async () => {
+    await passScenario('snapshot-file', 'beforeReady', { args: [resolver], timeoutMs: 30_000 });
+  });
+}
+
+test('it keeps several memories, also one without pages, and puts each back where it was', async (t) => {
+  const file = path.join(directoryFor(t), 'several');
+  const memories = [
+    Region.allocate({ bytes: 3 * PAGE }),
+    new WebAssembly.Memory({ initial: 0, maximum: 2 }),
+    Region.allocate({ bytes: 40 * PAGE }),
+  ] as const;
+  writePages(memories[0].bytes, [1], 1);
+  writePages(memories[2].bytes, pageRun(20, 20), 2);
+  const before = Buffer.from(memories[2].bytes);
+  using snapshot = Snapshot.take(memories);
+  assert.equal((await snapshot.save(file)).pages, 21);
+  memories[0].bytes.fill(1);
+  memories[2].bytes.fill(1);
+  using saved = await SnapshotFile.open(file);
+  assert.deepEqual(saved.byteLengths, [3 * PAGE, 0, 40 * PAGE]);
+  assert.equal((await saved.restore(memories)).pages, 3 + 40);
+  assertSame(memories[2].bytes, before);
+  assert.equal((await saved.read(0, undefined, 1)).length, 0);
+  await assert.rejects(saved.restore([memories[0], memories[2]]), { code: 'ERR_INVALID_ARG_VALUE' });
+  await assert.rejects(saved.restore([memories[2], memories[1], memories[0]]), {
+    code: 'ERR_UFFD_SNAPSHOT_LENGTH',
+  });
+});
+
+test('it makes a chain of differences over a memory that changes, grows and shrinks; each link is exact', async (t) => {
+  const directory = directoryFor(t);
+  const random = seeded(66);
+  const states: Buffer[] = [];
+  let bytes = Buffer.alloc(37 * PAGE + 1234);
+  let parent: SnapshotFile | undefined;
+  for (let link = 0; link < 30; link++) {
+    if (link % 5 === 4)
+      bytes = Buffer.concat([
+        bytes.subarray(0, 5 * PAGE + random(bytes.length - 5 * PAGE)),
+        Buffer.alloc(random(20 * PAGE)),
+      ]);
+    const pages = Math.ceil(bytes.length / PAGE);
+    for (let i = 0; i < 6; i++) writePages(bytes, [random(pages)], random(1 << 30));
+    for (let i = 0; i < 3; i++) {
+      const page = random(pages);
+      bytes.subarray(page * PAGE, (page + 1 + random(2)) * PAGE).fill(0);
+    }
+    const name = path.join(directory, `link-${link}`);
+    await saveSnapshot(sourceOf(bytes), name, parent && { parent });
+    states.push(Buffer.from(bytes));
+    parent?.close();
+    parent = await SnapshotFile.open(name);
+  }
+  parent?.close();
+  for (const [link, state] of states.entries()) {
+    using file = await SnapshotFile.open(path.join(directory, `link-${link}`));
+    assert.equal(file.info().chain.length, link + 1);
+    assertSame(await file.read(), state, `link ${link}`);
+    const memory = Buffer.alloc(state.length, 3);
+    await file.restore(memory);
+    assertSame(memory, state, `restore of link ${link}`);
+    const one = path.join(directory, 'compact');
+    const { digest } = await SnapshotFile.compact(file, one);
+    const whole = await saveSnapshot(sourceOf(state), path.join(directory, 'whole'));
+    assert.equal(digest, whole.digest, 'a compacted chain is the file that a full save writes');
+    using compacted = await SnapshotFile.open(one);
+    assert.equal((await SnapshotFile.diff(compacted, file)).isEmpty, true);
+    using other = await SnapshotFile.open(path.join(directory, `link-${random(states.length)}`));
+    const different = await SnapshotFile.diff(file, other);
+    assert.deepEqual(pagesOf(different), differingPages(state, Buffer.from(await other.read())));
+    assert.throws(() => different.bytes(state), { code: 'ERR_UFFD_NO_MEMORY' });
+  }
+});
+
+function differingPages(a: Buffer, b: Buffer): number[] {
+  const size = Math.ceil(Math.max(a.length, b.length) / PAGE) * PAGE;
+  const [first, second] = [a, b].map((bytes) => Buffer.concat([bytes, Buffer.alloc(size - bytes.length)]));
+  return pageRun(0, size / PAGE).filter((page) => {
+    const [from, to] = [page * PAGE, (page + 1) * PAGE];
+    return !first!.subarray(from, to).equals(second!.subarray(from, to));
+  });
+}
+
+test('a difference holds the pages whose content changed, not those that were written', async (t) => {
+  const directory = directoryFor(t);
+  const region = Region.allocate({ bytes: 64 * PAGE });
+  writePages(region.bytes, pageRun(0, 32), 1);
+  using first = Snapshot.take(region);
+  await first.save(path.join(directory, 'full'));
+  for (const page of pageRun(0, 32)) touch(region.bytes, page, region.bytes[page * PAGE]!);
+  touch(region.bytes, 3, 0);
+  touch(region.bytes, 40, 1);
+  region.bytes.fill(0, 7 * PAGE, 9 * PAGE);
+  touch(region.bytes, 50, 0);
+  using second = Snapshot.take(region);
+  const stats = await second.save(path.join(directory, 'difference'), {
+    parent: path.join(directory, 'full'),
+  });
+  assert.deepEqual([stats.pages, stats.zeroPages], [2, 2]);
+  assert.equal(stats.bytes, statSync(path.join(directory, 'difference')).size);
+  using full = await SnapshotFile.open(path.join(directory, 'full'));
+  using difference = await SnapshotFile.open(path.join(directory, 'difference'));
+  assert.deepEqual(pagesOf(await SnapshotFile.diff(full, difference)), [3, 7, 8, 40]);
+  assert.equal(difference.info().nonZeroPages, 31);
+});
+
+test('it streams the very bytes of the file, through a pipeline and back', async (t) => {
+  const directory = directoryFor(t);
+  const [name, packed, kept] = ['file', 'packed', 'kept'].map((each) => path.join(directory, each));
+  const region = Region.allocate({ bytes: 700 * PAGE });
+  writePages(region.bytes, pageRun(3, 500), 1);
+  const before = Buffer.from(region.bytes);
+  using snapshot = Snapshot.take(region);
+  await snapshot.save(name!);
+  const streamed = Buffer.concat(await snapshot.stream().toArray());
+  assertSame(streamed, readFileSync(name!), 'the stream');
+
+  await pipeline(snapshot.stream(), createGzip(), async (source) => fs.writeFile(packed!, source));
+  const unpacked = Readable.from([readFileSync(packed!)]).pipe(createGunzip());
+  using file = await SnapshotFile.from(unpacked, { path: kept! });
+  assert.equal(file.path, kept);
+  assertSame(readFileSync(kept!), streamed, 'what was received');
+  using unnamed = await SnapshotFile.from(Readable.from([streamed]));
+  assert.equal(unnamed.path, undefined);
+  assert.equal(unnamed.digest, file.digest);
+  touch(region.bytes, 600, 1);
+  using second = Snapshot.take(region);
+  using difference = await SnapshotFile.from(second.stream({ parent: unnamed }), { parents: [unnamed] });
+  unnamed.close();
+  await difference.verify();
+  region.bytes.fill(8);
+  await difference.restore(region);
+  touch(region.bytes, 600, 0);
+  assertSame(region.bytes, before);
+  assertOnly(directory, 'file', 'packed', 'kept');
+});
+
+test('its stream waits for whoever reads it, and takes no more of the snapshot meanwhile', async () => {
+  const bytes = new Uint8Array(64 << 20).fill(1);
+  let reads = 0;
+  const source = sourceOf(bytes);
+  const stream = streamSnapshot({
+    ...source,
+    read: (...args) => {
+      reads++;
+      return source.read(...args);
+    },
+  });
+  stream.read(0);
+  for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(reads <= 2, `${reads} reads although nobody takes the bytes`);
+  const ended = new Promise((resolve) => stream.once('close', resolve));
+  stream.destroy();
+  await ended;
+  assert.ok(reads <= 3);
+});
+
+test('it makes only pages dirty that it has to write', async (t) => {
+  const name = path.join(directoryFor(t), 'file');
+  const region = Region.allocate({ bytes: 64 * PAGE });
+  writePages(region.bytes, pageRun(0, 20), 1);
+  using snapshot = Snapshot.take(region);
+  await snapshot.save(name);
+  using tracker = new DirtyTracker(region);
+  touch(region.bytes, 4, 99);
+  touch(region.bytes, 30, 99);
+  touch(region.bytes, 31, 0);
+  tracker.collect();
+  using file = await SnapshotFile.open(name);
+  assert.deepEqual(await file.restore(region), { pages: 2, bytes: 2 * PAGE });
+  assert.deepEqual(pagesOf(tracker.collect()), [4, 30]);
+});
+
+test('it reports progress up to the end, in bytes', async (t) => {
+  const directory = directoryFor(t);
+  const region = Region.allocate({ bytes: 900 * PAGE });
+  writePages(region.bytes, pageRun(0, 300), 1);
+  using snapshot = Snapshot.take(region);
+  const seen = async (
+    work: (onProgress: (progress: SaveProgress) => void) => Promise<unknown>,
+  ): Promise<SaveProgress> => {
+    let last: SaveProgress = { done: 0, total: 0 };
+    await work((progress) => {
+      assert.ok(progress.done > last.done, 'it goes on');
+      last = progress;
+    });
+    return last;
+  };
+  const [name, one] = [path.join(directory, 'file'), path.join(directory, 'compact')];
+  const whole = { done: 900 * PAGE, total: 900 * PAGE };
+  const pages = { done: 300 * PAGE, total: 300 * PAGE };
+  assert.deepEqual(await seen((onProgress) => snapshot.save(name, { onProgress })), whole);
+  using file = await SnapshotFile.open(name);
+  assert.deepEqual(await seen((onProgress) => file.verify({ onProgress })), pages);
+  assert.deepEqual(await seen((onProgress) => file.restore(region, { onProgress })), pages);
+  assert.deepEqual(await seen((onProgress) => SnapshotFile.compact(file, one, { onProgress })), pages);
+});
+
+test('it writes for the owner only, and through a symbolic link to what that leads to', async (t) => {
+  const directory = directoryFor(t);
+  const [name, link] = [path.join(directory, 'file'), path.join(directory, 'link')];
+  writeFileSync(name, 'old', { mode: 0o644 });
+  symlinkSync('file', link);
+  await saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), link);
+  assert.equal(statSync(name).mode & 0o777, 0o600);
+  assertOnly(directory, 'file', 'link');
+  using file = await SnapshotFile.open(link);
+  assert.equal((await file.read())[0], 1);
+});
+
+test('it finds parents beside the file or among those it is given, whatever they are called', async (t) => {
+  const directory = directoryFor(t);
+  const at = (...names: string[]): string => path.join(directory, ...names);
+  const bytes = Buffer.alloc(8 * PAGE, 1);
+  for (const [i, name] of ['a', 'b', 'c'].entries()) {
+    bytes[i * PAGE] = 100;
+    await saveSnapshot(sourceOf(bytes), at(name), i === 0 ? {} : { parent: at(['a', 'b'][i - 1]!) });
+  }
+  (await SnapshotFile.open(at('c'))).close();
+  await fs.mkdir(at('elsewhere'));
+  await fs.rename(at('a'), at('elsewhere', 'renamed'));
+  const missing = { code: 'ERR_UFFD_SNAPSHOT_PARENT_MISSING', path: at('b') };
+  await assert.rejects(SnapshotFile.open(at('c')), missing);
+  await assert.rejects(saveSnapshot(sourceOf(bytes), at('d'), { parent: at('c') }), missing);
+  assert.equal((await SnapshotFile.infoOf(at('c'))).parent?.name, 'b');
+  using given = await SnapshotFile.open(at('c'), { parents: [at('elsewhere', 'renamed')] });
+  assertSame(await given.read(), bytes);
+  await SnapshotFile.compact([at('elsewhere', 'renamed'), at('b'), at('c')], at('one'));
+  await fs.rm(at('b'));
+  using known = await SnapshotFile.open(at('c'), { parents: [given] });
+  assertSame(await known.read(), bytes);
+});
+
+test('it goes on with what is under way when it is closed, and refuses what comes after', async (t) => {
+  const name = path.join(directoryFor(t), 'file');
+  const bytes = Buffer.alloc(600 * PAGE, 1);
+  await saveSnapshot(sourceOf(bytes), name);
+  const descriptors = async (): Promise<number> => (await fs.readdir('/proc/self/fd')).length;
+  const before = await descriptors();
+  const file = await SnapshotFile.open(name);
+  assert.equal(await descriptors(), before + 1);
+  const [reading, verifying] = [file.read(), file.verify()];
+  file.close();
+  file.close();
+  assertSame(await reading, bytes);
+  assert.equal((await verifying).pages, 600);
+  assert.equal(await descriptors(), before);
+  assert.equal(inspect(file), 'SnapshotFile { closed }');
+  const closed = { code: 'ERR_UFFD_CLOSED' };
+  await assert.rejects(file.read(), closed);
+  await assert.rejects(file.verify(), closed);
+  await assert.rejects(file.restore(bytes), closed);
+  await assert.rejects(SnapshotFile.diff(file, file), closed);
+  await assert.rejects(SnapshotFile.compact(file, `${name}2`), closed);
+  await assert.rejects(saveSnapshot(sourceOf(bytes), `${name}2`, { parent: file }), closed);
+  assert.throws(() => file.info(), closed);
+  assert.ok(!existsSync(`${name}2`));
+});
+
+test('it closes the descriptors of files that are forgotten', async () => {
+  await passScenario('snapshot-file', 'forgotten', { nodeArgs: ['--expose-gc'] });
+});
+
+test('it refuses what cannot be meant, by name', async (t) => {
+  const name = path.join(directoryFor(t), 'file');
+  const region = Region.allocate({ bytes: 2 * PAGE });
+  using snapshot = Snapshot.take(region);
+  const type = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' };
+  const value = { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' };
+  await assert.rejects(snapshot.save(1 as unknown as string), type);
+  await assert.rejects(snapshot.save(''), value);
+  await assert.rejects(snapshot.save('a\0b'), value);
+  await assert.rejects(snapshot.save(name, { parent: {} as never }), type);
+  await assert.rejects(snapshot.save(name, { onProgress: 1 as never }), type);
+  await assert.rejects(snapshot.save(name, { signal: {} as AbortSignal }), type);
+  await assert.rejects(snapshot.save(name, { parents: [] } as object), value);
+  assert.throws(() => snapshot.stream({ parent: 5 as never }), type);
+  await assert.rejects(SnapshotFile.open(name, { parents: name as never }), type);
+  await assert.rejects(SnapshotFile.from(5 as never), type);
+  await assert.rejects(SnapshotFile.from(['text'] as never), type);
+  await assert.rejects(SnapshotFile.compact([], name), value);
+  await assert.rejects(SnapshotFile.diff(name as never, name as never), type);
+  assert.ok(!existsSync(name));
+  await snapshot.save(name);
+  using file = await SnapshotFile.open(name);
+  await assert.rejects(file.read(2 * PAGE), { code: 'ERR_OUT_OF_RANGE' });
+  await assert.rejects(file.read(0, 1, 1), { code: 'ERR_OUT_OF_RANGE' });
+  await assert.rejects(file.restore({} as never), type);
+  assert.throws(() => new (SnapshotFile as unknown as new () => unknown)(), {
+    code: 'ERR_ILLEGAL_CONSTRUCTOR',
+  });
+  snapshot.close();
+  await assert.rejects(snapshot.save(name), { code: 'ERR_UFFD_CLOSED' });
+  assert.throws(() => snapshot.stream(), { code: 'ERR_UFFD_CLOSED' });
+});
+
+test('it saves and restores 5 GiB, or the most a buffer of this Node.js has, of which a few pages were written', async () => {
+  await passScenario('snapshot-file', 'sparse', { timeoutMs: 60_000 });
+});
+
+test('it reads pages that lie behind 4 GiB in the file', async () => {
+  await passScenario('snapshot-file', 'behindFourGigabytes', { timeoutMs: 60_000 });
+});
+
+test('it makes no page of shared memory resident that is to be zero', async () => {
+  await passScenario('snapshot-file', 'holes', { timeoutMs: 30_000 });
+});
+
+test('its chain costs what changed, each link restores exactly, and compacted it is the same', async () => {
+  await passScenario('snapshot-file', 'chain', { timeoutMs: 600_000 });
+});

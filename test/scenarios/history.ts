@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
+import { testing } from '../support/testing.js';
+import { residentBytes } from './resident.js';
+import { PAGE, pagesOf, touch } from './dirty-support.js';
+import { startWriter } from './history-worker.js';
+
+const MIB = 2 ** 20;
+
+/** Somebody writes after each pass: no entry, and nothing of what was collected in vain is lost (B8). */
+export async function torn(): Promise<void> {
+  const region = Region.allocate({ bytes: 64 * PAGE, shared: true });
+  const { bytes } = region;
+  using history = new SnapshotHistory(region);
+  const first = history.take();
+  touch(bytes, 40, 7);
+  const barriers = Array.from({ length: 64 }, (_, i) => `copied, ${i % 2 === 0 ? 'even' : 'odd'} pass`);
+  const writer = await startWriter({
+    memory: region.buffer as SharedArrayBuffer,
+    offset: 20 * PAGE,
+    barriers,
+  });
+  const before = history.bytes;
+  assert.throws(() => history.take(), { code: 'ERR_UFFD_SNAPSHOT_TORN' });
+  await writer.ended;
+  assert.equal(history.bytes, before, 'it kept nothing');
+  assert.equal(history.size, 1);
+  assert.equal(bytes[20 * PAGE], 64, 'there was a write after each pass');
+  const second = history.take();
+  assert.equal(Buffer.compare(history.read(second), bytes), 0);
+  assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
+}
+
+/** Somebody writes a page after it was put back and before it is armed again. */
+export async function writtenDuringRestore(): Promise<void> {
+  const region = Region.allocate({ bytes: 64 * PAGE, shared: true });
+  const { bytes } = region;
+  using history = new SnapshotHistory(region);
+  const first = history.take();
+  touch(bytes, 20, 7);
+  touch(bytes, 21, 7);
+  const second = history.take();
+  const memory = region.buffer as SharedArrayBuffer;
+  const writer = await startWriter({ memory, offset: 20 * PAGE, barriers: ['put back'] });
+  assert.deepEqual(history.restore(first), { pages: 2, bytes: 2 * PAGE, different: 1 });
+  await writer.ended;
+  assert.deepEqual([bytes[20 * PAGE], bytes[21 * PAGE]], [1, 0]);
+  assert.deepEqual(pagesOf(history.diff(first)), [20]);
+  const third = history.take();
+  assert.deepEqual(pagesOf(history.diff(first, third)), [20]);
+  history.restore(second);
+  assert.deepEqual([bytes[20 * PAGE], bytes[21 * PAGE]], [7, 7]);
+  history.restore(third);
+  assert.deepEqual([bytes[20 * PAGE], bytes[21 * PAGE]], [1, 0]);
+}
+
+/** A scan that fails after the kernel re-armed the pages costs nothing but a look at all of them (B18). */
+export function failedScan(): void {
+  const region = Region.allocate({ bytes: 64 * PAGE });
+  using history = new SnapshotHistory(region, { engine: 'wp-async' });
+  const first = history.take();
+  touch(region.bytes, 3, 1);
+  testing().injectScanError(14);
+  const second = history.take();
+  assert.deepEqual(pagesOf(history.diff(first, second)), [3]);
+  touch(region.bytes, 4, 1);
+  touch(region.bytes, 3, 2);
+  testing().injectScanError(14);
+  history.restore(first);
+  assert.ok(region.bytes.every((byte) => byte === 0));
+  assert.equal(history.diff(first).isEmpty, true);
+}
+
+/** 2 GiB of which a few pages were ever written. */
+export function sparseHistory(): void {
+  const region = Region.allocate({ bytes: 2048 * MIB });
+  const shared = Region.allocate({ bytes: 512 * MIB, backing: 'memfd' });
+  for (const page of [0, 1, 100_000, 524_287]) touch(region.bytes, page, 1);
+  touch(shared.bytes, 70_000, 1);
+  const before = residentBytes();
+  using history = new SnapshotHistory([region, shared]);
+  const first = history.take();
+  assert.ok(history.bytes < 40 * PAGE, `${history.bytes} bytes for five pages`);
+  touch(region.bytes, 7, 1);
+  touch(region.bytes, 100_000, 2);
+  history.take();
+  history.restore(first);
+  assert.deepEqual([region.bytes[7 * PAGE], region.bytes[100_000 * PAGE]], [0, 1]);
+  const grew = residentBytes() - before;
+  assert.ok(grew < 64 * MIB, `${grew} bytes became resident`);
+}
+
+/** What entries held goes back to the kernel when they are deleted, closed or forgotten. */
+export async function historyFreed(): Promise<void> {
+  const region = Region.allocate({ bytes: 64 * MIB });
+  const memory = new WebAssembly.Memory({ initial: 512 });
+  const fill = (value: number): void => {
+    region.bytes.fill(value);
+    new Uint8Array(memory.buffer).fill(value);
+  };
+  fill(1);
+  // What the process opens once.
+  const warm = new SnapshotHistory(memory);
+  warm.take();
+  warm.close();
+  const before = residentBytes();
+  const mapped = testing().mappedBytes();
+  const history = new SnapshotHistory([region, memory]);
+  const ids = [1, 2, 3].map((value) => {
+    fill(value);
+    return history.take();
+  });
+  assert.ok(residentBytes() - before > 280 * MIB, 'three entries of 96 MiB');
+  history.delete(ids[1]!);
+  history.delete(ids[2]!);
+  assert.ok(history.bytes < 100 * MIB);
+  assert.ok(residentBytes() - before < 240 * MIB, `delete() frees: ${residentBytes() - before}`);
+  history.restore(ids[0]!);
+  assert.ok(region.bytes.every((byte) => byte === 1));
+  history.close();
+  assert.equal(testing().mappedBytes(), mapped, 'close() frees all');
+  (() => {
+    for (let i = 0; i < 3; i++) assert.equal(new SnapshotHistory(memory).take(), 1);
+  })();
+  assert.ok(testing().mappedBytes() > mapped);
+  for (let round = 0; round < 5; round++) {
+    global.gc!();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.equal(testing().mappedBytes(), mapped, 'the garbage collector frees them');
+  using uffd = Userfaultfd.open();
+  uffd.register(Region.from(memory), 'write-protect').close();
+  using tracker = new DirtyTracker(memory);
+  touch(new Uint8Array(memory.buffer), 3, 2);
+  assert.deepEqual(pagesOf(tracker.collect()), [3]);
+}
+
+/** Many small buffers in one page of the heap, where the history's own writes go too (B9). */
+export function entriesOfTheHeap(): void {
+  for (const count of [1, 3, 30]) {
+    for (let round = 0; round < 20; round++) {
+      const buffers = Array.from({ length: count }, (_, i) => new Uint8Array(700).fill(i + 1));
+      using history = new SnapshotHistory([...buffers, buffers[0]!]);
+      const first = history.take();
+      for (const bytes of buffers) bytes.fill(255);
+      history.take();
+      history.restore(first);
+      for (const [i, bytes] of buffers.entries()) assert.ok(bytes.every((byte) => byte === i + 1));
+      history.redo();
+      for (const bytes of buffers) assert.ok(bytes.every((byte) => byte === 255));
+    }
+  }
+}
+
+/** Any kind of memory that Region.allocate gives, with entries that share pages. */
+export function kindOfMemory(kind: string): void {
+  const [backing, mapping] = kind.split(' ').reverse() as ['memfd' | 'hugetlb' | 'anonymous', 'private'?];
+  const pageSize = backing === 'hugetlb' ? 2 * MIB : PAGE;
+  const bytes = 4 * pageSize;
+  const region = Region.allocate({ bytes, backing, ...(mapping === undefined ? {} : { mapping }) });
+  region.bytes[pageSize] = 1;
+  using history = new SnapshotHistory(region);
+  const first = history.take();
+  region.bytes[2 * pageSize + 5] = 2;
+  region.bytes[pageSize + 9] = 2;
+  const before = history.bytes;
+  const second = history.take();
+  assert.ok(history.bytes - before < 8 * PAGE, `${history.bytes - before} bytes for two pages`);
+  const [{ offset, length }] = [...history.diff(first, second)] as [{ offset: number; length: number }];
+  assert.deepEqual([offset, length], [pageSize, 2 * pageSize]);
+  history.undo();
+  assert.deepEqual(
+    [region.bytes[2 * pageSize + 5], region.bytes[pageSize + 9], region.bytes[pageSize]],
+    [0, 0, 1],
+  );
+  region.discard(pageSize, pageSize);
+  history.restore(second);
+  assert.deepEqual(
+    [region.bytes[2 * pageSize + 5], region.bytes[pageSize + 9], region.bytes[pageSize]],
+    [2, 2, 1],
+  );
+  assert.equal(history.diff(second).isEmpty, true);
+}

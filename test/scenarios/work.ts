@@ -1,0 +1,181 @@
+// How much work an operation is: what the addon calls, counted by the test build, and what JavaScript allocates.
+
+import assert from 'node:assert/strict';
+import { DirtyTracker, Region, Snapshot, Userfaultfd, type UffdEvent } from '../../lib/index.js';
+import type { NativeCounted } from '../../lib/binding.js';
+import { testing } from '../support/testing.js';
+import { PAGE } from './dirty-support.js';
+
+type Work = Partial<Record<NativeCounted, number>>;
+
+/** What `operation` made the addon call; what it did not call is left out. */
+function workOf(operation: () => unknown): Work {
+  const before = testing().counts();
+  operation();
+  const after = testing().counts();
+  const work: Work = {};
+  for (const name of Object.keys(after) as NativeCounted[]) {
+    if (after[name] !== before[name]) work[name] = after[name] - before[name];
+  }
+  return work;
+}
+
+/** Without what differs from one standard library to another. */
+function systemCalls(work: Work): Work {
+  const calls = { ...work };
+  delete calls.allocations;
+  return calls;
+}
+
+function populated(pages: number): Region {
+  const region = Region.allocate({ bytes: pages * PAGE });
+  region.bytes.fill(1);
+  return region;
+}
+
+/** Every other page, so that each is a range of its own. */
+function writeScattered({ bytes }: Region, count: number): void {
+  for (let i = 0; i < count; i++) bytes[i * 2 * PAGE] = 2;
+}
+
+/** Few, and no more for many pages than for few. */
+const ALLOCATIONS = 8;
+
+/** With the engine open and its code warm. */
+function trackedRegion(pages: number): { region: Region; tracker: DirtyTracker } {
+  const region = populated(pages);
+  const tracker = new DirtyTracker(region, { engine: 'wp-async' });
+  for (let i = 0; i < 3; i++) {
+    writeScattered(region, 10);
+    tracker.peek();
+    tracker.collect();
+  }
+  return { region, tracker };
+}
+
+export function collect(): void {
+  const { region, tracker } = trackedRegion(40_000);
+  for (const count of [0, 1, 100, 20_000]) {
+    writeScattered(region, count);
+    const peeked = workOf(() => tracker.peek());
+    assert.deepEqual(systemCalls(peeked), { ioctl: 1 }, `peek at ${count} ranges`);
+    let pages = -1;
+    const collected = workOf(() => (pages = tracker.collect().pageCount));
+    assert.equal(pages, count);
+    assert.deepEqual(systemCalls(collected), { ioctl: 1 }, `collect of ${count} ranges`);
+    assert.ok(
+      (collected.allocations ?? 0) <= ALLOCATIONS,
+      `${collected.allocations} allocations for ${count}`,
+    );
+    assert.ok(
+      (peeked.allocations ?? 0) <= ALLOCATIONS,
+      `${peeked.allocations} allocations to peek at ${count}`,
+    );
+  }
+}
+
+/** The ioctl gives so many ranges at a time. */
+export function collectManyRanges(): void {
+  const { region, tracker } = trackedRegion(70_000);
+  writeScattered(region, 35_000);
+  let pages = -1;
+  assert.deepEqual(systemCalls(workOf(() => (pages = tracker.collect().pageCount))), { ioctl: 2 });
+  assert.equal(pages, 35_000);
+}
+
+/** Of the heap of JavaScript: the pages themselves are in one typed array. */
+export function heapOfCollect(): void {
+  const { region, tracker } = trackedRegion(40_000);
+  const heapFor = (count: number): number => {
+    writeScattered(region, count);
+    gc!();
+    const before = process.memoryUsage().heapUsed;
+    const dirty = tracker.collect();
+    const used = process.memoryUsage().heapUsed - before;
+    assert.equal(dirty.toFloat64Array().length, count * 2);
+    return used;
+  };
+  heapFor(10);
+  const [few, many] = [heapFor(10), heapFor(20_000)];
+  assert.ok(many - few < 20_000, `${many - few} bytes of heap more for 20,000 ranges than for 10`);
+}
+
+export function trackers(): void {
+  const { region, tracker } = trackedRegion(64);
+  const other = populated(64);
+  let second: DirtyTracker | undefined;
+  assert.deepEqual(
+    systemCalls(workOf(() => (second = new DirtyTracker(other, { engine: 'wp-async' })))),
+    { ioctl: 2 },
+    'a tracker registers and arms',
+  );
+  assert.deepEqual(systemCalls(workOf(() => second!.close())), { ioctl: 1 }, 'and unregisters');
+  // Of the same memory: it is registered already.
+  let same: DirtyTracker | undefined;
+  assert.deepEqual(
+    systemCalls(workOf(() => (same = new DirtyTracker(region, { engine: 'wp-async' })))),
+    { ioctl: 1 },
+    'a second tracker of the same memory only looks',
+  );
+  assert.deepEqual(systemCalls(workOf(() => same!.close())), {});
+  tracker.close();
+}
+
+export function snapshots(): void {
+  const region = populated(2000);
+  const { tracker } = trackedRegion(1);
+  const snapshot = Snapshot.take(region, { mode: 'copy' });
+  const restored = (count: number): Work => {
+    writeScattered(region, count);
+    let pages = -1;
+    const work = workOf(() => (pages = snapshot.restore().pages));
+    assert.equal(pages, count);
+    return work;
+  };
+  restored(10);
+  for (const count of [0, 10, 1000]) {
+    const work = restored(count);
+    assert.deepEqual(systemCalls(work), { ioctl: 2 }, `restore of ${count} pages`);
+    assert.ok(
+      (work.allocations ?? 0) <= 2 * ALLOCATIONS,
+      `${work.allocations} allocations for ${count} pages`,
+    );
+  }
+  tracker.close();
+}
+
+export function nativeFaults(): void {
+  const region = populated(1000);
+  using uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect');
+  assert.deepEqual(systemCalls(workOf(() => uffd.writeProtect(region))), { ioctl: 1 });
+  region.bytes[0] = 2;
+  const faults = 500;
+  const work = workOf(() => {
+    for (let page = 1; page <= faults; page++) region.bytes[page * PAGE] = 2;
+  });
+  // The last one may still be on its way back to poll(2).
+  const { ioctl = 0, poll = 0, read = 0, write = 0, ...others } = work;
+  assert.equal(ioctl, faults, 'one ioctl ends a fault');
+  assert.ok(poll <= faults + 1, `${poll} polls`);
+  assert.ok(read <= 2 * faults + 2, `${read} reads: the fault, and that there is no other`);
+  assert.ok(write <= 2, `${write} writes: nothing is sent to JavaScript for each`);
+  assert.deepEqual(others, {}, 'and nothing is allocated');
+}
+
+export async function events(): Promise<void> {
+  const faults = 500;
+  const region = populated(faults + 1);
+  using uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect');
+  uffd.writeProtect(region);
+  for (let page = 0; page < faults; page++) region.bytes[page * PAGE] = 2;
+  const iterator = uffd.events({ batch: faults });
+  const first = await iterator.next();
+  assert.equal(first.done, false);
+  const before = testing().counts();
+  const seen: UffdEvent[] = [];
+  while (seen.length < faults - 1) seen.push((await iterator.next()).value as UffdEvent);
+  const after = testing().counts();
+  assert.deepEqual(after, before, 'a batch is drained at once');
+}
