@@ -26,7 +26,7 @@ export async function mergedMemory(): Promise<void> {
   fill(region.bytes);
   using tracker = new DirtyTracker([memory, region]);
   using comparing = new DirtyTracker([memory, region], { engine: 'compare' });
-  using snapshot = Snapshot.take([memory, region]);
+  using snapshot = Snapshot.take([memory, region], { mode: 'copy' });
   touch(bytes, 3, 1);
   touch(region.bytes, 4, 1);
   assert.deepEqual(pagesOf(tracker.collect().of(0)), [3]);
