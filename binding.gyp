@@ -15,6 +15,7 @@
       "native/core/dirty_consumer.cc",
       "native/core/dirty_engine.cc",
       "native/core/wake_log.cc",
+      "native/core/domain_tracker.cc",
       "native/core/fault.cc",
       "native/core/fault_loop.cc",
       "native/core/fault_queue.cc",
@@ -38,9 +39,11 @@
       "native/core/test_barrier.cc",
       "native/core/test_kernel.cc",
       "native/core/test_seccomp.cc",
+      "native/core/tracking_domain.cc",
       "native/core/userfaultfd.cc",
-      "native/core/wp_async_domain.cc",
-      "native/core/wp_async_tracker.cc"
+      "native/core/wp_async.cc",
+      "native/core/wp_sync.cc",
+      "native/core/written_pages.cc"
     ],
     "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
     "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],

@@ -4,8 +4,8 @@
 #include <cerrno>
 
 #include "convert.h"
+#include "core/dirty_engine.h"
 #include "core/mapping_table.h"
-#include "core/wp_async_domain.h"
 
 namespace uffd {
 namespace {
@@ -129,8 +129,8 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
-  const Status discarded = WpAsyncDomain::Get().Change(
-      *range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
+  const Status discarded =
+      ChangeTracked(*range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
   return StatusValue(info.Env(), discarded);
 }
 

@@ -35,6 +35,17 @@ void Inject(const Napi::CallbackInfo& info) {
 void InjectScan(const Napi::CallbackInfo& info) {
   testing::InjectScanError(info[0].As<Napi::Number>().Int32Value());
 }
+void WithholdFeatures(const Napi::CallbackInfo& info) {
+  bool lossless = false;
+  testing::WithholdFeatures(info[0].As<Napi::BigInt>().Uint64Value(&lossless));
+}
+void HideProtection(const Napi::CallbackInfo& info) {
+  testing::HideProtection(info[0].As<Napi::Boolean>());
+}
+Napi::Value RefusePopulate(const Napi::CallbackInfo& info) {
+  const int error = testing::RefusePopulateRead(info[0].As<Napi::Number>().Int32Value());
+  return Napi::Number::New(info.Env(), error);
+}
 Napi::Value RefuseScan(const Napi::CallbackInfo& info) {
   const int error = testing::RefusePagemapScan(info[0].As<Napi::Number>().Int32Value());
   return Napi::Number::New(info.Env(), error);
@@ -108,6 +119,9 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("refuseUserfaultfd", Napi::Function::New<Refuse>(env, "refuseUserfaultfd"));
   hooks.Set("injectScanError", Napi::Function::New<InjectScan>(env, "injectScanError"));
   hooks.Set("refusePagemapScan", Napi::Function::New<RefuseScan>(env, "refusePagemapScan"));
+  hooks.Set("refusePopulateRead", Napi::Function::New<RefusePopulate>(env, "refusePopulateRead"));
+  hooks.Set("withholdFeatures", Napi::Function::New<WithholdFeatures>(env, "withholdFeatures"));
+  hooks.Set("hideProtection", Napi::Function::New<HideProtection>(env, "hideProtection"));
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));

@@ -39,6 +39,8 @@ Status DirtyConsumer::Collect(Range now, RangeSet* dirty) noexcept {
   return Done{};
 }
 
+WriteLog DirtyConsumer::TakeWrites() noexcept { return std::exchange(writes_, WriteLog()); }
+
 Status DirtyConsumer::Peek(Range now, RangeSet* dirty) noexcept {
   const Status followed = Follow(now);
   if (!followed) return followed;
@@ -51,7 +53,12 @@ Status DirtyConsumer::Share() noexcept {
   RangeSet fresh;
   const Status taken = shared_->tracker->Collect(&fresh);
   if (!taken) return taken;
-  for (DirtyConsumer* each : shared_->consumers) each->pending_.AddAll(fresh);
+  WriteLog writes;
+  shared_->tracker->TakeWrites(&writes);
+  for (DirtyConsumer* each : shared_->consumers) {
+    each->pending_.AddAll(fresh);
+    each->writes_.AddWithin(Pages(), writes);
+  }
   return Done{};
 }
 
@@ -64,6 +71,7 @@ Status DirtyConsumer::Follow(Range now) noexcept {
   for (DirtyConsumer* each : shared_->consumers) {
     // The tracker reports all of memory that moved.
     each->pending_ = now.start == before.start ? each->pending_.Within(Pages()) : RangeSet();
+    if (now.start != before.start) each->writes_.Clear();
   }
   // Growth inside the last page: its bytes are new although the page is not.
   if (now.start == before.start && now.end > before.end && before.end % shared_->page_size != 0) {

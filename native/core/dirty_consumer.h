@@ -25,6 +25,8 @@ class DirtyConsumer {
   DirtyConsumer& operator=(const DirtyConsumer&) = delete;
 
   Status Collect(Range now, RangeSet* dirty) noexcept;
+  // What is known of the writes to the pages that were collected since.
+  WriteLog TakeWrites() noexcept;
   Status Peek(Range now, RangeSet* dirty) noexcept;
   // The next collect of every reader reports these pages.
   void MarkDirty(Range bytes) noexcept;
@@ -45,6 +47,7 @@ class DirtyConsumer {
   Range Pages() const noexcept { return shared_->bytes.RoundOutward(shared_->page_size); }
 
   std::shared_ptr<Shared> shared_;
+  WriteLog writes_;
   RangeSet pending_;  // taken from the tracker, not yet collected by this reader
 };
 

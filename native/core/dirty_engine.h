@@ -3,17 +3,28 @@
 #define UFFD_CORE_DIRTY_ENGINE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "core/dirty_tracker.h"
 #include "core/mapping.h"
+#include "core/page_marks.h"
 
 namespace uffd {
 
-enum class DirtyEngine { kWpAsync, kCompare };
+// kWpSyncUserMode: without privilege; system calls that write to armed memory fail with EFAULT.
+enum class DirtyEngine { kWpAsync, kWpSync, kWpSyncUserMode, kCompare };
+
+// What stands in the way of an engine here, if anything.
+std::optional<PageMarks::Unavailable> WhyUnavailable(DirtyEngine engine) noexcept;
 
 Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(DirtyEngine engine, Range bytes,
                                                          uint64_t page_size) noexcept;
+
+// Runs `change`, by which pages lose their content without a write. No collect of any engine comes
+// in between, and every tracker of the pages reports them.
+Status ChangeTracked(Range pages, const std::function<Status()>& change) noexcept;
 
 // For Snapshot: a tracker of what differs from its copy, or was written.
 Result<std::unique_ptr<DirtyTracker>> TrackByWpAsync(Range bytes,

@@ -91,7 +91,7 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
     open_.End(entry, {task.by, answer.action});
     return answer.outcome;
   }
-  if (answer.outcome == Outcome::kResolved) {
+  if (answer.outcome == Outcome::kResolved && !registration->policy->written) {
     Event event = task.fault;
     event.ending = {task.by, answer.action};
     Record(event);
@@ -106,7 +106,10 @@ FaultResolver::Answer FaultServer::AnswerOf(const Task& task, const Registration
   if (injected != 0) return resolver_.AnswerOf(injected, page, Action::kNone);
   const Policy& policy = *registration.policy;
   const FaultReason reason = task.fault.reason;
-  if (reason == FaultReason::kWriteProtect) return resolver_.Unprotect(page);
+  if (reason == FaultReason::kWriteProtect) {
+    const auto unprotect = [&] { return resolver_.Unprotect(page); };
+    return policy.written ? policy.written->Note(task.fault, unprotect) : unprotect();
+  }
   if (task.by == EndedBy::kRemoved) return resolver_.Fill(page, nullptr, registration, false);
   const bool unanswered = !policy.source || !loaded;
   if (policy.poison && unanswered) return resolver_.Poison(page);

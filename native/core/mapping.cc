@@ -248,6 +248,15 @@ Status Discard(Range range) noexcept {
   return Madvise(range, MADV_DONTNEED, "madvise(MADV_DONTNEED)");
 }
 
+Status Populate(Range range, uint64_t page_size) noexcept {
+  Status populated = Madvise(range, MADV_POPULATE_READ, "madvise(MADV_POPULATE_READ)");
+  if (populated || populated.Error().error != EINVAL) return populated;
+  for (uint64_t page = range.start; page < range.end; page += page_size) {
+    static_cast<void>(*reinterpret_cast<const volatile uint8_t*>(page));
+  }
+  return Done{};
+}
+
 void Unmerge(Range range) noexcept {
   // Fails on a kernel without KSM and on memory that is never merged: all is well then.
   static_cast<void>(

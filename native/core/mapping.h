@@ -87,6 +87,10 @@ class Mapping {
 // Gives whole pages of private anonymous memory back (madvise(2), MADV_DONTNEED).
 Status Discard(Range range) noexcept;
 
+// Makes every page of the range exist without writing it (madvise(2), MADV_POPULATE_READ; before
+// Linux 5.14 by reading each).
+Status Populate(Range range, uint64_t page_size) noexcept;
+
 // Takes the range out of KSM's hands: merging pages drops their write protection (madvise(2),
 // MADV_UNMERGEABLE). A process under PR_SET_MEMORY_MERGE has all its memory in them.
 void Unmerge(Range range) noexcept;

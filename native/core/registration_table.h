@@ -13,6 +13,7 @@
 #include "core/mapping.h"
 #include "core/page_source.h"
 #include "core/range.h"
+#include "core/written_pages.h"
 
 namespace uffd {
 
@@ -29,6 +30,8 @@ struct Policy {
   bool poison = false;
   // One page of them: what UFFDIO_COPY reads where UFFDIO_ZEROPAGE is not to be had. Never freed.
   const uint8_t* zeros = nullptr;
+  // Takes down the loop's write-protect faults, and nobody else is told of them.
+  std::shared_ptr<WrittenPages> written;
 };
 
 // A range of addresses that one registration serves. It has one, until a part of it is moved.
