@@ -118,6 +118,8 @@ export interface NativeDirtyTracker {
   /** `[offset, length, …]` in bytes. */
   collect(view: Uint8Array): Float64Array | NativeFailure;
   peek(view: Uint8Array): Float64Array | NativeFailure;
+  /** `[offset, threadId, …]` of what was collected since, and how many more there were. */
+  takeWrites(view: Uint8Array): { writes: Float64Array; missed: number } | NativeFailure;
   /** The next collect of each reader reports the pages of these `[offset, length, …]`. */
   markDirty(view: Uint8Array, ranges: Float64Array): void;
   /** The next collect of this reader does. */
@@ -160,6 +162,12 @@ export interface NativeTesting {
   refuseUserfaultfd(errno: number): number;
   /** The same for PAGEMAP_SCAN. */
   refusePagemapScan(errno: number): number;
+  /** The same for MADV_POPULATE_READ. */
+  refusePopulateRead(errno: number): number;
+  /** From now on no userfaultfd offers these features (UFFD_FEATURE_* bits), as on an older kernel. */
+  withholdFeatures(features: bigint): void;
+  /** Whether /proc/self/pagemap hides what is write-protected, as before Linux 5.14. */
+  hideProtection(hide: boolean): void;
   /** The next PAGEMAP_SCAN is done by the kernel and then fails with this positive errno. */
   injectScanError(errno: number): void;
   /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */
@@ -208,19 +216,23 @@ export interface NativeBinding {
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
   /** Closes a region in a shared buffer, which stays. */
   leave(mapping: NativeToken): void;
-  addressInPage(view: Uint8Array): number;
+  /** Where in a page the bytes begin; `pageSize` is the machine's unless it is given. */
+  addressInPage(view: Uint8Array, pageSize?: number): number;
+  /** Whether KSM may merge all memory of this process (PR_SET_MEMORY_MERGE). */
+  isMemoryMerged(): boolean;
   /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
   mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;
   releaseAll(): void;
   /** True once a process for each addon file that is loaded. */
   claimExit(): boolean;
+  /** True once in the life of the process for each name. */
+  isFirst(name: string): boolean;
   Userfaultfd: new () => NativeUserfaultfd;
   DirtyTracker: {
     new (): NativeDirtyTracker;
-    whyUnavailable(): NativeOpenFailure | undefined;
-    /** True once in the life of the process. */
-    isFirstFallback(): boolean;
+    /** `engine`: DirtyEngine of native/core/dirty_engine.h. */
+    whyUnavailable(engine: number): NativeOpenFailure | undefined;
     /** Where `live` differs from `copy` inside `ranges`, as `[offset, length, …]`. */
     differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
   };

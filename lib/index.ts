@@ -2,6 +2,7 @@ export { capabilities } from './capabilities.js';
 export type { Capabilities, EngineCapability, MemoryCapability, Problem } from './capabilities.js';
 export { DirtyPages } from './dirty-pages.js';
 export type { DirtyRange } from './dirty-pages.js';
+export type { FirstWrite } from './first-writes.js';
 export { DirtyTracker } from './dirty-tracker.js';
 export type { DirtyTrackerOptions } from './dirty-tracker.js';
 export type { DirtyEngine } from './dirty-engine.js';

@@ -33,12 +33,17 @@ interface Owned {
 /** Of shared buffers: whoever has one may make a handle's region of it, also when its first is forgotten. */
 const mappingsOfBuffers = new WeakMap<ArrayBufferLike, NativeToken>();
 
+/** The page size of memory of our own, by its buffers: a view of one has it too. */
+const pageSizesOfBuffers = new WeakMap<ArrayBufferLike, number>();
+
 interface RegionInternals {
   readonly mapping: NativeToken | undefined;
   /** What to hold so that the memory stays. */
   readonly keepAlive: object;
   /** Announces a user; the result takes it back. Weakly held: a region keeps no tracker alive. */
   readonly attach: (user: RegionUser) => () => void;
+  /** Whether no other data but ours, or WebAssembly's, lies in its pages. */
+  readonly hasOwnPages: boolean;
 }
 
 let internalsOf: (region: Region) => RegionInternals;
@@ -82,6 +87,7 @@ export class Region implements Disposable {
       mapping: types.isArrayBuffer(region.#source) ? region.#owned?.mapping : undefined,
       keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
+      hasOwnPages: region.kind !== 'foreign' || pageSizesOfBuffers.has(region.buffer),
     });
   }
 
@@ -119,6 +125,7 @@ export class Region implements Disposable {
     const source = native.buffer ?? new Uint8Array(over!.buffer, native.offset, native.bytes);
     const { mapping, pageSize } = native;
     if (over !== undefined) mappingsOfBuffers.set(over.buffer, mapping);
+    pageSizesOfBuffers.set(native.buffer ?? over!.buffer, pageSize);
     return new Region(CONSTRUCT, 'owned', source, { backing: BACKINGS[native.backing]!, pageSize, mapping });
   }
 
@@ -161,7 +168,9 @@ export class Region implements Disposable {
 
   /** In bytes: of the pages that back this memory, 2 MiB and the like for `hugetlb`. */
   get pageSize(): number {
-    return this.#owned?.pageSize ?? binding().pageSize;
+    if (this.#owned !== undefined) return this.#owned.pageSize;
+    const own = this.#view === undefined ? undefined : pageSizesOfBuffers.get(this.#view.buffer);
+    return own ?? binding().pageSize;
   }
 
   /** What the pages are; undefined for memory of others. */

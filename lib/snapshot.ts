@@ -6,6 +6,7 @@ import { DirtyPages, pageSetOf } from './dirty-pages.js';
 import { chooseEngine, engineNumber, warnOfFallback } from './dirty-engine.js';
 import { closedError, errnoName, rangeHasOwner, systemError, UffdError } from './errors.js';
 import { toRegions } from './trackable.js';
+import { warnOfMerging } from './memory-merging.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import {
   checkByteRange,
@@ -79,6 +80,7 @@ export class Snapshot implements Disposable {
     );
     if (failure !== undefined) throw snapshotError(failure);
     if (engine === 'compare') warnOfFallback();
+    else warnOfMerging();
     return new Snapshot(
       CONSTRUCT,
       native,

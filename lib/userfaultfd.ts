@@ -25,6 +25,7 @@ import {
 import { EventReader, type UffdEvent } from './events.js';
 import { ioctlNames, knownFeatures, type Feature } from './features.js';
 import { accessName, attemptsOf, checkOpenOptions, openError, type OpenOptions } from './opening.js';
+import { warnOfMerging } from './memory-merging.js';
 import { Region, regionInternals, type RegionUser } from './region.js';
 import {
   checkModes,
@@ -215,6 +216,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       ioctls: new Set(ioctlNames(result.ioctls)),
     });
     this.#registrations.set(result.id, { registration, leaveRegion: attach(this.#user) });
+    warnOfMerging();
     return registration;
   }
 

@@ -24,10 +24,6 @@ Napi::Value WhyNot(const Napi::CallbackInfo& info) {
   return object;
 }
 
-Napi::Value IsFirstFallback(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), FirstFallback());
-}
-
 Napi::Value DifferingBytes(const Napi::CallbackInfo& info) {
   const Range live = ViewRange(info[0]);
   const Range copy = ViewRange(info[1]);
@@ -51,7 +47,6 @@ Napi::Function DirtyTrackerWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::MarkDirty>("markDirty"), InstanceMethod<&Wrap::PutBack>("putBack"),
        InstanceMethod<&Wrap::Close>("close")});
   constructor.Set("whyUnavailable", Napi::Function::New<WhyNot>(env, "whyUnavailable"));
-  constructor.Set("isFirstFallback", Napi::Function::New<IsFirstFallback>(env, "isFirstFallback"));
   constructor.Set("differingBytes", Napi::Function::New<DifferingBytes>(env, "differingBytes"));
   return constructor;
 }

@@ -149,7 +149,14 @@ void Detach(const Napi::CallbackInfo& info) {
 void Leave(const Napi::CallbackInfo& info) { RegionOf(info[0])->Leave(true); }
 
 Napi::Value AddressInPage(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % PageSize()));
+  const uint64_t page_size = info[1].IsUndefined()
+                                 ? PageSize()
+                                 : static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
+  return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % page_size));
+}
+
+Napi::Value IsMerged(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), IsMemoryMerged());
 }
 
 Napi::Value HugetlbPageSize(const Napi::CallbackInfo& info) {
@@ -179,6 +186,7 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("discard", Napi::Function::New<DiscardPages>(env, "discard"));
   exports.Set("detach", Napi::Function::New<Detach>(env, "detach"));
   exports.Set("leave", Napi::Function::New<Leave>(env, "leave"));
+  exports.Set("isMemoryMerged", Napi::Function::New<IsMerged>(env, "isMemoryMerged"));
   exports.Set("addressInPage", Napi::Function::New<AddressInPage>(env, "addressInPage"));
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "convert.h"
+#include "core/kernel_abi.h"
 #include "core/mapping.h"
 #include "core/test_barrier.h"
 #include "core/test_kernel.h"
@@ -15,10 +16,6 @@
 namespace uffd {
 
 #ifdef UFFD_TEST_BARRIERS
-
-#ifndef PR_SET_MEMORY_MERGE  // Linux 6.4
-#define PR_SET_MEMORY_MERGE 67
-#endif
 
 namespace {
 

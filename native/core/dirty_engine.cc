@@ -1,7 +1,5 @@
 #include "core/dirty_engine.h"
 
-#include <atomic>
-
 #include "core/compare_tracker.h"
 #include "core/domain_tracker.h"
 #include "core/wp_async.h"
@@ -55,11 +53,6 @@ Result<std::unique_ptr<DirtyTracker>> TrackByWpAsync(
 Result<std::unique_ptr<DirtyTracker>> TrackByCompare(
     Range bytes, const std::shared_ptr<Mapping>& copy) noexcept {
   return CompareTracker::Against(copy, bytes);
-}
-
-bool FirstFallback() noexcept {
-  static std::atomic<bool> taken{false};
-  return !taken.exchange(true);
 }
 
 }  // namespace uffd

@@ -32,9 +32,6 @@ Result<std::unique_ptr<DirtyTracker>> TrackByWpAsync(Range bytes,
 Result<std::unique_ptr<DirtyTracker>> TrackByCompare(Range bytes,
                                                      const std::shared_ptr<Mapping>& copy) noexcept;
 
-// True for the first caller in this process: whoever falls back says so, once, in whatever thread.
-bool FirstFallback() noexcept;
-
 }  // namespace uffd
 
 #endif  // UFFD_CORE_DIRTY_ENGINE_H_

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <bit>
@@ -262,5 +263,7 @@ void Unmerge(Range range) noexcept {
   static_cast<void>(
       madvise(reinterpret_cast<void*>(range.start), range.Length(), MADV_UNMERGEABLE));
 }
+
+bool IsMemoryMerged() noexcept { return prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1; }
 
 }  // namespace uffd

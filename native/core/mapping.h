@@ -94,6 +94,7 @@ Status Populate(Range range, uint64_t page_size) noexcept;
 // Takes the range out of KSM's hands: merging pages drops their write protection (madvise(2),
 // MADV_UNMERGEABLE). A process under PR_SET_MEMORY_MERGE has all its memory in them.
 void Unmerge(Range range) noexcept;
+bool IsMemoryMerged() noexcept;
 
 }  // namespace uffd
 
