@@ -189,6 +189,8 @@ export interface NativeTesting {
   pinPages(view: Uint8Array): number | NativeFailure;
   /** Moves the memory to other addresses and back: mremap(2), twice. */
   remap(view: Uint8Array, pageSize: number): NativeFailure | undefined;
+  /** MADV_DONTNEED behind the back of this package. */
+  dropPages(view: Uint8Array): NativeFailure | undefined;
   /** MADV_COLLAPSE. */
   collapse(view: Uint8Array): NativeFailure | undefined;
   /** The part that transparent huge pages, or those of hugetlb, map. */

@@ -7,18 +7,18 @@ import type { KnownWrites } from './first-writes.js';
 import { warnOfMerging } from './memory-merging.js';
 import { DirtyPages, pageSetOf } from './dirty-pages.js';
 import { checkWatchOptions, watchIterator, type WatchOptions } from './dirty-watch.js';
-import {
-  busyError,
-  closedError,
-  errnoName,
-  invalidValue,
-  rangeHasOwner,
-  systemError,
-} from './errors.js';
+import { busyError, closedError, errnoName, invalidValue, rangeHasOwner, systemError } from './errors.js';
 import type { RangeList } from './range-list.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import { isPageExact, toRegions } from './trackable.js';
-import { checkByteRange, checkFlag, checkInteger, checkOptions, CONSTRUCT, type ByteRange } from './validate.js';
+import {
+  checkByteRange,
+  checkFlag,
+  checkInteger,
+  checkOptions,
+  CONSTRUCT,
+  type ByteRange,
+} from './validate.js';
 import { Consumer } from './waiting-iterator.js';
 
 export interface DirtyTrackerOptions {

@@ -96,6 +96,10 @@ Napi::Value HugeBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
 }
 
+Napi::Value DropPages(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), Discard(ViewRange(info[0])));
+}
+
 Napi::Value MappedBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(Mapping::LiveBytes()));
 }
@@ -120,6 +124,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("withholdFeatures", Napi::Function::New<WithholdFeatures>(env, "withholdFeatures"));
   hooks.Set("hideProtection", Napi::Function::New<HideProtection>(env, "hideProtection"));
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
+  hooks.Set("dropPages", Napi::Function::New<DropPages>(env, "dropPages"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));

@@ -40,6 +40,8 @@ class PageMarks {
   // unknown: some may be re-armed already.
   virtual Status Written(Range pages, Rearm rearm, RangeSet* written) noexcept = 0;
   virtual Result<bool> AnyWritten(Range pages, Rearm rearm) noexcept = 0;
+  // The protection of these pages may be gone: the next collect arms them again.
+  virtual void NoteUnarmed(Range /*pages*/) noexcept {}
   // Moves what is known of the writes to collected pages to `log`.
   virtual void TakeWrites(Range /*pages*/, WriteLog* /*log*/) noexcept {}
 };

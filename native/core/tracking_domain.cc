@@ -170,6 +170,7 @@ Status TrackingDomain::Change(Range pages, const std::function<Status()>& change
   const std::lock_guard<std::mutex> lock(mutex_);
   Status changed = change();
   // Also when it failed: a part may be gone.
+  marks_->NoteUnarmed(pages);
   for (DomainTracker* tracker : TrackersOn(pages)) {
     tracker->pending_.Add(pages.Intersect(tracker->pages_));
   }

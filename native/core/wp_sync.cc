@@ -91,10 +91,12 @@ class WpSyncMarks final : public PageMarks {
     return !written.Empty();
   }
 
+  void NoteUnarmed(Range pages) noexcept override {
+    ForEachPart(pages, [](const Part& part, Range both) { part.written->NoteAll(both); });
+  }
+
   void TakeWrites(Range pages, WriteLog* log) noexcept override {
-    for (auto each = FirstPart(pages); each != parts_.end() && each->first < pages.end; ++each) {
-      each->second.written->TakeWrites(each->second.range.Intersect(pages), log);
-    }
+    ForEachPart(pages, [&](const Part& part, Range both) { part.written->TakeWrites(both, log); });
   }
 
  private:
@@ -195,6 +197,13 @@ class WpSyncMarks final : public PageMarks {
     auto part = parts_.upper_bound(pages.start);
     if (part != parts_.begin() && std::prev(part)->second.range.end > pages.start) --part;
     return part;
+  }
+
+  template <typename Visit>
+  void ForEachPart(Range pages, Visit visit) noexcept {
+    for (auto each = FirstPart(pages); each != parts_.end() && each->first < pages.end; ++each) {
+      visit(each->second, each->second.range.Intersect(pages));
+    }
   }
 
   const UserMode user_mode_;

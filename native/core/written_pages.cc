@@ -39,6 +39,14 @@ void WrittenPages::Set(const Event& fault) noexcept {
   }
 }
 
+void WrittenPages::NoteAll(Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const size_t end = PageAt(pages.end);
+  for (size_t page = PageAt(pages.start); page < end; page++) {
+    bits_[page / 64] |= uint64_t{1} << (page % 64);
+  }
+}
+
 void WrittenPages::Look(Range pages, RangeSet* written) noexcept {
   for (Slice slice = SliceAt(pages.start, pages); slice.count > 0; slice = Next(slice, pages)) {
     Taken noted;

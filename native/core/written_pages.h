@@ -48,6 +48,9 @@ class WrittenPages {
     return unprotect();
   }
 
+  // Notes pages that nobody wrote: the next collect arms them.
+  void NoteAll(Range pages) noexcept;
+
   // Takes what is noted of `pages` and has it armed: `arm(Range)` for each run.
   template <typename Arm>
   Status Take(Range pages, RangeSet* written, Arm arm) noexcept {
