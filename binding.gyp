@@ -10,6 +10,7 @@
       "native/snapshot_wrap.cc",
       "native/testing_wrap.cc",
       "native/userfaultfd_wrap.cc",
+      "native/core/aliased_tracker.cc",
       "native/core/compare.cc",
       "native/core/compare_tracker.cc",
       "native/core/dirty_consumer.cc",

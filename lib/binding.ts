@@ -112,7 +112,13 @@ export interface NativeUserfaultfd {
 }
 
 export interface NativeDirtyTracker {
-  open(view: Uint8Array, keepAlive: object, engine: number, pageSize: number): NativeFailure | undefined;
+  open(
+    view: Uint8Array,
+    keepAlive: object,
+    engine: number,
+    pageSize: number,
+    mapping: NativeToken | undefined,
+  ): NativeFailure | undefined;
   /** Becomes one more reader of what `other` tracks. */
   join(view: Uint8Array, keepAlive: object, other: NativeDirtyTracker): NativeFailure | undefined;
   /** `[offset, length, …]` in bytes. */

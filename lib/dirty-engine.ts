@@ -19,6 +19,10 @@ const ENGINES: readonly DirtyEngine[] = ['wp-async', 'wp-sync', 'compare'];
 /** DirtyEngine of native/core/dirty_engine.h. */
 const NUMBERS = { 'wp-async': 0, 'wp-sync': 1, 'wp-sync, user mode': 2, compare: 3 } as const;
 
+const SYNC_ADVICE =
+  'The engine "wp-sync" needs privilege to see what system calls write. { userModeOnly: true } does without: ' +
+  'those that write to the memory (fs.read) fail with EFAULT then.';
+
 /** What may be gone at the next try is no reason to go on with less. */
 const PASSING = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EINTR']);
 
@@ -45,7 +49,8 @@ export function chooseEngine(name: string, wanted: unknown = 'auto', sync?: Sync
   const userModeOnly = sync?.userModeOnly ?? false;
   if (engine !== 'auto') {
     const why = whyUnavailable(engine, userModeOnly);
-    if (why !== undefined) throw openError(why);
+    if (why !== undefined)
+      throw openError(why, engine === 'wp-sync' && !userModeOnly ? SYNC_ADVICE : undefined);
     return engine;
   }
   const inOrder: DirtyEngine[] =

@@ -207,12 +207,12 @@ export class DirtyTracker implements Disposable {
   }
 
   #track(region: Region, source: NativeDirtyTracker | undefined, engine: DirtyEngine): Tracked {
-    const { keepAlive, attach } = regionInternals(region);
+    const { keepAlive, attach, liesIn } = regionInternals(region);
     const native = new (binding().DirtyTracker)();
     const { bytes, pageSize } = region;
     const failure =
       source === undefined
-        ? native.open(bytes, keepAlive, engineNumber(engine, this.#userModeOnly), pageSize)
+        ? native.open(bytes, keepAlive, engineNumber(engine, this.#userModeOnly), pageSize, liesIn)
         : native.join(bytes, keepAlive, source);
     if (failure !== undefined) throw trackingError(failure);
     return { region, native, leaveRegion: attach(this.#user) };

@@ -30,11 +30,8 @@ interface Owned {
   mapping: NativeToken | undefined;
 }
 
-/** Of shared buffers: whoever has one may make a handle's region of it, also when its first is forgotten. */
-const mappingsOfBuffers = new WeakMap<ArrayBufferLike, NativeToken>();
-
-/** The page size of memory of our own, by its buffers: a view of one has it too. */
-const pageSizesOfBuffers = new WeakMap<ArrayBufferLike, number>();
+/** Memory of our own by its buffers: what is known of it holds for any view of one. */
+const ownMemory = new WeakMap<ArrayBufferLike, { pageSize: number; mapping: NativeToken }>();
 
 interface RegionInternals {
   readonly mapping: NativeToken | undefined;
@@ -44,6 +41,8 @@ interface RegionInternals {
   readonly attach: (user: RegionUser) => () => void;
   /** Whether no other data but ours, or WebAssembly's, lies in its pages. */
   readonly hasOwnPages: boolean;
+  /** The mapping that its bytes lie in, of whichever region. */
+  readonly liesIn: NativeToken | undefined;
 }
 
 let internalsOf: (region: Region) => RegionInternals;
@@ -87,7 +86,8 @@ export class Region implements Disposable {
       mapping: types.isArrayBuffer(region.#source) ? region.#owned?.mapping : undefined,
       keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
-      hasOwnPages: region.kind !== 'foreign' || pageSizesOfBuffers.has(region.buffer),
+      hasOwnPages: region.kind !== 'foreign' || ownMemory.has(region.buffer),
+      liesIn: ownMemory.get(region.buffer)?.mapping,
     });
   }
 
@@ -124,8 +124,7 @@ export class Region implements Disposable {
   static #own(native: NativeRegion, over: Uint8Array | undefined): Region {
     const source = native.buffer ?? new Uint8Array(over!.buffer, native.offset, native.bytes);
     const { mapping, pageSize } = native;
-    if (over !== undefined) mappingsOfBuffers.set(over.buffer, mapping);
-    pageSizesOfBuffers.set(native.buffer ?? over!.buffer, pageSize);
+    ownMemory.set(source instanceof Uint8Array ? source.buffer : source, { pageSize, mapping });
     return new Region(CONSTRUCT, 'owned', source, { backing: BACKINGS[native.backing]!, pageSize, mapping });
   }
 
@@ -169,8 +168,8 @@ export class Region implements Disposable {
   /** In bytes: of the pages that back this memory, 2 MiB and the like for `hugetlb`. */
   get pageSize(): number {
     if (this.#owned !== undefined) return this.#owned.pageSize;
-    const own = this.#view === undefined ? undefined : pageSizesOfBuffers.get(this.#view.buffer);
-    return own ?? binding().pageSize;
+    const own = this.#view === undefined ? undefined : ownMemory.get(this.#view.buffer);
+    return own?.pageSize ?? binding().pageSize;
   }
 
   /** What the pages are; undefined for memory of others. */

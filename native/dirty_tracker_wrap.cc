@@ -3,6 +3,7 @@
 #include "convert.h"
 #include "core/compare.h"
 #include "core/dirty_engine.h"
+#include "memory_wrap.h"
 
 namespace uffd {
 namespace {
@@ -56,7 +57,8 @@ DirtyTrackerWrap::DirtyTrackerWrap(const Napi::CallbackInfo& info)
 
 Napi::Value DirtyTrackerWrap::Open(const Napi::CallbackInfo& info) {
   const auto page_size = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
-  auto consumer = DirtyConsumer::Open(EngineOf(info[2]), ViewRange(info[0]), page_size);
+  auto consumer =
+      DirtyConsumer::Open(EngineOf(info[2]), ViewRange(info[0]), page_size, MappingOf(info[4]));
   if (!consumer) return FailureObject(info.Env(), consumer.Error());
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
   consumer_ = std::move(consumer.Value());

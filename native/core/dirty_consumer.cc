@@ -4,9 +4,11 @@
 
 namespace uffd {
 
-Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(DirtyEngine engine, Range bytes,
-                                                           uint64_t page_size) noexcept {
-  Result<std::unique_ptr<DirtyTracker>> tracker = CreateDirtyTracker(engine, bytes, page_size);
+Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(
+    DirtyEngine engine, Range bytes, uint64_t page_size,
+    const std::shared_ptr<Mapping>& memory) noexcept {
+  Result<std::unique_ptr<DirtyTracker>> tracker =
+      CreateDirtyTracker(engine, bytes, page_size, memory);
   if (!tracker) return tracker.Error();
   auto shared = std::make_shared<Shared>();
   shared->tracker = std::move(tracker.Value());

@@ -15,9 +15,11 @@ namespace uffd {
 
 class DirtyConsumer {
  public:
-  // Starts a tracker. The memory must live as long as any consumer of it.
-  static Result<std::unique_ptr<DirtyConsumer>> Open(DirtyEngine engine, Range bytes,
-                                                     uint64_t page_size) noexcept;
+  // Starts a tracker. The memory must live as long as any consumer of it. `memory`: its mapping,
+  // when it is our own.
+  static Result<std::unique_ptr<DirtyConsumer>> Open(
+      DirtyEngine engine, Range bytes, uint64_t page_size,
+      const std::shared_ptr<Mapping>& memory) noexcept;
   // One more reader, which has seen everything written until now. `now`: where the memory is.
   Result<std::unique_ptr<DirtyConsumer>> Another(Range now) noexcept;
   ~DirtyConsumer();

@@ -1,5 +1,6 @@
 #include "core/dirty_engine.h"
 
+#include "core/aliased_tracker.h"
 #include "core/compare_tracker.h"
 #include "core/domain_tracker.h"
 #include "core/wp_async.h"
@@ -30,11 +31,16 @@ std::optional<PageMarks::Unavailable> WhyUnavailable(DirtyEngine engine) noexcep
   return domain == nullptr ? std::nullopt : domain->WhyUnavailable();
 }
 
-Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(DirtyEngine engine, Range bytes,
-                                                         uint64_t page_size) noexcept {
+Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(
+    DirtyEngine engine, Range bytes, uint64_t page_size,
+    const std::shared_ptr<Mapping>& memory) noexcept {
   TrackingDomain* const domain = DomainOf(engine);
-  return domain == nullptr ? CompareTracker::Create(bytes, page_size)
-                           : DomainTracker::Create(domain, bytes, page_size);
+  // Comparing sees what is written through whatever mapping.
+  if (domain == nullptr) return CompareTracker::Create(bytes, page_size);
+  if (memory && memory->IsShared()) {
+    return AliasedTracker::Create(domain, memory, bytes, page_size);
+  }
+  return DomainTracker::Create(domain, bytes, page_size);
 }
 
 Status ChangeTracked(Range pages, const std::function<Status()>& change) noexcept {

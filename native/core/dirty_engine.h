@@ -19,8 +19,10 @@ enum class DirtyEngine { kWpAsync, kWpSync, kWpSyncUserMode, kCompare };
 // What stands in the way of an engine here, if anything.
 std::optional<PageMarks::Unavailable> WhyUnavailable(DirtyEngine engine) noexcept;
 
-Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(DirtyEngine engine, Range bytes,
-                                                         uint64_t page_size) noexcept;
+// `memory`: where memory of our own is mapped in which the bytes lie, else null.
+Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(
+    DirtyEngine engine, Range bytes, uint64_t page_size,
+    const std::shared_ptr<Mapping>& memory) noexcept;
 
 // Runs `change`, by which pages lose their content without a write. No collect of any engine comes
 // in between, and every tracker of the pages reports them.

@@ -173,7 +173,15 @@ Result<std::shared_ptr<Mapping>> Mapping::Map(const MappingRequest& request,
       new Mapping(static_cast<uint8_t*>(data), request, std::move(file)));
   const Status advised = mapping->Advise(request.advice);
   if (!advised) return advised.Error();
+  if (mapping->file_ != nullptr) mapping->file_->AddMapping(mapping);
   return mapping;
+}
+
+std::vector<std::shared_ptr<Mapping>> Mapping::Aliases() const noexcept {
+  std::vector<std::shared_ptr<Mapping>> all;
+  if (file_ != nullptr) all = file_->Mappings();
+  std::erase_if(all, [this](const std::shared_ptr<Mapping>& each) { return each.get() == this; });
+  return all;
 }
 
 Mapping::Mapping(uint8_t* data, const MappingRequest& request,
@@ -188,6 +196,7 @@ Mapping::Mapping(uint8_t* data, const MappingRequest& request,
 }
 
 Mapping::~Mapping() {
+  if (file_ != nullptr) file_->RemoveMapping(this);
   if (!owns_addresses_) return;
   munmap(data_, bytes_);
   g_live_bytes -= bytes_;
@@ -236,6 +245,7 @@ Status Mapping::Discard(Range range) const noexcept {
 }
 
 void Mapping::Vacate() noexcept {
+  if (file_ != nullptr) file_->RemoveMapping(this);
   if (backing_ != Backing::kAnonymous && MapPlain(data_, bytes_)) {
     file_ = nullptr;
     backing_ = Backing::kAnonymous;

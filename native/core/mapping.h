@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/memory_file.h"
 #include "core/range.h"
@@ -41,6 +42,10 @@ class Mapping {
   // Another mapping of the same memory, at another address or laid over `over`. EINVAL when this
   // one is private.
   Result<std::shared_ptr<Mapping>> Alias(Range over) const noexcept;
+
+  // Whether other mappings may show the same memory, and those that do.
+  bool IsShared() const noexcept { return file_ != nullptr; }
+  std::vector<std::shared_ptr<Mapping>> Aliases() const noexcept;
 
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;

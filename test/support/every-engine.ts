@@ -8,6 +8,7 @@ import { closeSync, openSync, read, readSync } from 'node:fs';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import {
+  capabilities,
   DirtyTracker,
   Region,
   Snapshot,
@@ -664,7 +665,7 @@ export function everythingHolds(engine: DirtyEngine): void {
       assert.throws(() => track([free, taken]), { code: 'ERR_UFFD_BUSY' });
       // The first of the two was tracked for a moment; it is free again.
       uffd.register(free, 'write-protect');
-      assert.equal(uffd.armedPages(free), 0);
+      if (capabilities().pagemapScan.works) assert.equal(uffd.armedPages(free), 0);
     });
 
   test('it throws ERR_UFFD_CLOSED once its region is closed, and keeps what it knows of the others', () => {
