@@ -35,9 +35,9 @@ Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(
     DirtyEngine engine, Range bytes, uint64_t page_size,
     const std::shared_ptr<Mapping>& memory) noexcept {
   TrackingDomain* const domain = DomainOf(engine);
-  // Comparing sees what is written through whatever mapping.
-  if (domain == nullptr) return CompareTracker::Create(bytes, page_size);
-  if (memory && memory->IsShared()) {
+  const bool has_aliases = memory && memory->IsShared();
+  if (domain == nullptr) return CompareTracker::Create(bytes, page_size, has_aliases);
+  if (has_aliases) {
     return AliasedTracker::Create(domain, memory, bytes, page_size);
   }
   return DomainTracker::Create(domain, bytes, page_size);
