@@ -133,8 +133,34 @@ export interface NativeDirtyTracker {
   close(): void;
 }
 
+/** The same as of opening: `attempts` tells which way of it failed, if one did. */
+export type NativeCaptureFailure = NativeOpenFailure;
+
+export interface NativeCaptureState {
+  settled: boolean;
+  failure: NativeFailure | undefined;
+  swept: number;
+  faulted: number;
+  bytes: number;
+  waits: number;
+  waitedNs: number;
+  longestWaitNs: number;
+}
+
 export interface NativeSnapshot {
   take(views: Uint8Array[], keepAlive: object, engine: number): NativeFailure | undefined;
+  takeCopyOnWrite(
+    sources: { view: Uint8Array; pageSize: number; mapping: NativeToken | undefined }[],
+    keepAlive: object,
+    engine: number,
+    options: { inThread: boolean; maxBytes: number; bytesPerSecond: number },
+    onSettled: () => void,
+  ): NativeCaptureFailure | undefined;
+  state(): NativeCaptureState | NativeFailure;
+  /** Keeps the process alive until it has settled. */
+  keepWaiting(): void;
+  /** In `onSettled` only: no further call of it. */
+  stopWaiting(): void;
   restore(views: Uint8Array[]): { pages: number; bytes: number; different: number } | NativeFailure;
   diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
   read(memory: number, offset: number, length: number): Uint8Array | NativeFailure;
@@ -210,6 +236,7 @@ export interface NativeBinding {
   regularFileBytes(path: string): number | NativeFailure;
   allocate(request: NativeAllocation): NativeRegion | NativeFailure;
   /** Another mapping of the same memory. */
+  isAliased(mapping: NativeToken): boolean;
   alias(mapping: NativeToken, over: Uint8Array | undefined): NativeRegion | NativeFailure;
   /** The name under which the mapping is found in every thread of this process. */
   keyOf(mapping: NativeToken): string | NativeFailure;

@@ -20,7 +20,8 @@ export type { AllocateFileOptions, AllocateMemoryOptions } from './allocation.js
 export type { AllocateOptions, Backing, MemorySource, RegionKind, Trackable, WasmMemory } from './region.js';
 export type { RegionHandle } from './region-handle.js';
 export { Snapshot } from './snapshot.js';
-export type { RestoreStats, SnapshotOptions } from './snapshot.js';
+export type { CaptureProgress, RestoreStats, SnapshotMode } from './snapshot.js';
+export type { SnapshotOptions, SnapshotResolver } from './snapshot.js';
 export { Registration } from './registration.js';
 export type { FileSource, PageSource, RegionSource, RegisterMode, RegisterOptions } from './registration.js';
 export type { OpenOptions } from './opening.js';

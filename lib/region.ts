@@ -35,6 +35,8 @@ const ownMemory = new WeakMap<ArrayBufferLike, { pageSize: number; mapping: Nati
 
 interface RegionInternals {
   readonly mapping: NativeToken | undefined;
+  /** The same, also where it lies in a shared buffer: valid while `keepAlive` is held. */
+  readonly ownMapping: NativeToken | undefined;
   /** What to hold so that the memory stays. */
   readonly keepAlive: object;
   /** Announces a user; the result takes it back. Weakly held: a region keeps no tracker alive. */
@@ -84,6 +86,7 @@ export class Region implements Disposable {
     internalsOf = (region) => ({
       // V8 keeps what a shared buffer lies in, as it does with Wasm memory: `keepAlive` does it then.
       mapping: types.isArrayBuffer(region.#source) ? region.#owned?.mapping : undefined,
+      ownMapping: region.#owned?.mapping,
       keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
       hasOwnPages: region.kind !== 'foreign' || ownMemory.has(region.buffer),

@@ -1,26 +1,18 @@
 // A copy of live memory at one instant, and the way back to it.
 
-import { inspect, types } from 'node:util';
-import { binding, isFailure, type NativeFailure, type NativeSnapshot } from './binding.js';
+import { inspect } from 'node:util';
+import { isFailure, type NativeSnapshot } from './binding.js';
 import { DirtyPages, pageSetOf } from './dirty-pages.js';
-import { chooseEngine, engineNumber, warnOfFallback } from './dirty-engine.js';
-import { closedError, errnoName, rangeHasOwner, systemError, UffdError } from './errors.js';
+import { abortError, closedError } from './errors.js';
 import { toRegions } from './trackable.js';
-import { warnOfMerging } from './memory-merging.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
-import {
-  checkByteRange,
-  checkConstruct,
-  checkInteger,
-  checkOneOf,
-  checkOptions,
-  CONSTRUCT,
-} from './validate.js';
+import { publishSnapshot } from './snapshot-diagnostics.js';
+import { snapshotError } from './snapshot-errors.js';
+import { checkSnapshotOptions, type SnapshotMode, type SnapshotOptions } from './snapshot-options.js';
+import { takeSnapshot } from './snapshot-taking.js';
+import { checkByteRange, checkConstruct, checkInteger, CONSTRUCT } from './validate.js';
 
-export interface SnapshotOptions {
-  /** `copy`: all bytes are copied before `take` returns. `'auto'` (default) takes it. */
-  mode?: 'auto' | 'copy';
-}
+export type { SnapshotMode, SnapshotOptions, SnapshotResolver } from './snapshot-options.js';
 
 export interface RestoreStats {
   /** Pages put back: those written since the snapshot, or since the last restore, that differed. */
@@ -31,62 +23,93 @@ export interface RestoreStats {
   different: number;
 }
 
+export interface CaptureProgress {
+  /** Pages captured by the background so far. */
+  swept: number;
+  /** Pages captured because they were about to be written. */
+  faulted: number;
+  /** Bytes kept; pages of zeros take none. */
+  bytes: number;
+  /** Writes that waited: for their page to be captured, or for the instant of the snapshot. */
+  waits: number;
+  totalWaitMs: number;
+  longestWaitMs: number;
+}
+
 /**
  * A consistent copy of one or several memories. `restore()` and `diff()` cost what was written since,
  * not the size of the memory: the snapshot tracks it until it is closed.
  */
 export class Snapshot implements Disposable {
-  readonly mode = 'copy';
-  /** Every page is captured. At once in mode `copy`. */
-  readonly ready: Promise<void> = Promise.resolve();
+  readonly mode: SnapshotMode;
   /** Size of each memory at the instant of the snapshot, in bytes. */
   readonly byteLengths: readonly number[];
+  readonly #ready: Promise<void>;
   readonly #native: NativeSnapshot;
   readonly #regions: readonly Region[];
   readonly #user: RegionUser = { regionClosing: () => this.close() };
   readonly #leaveRegions: readonly (() => void)[];
+  #settle: { resolve: () => void; reject: (reason: Error) => void } | undefined;
+  #unlisten: (() => void) | undefined;
   #closed = false;
 
-  private constructor(
-    token: typeof CONSTRUCT,
-    native: NativeSnapshot,
-    regions: Region[],
-    byteLengths: number[],
-  ) {
+  private constructor(token: typeof CONSTRUCT, regions: Region[], options: SnapshotOptions) {
     checkConstruct('Snapshot', token);
+    const checked = checkSnapshotOptions(options);
+    const { signal } = checked;
+    if (signal?.aborted === true) throw abortError(signal);
+    const { native, mode } = takeSnapshot(regions, checked, () => this.#onSettled());
+    this.mode = mode;
     this.#native = native;
     this.#regions = regions;
-    this.byteLengths = byteLengths;
+    this.byteLengths = regions.map((region) => region.byteLength);
     this.#leaveRegions = regions.map((region) => regionInternals(region).attach(this.#user));
+    publishSnapshot('taken', this);
+    if (mode === 'copy') {
+      this.#ready = Promise.resolve();
+      return;
+    }
+    this.#ready = new Promise<void>((resolve, reject) => (this.#settle = { resolve, reject }));
+    this.#ready.catch(() => undefined);
+    if (signal === undefined) return;
+    const onAbort = (): void => this.#end(abortError(signal));
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#unlisten = () => signal.removeEventListener('abort', onAbort);
   }
 
   /**
-   * Takes a snapshot; this is its instant. Memory that Workers write meanwhile is copied again until
-   * no page changed during a pass.
-   * @throws {UffdError} `ERR_UFFD_SNAPSHOT_TORN` when the writers never paused: there is no consistent
-   * copy then, and none is made up.
+   * Takes a snapshot; this is its instant. In mode `copy`, memory that Workers write meanwhile is copied
+   * again until no page changed during a pass.
+   * @throws {UffdError} `ERR_UFFD_SNAPSHOT_TORN` when the writers never paused (mode `copy`): there is
+   * no consistent copy then, and none is made up. `ERR_UFFD_BUSY` when something else has the memory.
    */
   static take(memory: Trackable | readonly Trackable[], options: SnapshotOptions = {}): Snapshot {
-    const { mode = 'auto' } = checkOptions('options', options, ['mode']);
-    checkOneOf('options.mode', mode, ['auto', 'copy']);
-    const regions = toRegions(memory);
-    const engine = chooseEngine('engine', othersCanWrite(regions) ? 'wp-async' : 'auto');
-    const views = regions.map((region) => region.bytes);
-    const native = new (binding().Snapshot)();
-    const failure = native.take(
-      views,
-      regions.map((region) => regionInternals(region).keepAlive),
-      engineNumber(engine),
-    );
-    if (failure !== undefined) throw snapshotError(failure);
-    if (engine === 'compare') warnOfFallback();
-    else warnOfMerging();
-    return new Snapshot(
-      CONSTRUCT,
-      native,
-      regions,
-      views.map((view) => view.byteLength),
-    );
+    return new Snapshot(CONSTRUCT, toRegions(memory), options);
+  }
+
+  /**
+   * Settles when every page is captured, at once in mode `copy`. Rejects when the snapshot failed, was
+   * aborted or was closed before; a rejection that nobody looks at is no unhandled one, for every use of
+   * the snapshot says the same. The process lives until then for whoever asked for it.
+   */
+  get ready(): Promise<void> {
+    if (this.#settle !== undefined) this.#native.keepWaiting();
+    return this.#ready;
+  }
+
+  /** What capturing has cost so far, and what is captured; all zero in mode `copy`. */
+  get progress(): CaptureProgress {
+    const state = this.#native.state();
+    if (isFailure(state)) throw closedError('snapshot');
+    const { swept, faulted, bytes, waits, waitedNs, longestWaitNs } = state;
+    return {
+      swept,
+      faulted,
+      bytes,
+      waits,
+      totalWaitMs: waitedNs / 1e6,
+      longestWaitMs: longestWaitNs / 1e6,
+    };
   }
 
   get closed(): boolean {
@@ -134,12 +157,9 @@ export class Snapshot implements Disposable {
     return bytes;
   }
 
-  /** Frees the copy and stops tracking. Closing twice is fine. */
+  /** Ends the capture, frees the copy and stops tracking. Closing twice is fine. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#native.close();
-    for (const leave of this.#leaveRegions) leave();
+    this.#end(closedError('snapshot'));
   }
 
   [Symbol.dispose](): void {
@@ -151,37 +171,34 @@ export class Snapshot implements Disposable {
     return this.#closed ? 'Snapshot { closed }' : `Snapshot { ${this.mode}, ${this.byteLength} bytes }`;
   }
 
+  #end(reason: Error): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#native.close();
+    for (const leave of this.#leaveRegions) leave();
+    this.#unlisten?.();
+    this.#settle?.reject(reason);
+    this.#settle = undefined;
+  }
+
+  #onSettled(): void {
+    const state = this.#native.state();
+    if (isFailure(state) || !state.settled) return;
+    this.#native.stopWaiting();
+    this.#unlisten?.();
+    if (state.failure === undefined) {
+      this.#settle?.resolve();
+      publishSnapshot('ready', this);
+    } else {
+      const error = snapshotError(state.failure);
+      this.#settle?.reject(error);
+      publishSnapshot('failed', this, error);
+    }
+    this.#settle = undefined;
+  }
+
   #views(): Uint8Array[] {
     if (this.#closed) throw closedError('snapshot');
     return this.#regions.map((region) => region.bytes);
   }
-}
-
-/**
- * Comparing cannot tell a page that was written and written back from one that held still, so it
- * cannot prove that a copy of what other threads write is of one instant.
- */
-function othersCanWrite(regions: readonly Region[]): boolean {
-  return regions.some((region) => types.isSharedArrayBuffer(region.buffer));
-}
-
-function snapshotError(failure: NativeFailure): UffdError {
-  const code = errnoName(failure.errno);
-  if (failure.syscall === 'snapshot' && code === 'EAGAIN') {
-    return new UffdError(
-      'Other threads wrote the memory all the time, so no copy of one instant could be made',
-      {
-        code: 'ERR_UFFD_SNAPSHOT_TORN',
-        hint: 'Take it when the writers pause.',
-      },
-    );
-  }
-  if (failure.syscall === 'snapshot' && code === 'ERANGE') {
-    return new UffdError('The memory is smaller than when the snapshot was taken; nothing was written', {
-      code: 'ERR_UFFD_SHRUNK',
-      hint: 'Grow it to its old size, then restore.',
-    });
-  }
-  if (code === 'ESHUTDOWN') return closedError('snapshot');
-  return code === 'EBUSY' ? rangeHasOwner(failure) : systemError(failure);
 }

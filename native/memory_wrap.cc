@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "convert.h"
+#include "core/capture_list.h"
 #include "core/dirty_engine.h"
 #include "core/mapping_table.h"
 
@@ -107,6 +108,10 @@ Napi::Value Alias(const Napi::CallbackInfo& info) {
   return RegionOrFailure(info.Env(), MappingOf(info[0])->Alias(over), over);
 }
 
+Napi::Value IsAliased(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), MappingOf(info[0])->IsAliased());
+}
+
 Napi::Value KeyOf(const Napi::CallbackInfo& info) {
   const Result<std::string> key = MappingTable::Get().KeyOf(MappingOf(info[0]));
   if (!key) return FailureObject(info.Env(), key.Error());
@@ -129,6 +134,7 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
+  CaptureList::Get().BeforeDiscard(*range);
   const Status discarded =
       ChangeTracked(*range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
   return StatusValue(info.Env(), discarded);
@@ -180,6 +186,7 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("hugetlbPageSize", Napi::Function::New<HugetlbPageSize>(env, "hugetlbPageSize"));
   exports.Set("regularFileBytes", Napi::Function::New<RegularFileBytes>(env, "regularFileBytes"));
   exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
+  exports.Set("isAliased", Napi::Function::New<IsAliased>(env, "isAliased"));
   exports.Set("alias", Napi::Function::New<Alias>(env, "alias"));
   exports.Set("keyOf", Napi::Function::New<KeyOf>(env, "keyOf"));
   exports.Set("attach", Napi::Function::New<Attach>(env, "attach"));

@@ -2,6 +2,7 @@
 
 #include "convert.h"
 #include "core/dirty_engine.h"
+#include "memory_wrap.h"
 
 namespace uffd {
 namespace {
@@ -13,13 +14,49 @@ Napi::Number Count(Napi::Env env, uint64_t value) {
   return Napi::Number::New(env, static_cast<double>(value));
 }
 
+std::vector<Snapshot::Source> SourcesArgument(const Napi::Value& value) {
+  const auto list = value.As<Napi::Array>();
+  std::vector<Snapshot::Source> sources;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const auto source = Napi::Value(list[i]).As<Napi::Object>();
+    const int64_t page_size = source.Get("pageSize").As<Napi::Number>().Int64Value();
+    sources.push_back({ViewRange(source.Get("view")), static_cast<uint64_t>(page_size),
+                       MappingOf(source.Get("mapping"))});
+  }
+  return sources;
+}
+
+CopyOnWrite::Options OptionsArgument(const Napi::Value& value) {
+  const auto options = value.As<Napi::Object>();
+  const auto number = [&](const char* name) {
+    return static_cast<uint64_t>(options.Get(name).As<Napi::Number>().Int64Value());
+  };
+  const bool in_thread = options.Get("inThread").As<Napi::Boolean>();
+  return {in_thread ? CopyOnWrite::Resolver::kInThread : CopyOnWrite::Resolver::kLoop,
+          number("maxBytes"), number("bytesPerSecond")};
+}
+
+Napi::Object ProgressObject(Napi::Env env, const Cut::Progress& progress) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("swept", Count(env, progress.swept));
+  object.Set("faulted", Count(env, progress.faulted));
+  object.Set("bytes", Count(env, progress.bytes));
+  object.Set("waits", Count(env, progress.waits));
+  object.Set("waitedNs", Count(env, progress.waited_ns));
+  object.Set("longestWaitNs", Count(env, progress.longest_wait_ns));
+  return object;
+}
+
 }  // namespace
 
 Napi::Function SnapshotWrap::Define(Napi::Env env) {
   using Wrap = SnapshotWrap;
   return DefineClass(
       env, "Snapshot",
-      {InstanceMethod<&Wrap::Take>("take"), InstanceMethod<&Wrap::Restore>("restore"),
+      {InstanceMethod<&Wrap::Take>("take"),
+       InstanceMethod<&Wrap::TakeCopyOnWrite>("takeCopyOnWrite"),
+       InstanceMethod<&Wrap::State>("state"), InstanceMethod<&Wrap::KeepWaiting>("keepWaiting"),
+       InstanceMethod<&Wrap::StopWaiting>("stopWaiting"), InstanceMethod<&Wrap::Restore>("restore"),
        InstanceMethod<&Wrap::Diff>("diff"), InstanceMethod<&Wrap::Read>("read"),
        InstanceMethod<&Wrap::Close>("close")});
 }
@@ -34,6 +71,56 @@ Napi::Value SnapshotWrap::Take(const Napi::CallbackInfo& info) {
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
   snapshot_ = std::move(snapshot.Value());
   return info.Env().Undefined();
+}
+
+SnapshotWrap::~SnapshotWrap() {
+  snapshot_.reset();
+  CloseChannel();
+}
+
+Napi::Value SnapshotWrap::TakeCopyOnWrite(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto engine = static_cast<DirtyEngine>(info[2].As<Napi::Number>().Int32Value());
+  channel_ = EventChannel::Open(env, info[4].As<Napi::Function>(), [this] {
+    channel_ = nullptr;
+    snapshot_.reset();
+    return false;
+  });
+  const Snapshot::Trackers trackers{engine == DirtyEngine::kWpAsync ? &TrackByWpAsync : nullptr,
+                                    &TrackByCompare};
+  Snapshot::Taken taken =
+      Snapshot::TakeCopyOnWrite(SourcesArgument(info[0]), OptionsArgument(info[3]), trackers,
+                                [channel = channel_] { channel->Poke(); });
+  if (taken.snapshot == nullptr) {
+    CloseChannel();
+    Napi::Object failure = FailureObject(env, taken.failure);
+    failure.Set("missingFeatures", Napi::BigInt::New(env, taken.missing_features));
+    failure.Set("attempts", AttemptsArray(env, taken.attempts));
+    return failure;
+  }
+  kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
+  snapshot_ = std::move(taken.snapshot);
+  return env.Undefined();
+}
+
+Napi::Value SnapshotWrap::State(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!snapshot_) return FailureObject(env, kClosed);
+  Napi::Object state = ProgressObject(env, snapshot_->Progress());
+  state.Set("settled", Napi::Boolean::New(env, snapshot_->IsSettled()));
+  state.Set("failure", StatusValue(env, snapshot_->Health()));
+  return state;
+}
+
+void SnapshotWrap::KeepWaiting(const Napi::CallbackInfo& /*info*/) {
+  if (channel_ != nullptr) channel_->SetRef(true);
+}
+
+void SnapshotWrap::StopWaiting(const Napi::CallbackInfo& /*info*/) { CloseChannel(); }
+
+void SnapshotWrap::CloseChannel() noexcept {
+  if (channel_ != nullptr) channel_->Close(false);
+  channel_ = nullptr;
 }
 
 Napi::Value SnapshotWrap::Restore(const Napi::CallbackInfo& info) {
@@ -67,12 +154,14 @@ Napi::Value SnapshotWrap::Read(const Napi::CallbackInfo& info) {
   const auto offset = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
   const auto length = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
   Napi::Uint8Array bytes = Napi::Uint8Array::New(info.Env(), length);
-  snapshot_->Read(memory, offset, length, bytes.Data());
+  const Status read = snapshot_->Read(memory, offset, length, bytes.Data());
+  if (!read) return FailureObject(info.Env(), read.Error());
   return bytes;
 }
 
 void SnapshotWrap::Close(const Napi::CallbackInfo& /*info*/) {
   snapshot_.reset();
+  CloseChannel();
   kept_alive_.Reset();
 }
 

@@ -1,10 +1,14 @@
-// Runs the tests of this one build on the real binaries of each supported Node.js.
+// Runs the tests of this one build on the real binaries of each supported Node.js. `--others` leaves out
+// the one that runs this: `npm test` is its turn.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
+const ALL_VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
+const words = process.argv.slice(2).filter((word) => word !== '--others');
+const current = process.argv.includes('--others') ? process.versions.node.split('.')[0] : undefined;
+const VERSIONS = ALL_VERSIONS.filter((version) => version.split('.')[0] !== current);
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const cache = path.join(root, 'build', 'node-versions');
@@ -36,7 +40,7 @@ if (
 const results = names.map((name, i) => {
   const node = path.join(cache, 'node_modules', name, 'bin', 'node');
   console.log(`\n=== Node.js ${VERSIONS[i]} ===`);
-  return run(node, [path.join('scripts', 'run-tests.mjs'), ...process.argv.slice(2)]);
+  return run(node, [path.join('scripts', 'run-tests.mjs'), ...words]);
 });
 
 console.log('');

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
-import { DirtyTracker, Region, Snapshot, Userfaultfd, type Trackable } from '../lib/index.js';
+import {
+  DirtyTracker,
+  Region,
+  Snapshot,
+  Userfaultfd,
+  type SnapshotOptions,
+  type Trackable,
+} from '../lib/index.js';
 import {
   growableBuffer,
   KINDS,
@@ -43,14 +50,36 @@ function assertSame(actual: Uint8Array, expected: Uint8Array, what = 'bytes'): v
   assert.fail(`${what}: byte ${at} is ${actual[at]}, not ${expected[at]}`);
 }
 
-for (const kind of KINDS) {
-  test(`it puts back every byte: ${kind.name}`, () => {
+/** Ways of taking one; those that protect pages are for memory of our own and Wasm memory. */
+const WAYS: { name: string; options: SnapshotOptions }[] = [
+  { name: 'auto', options: {} },
+  { name: 'copy', options: { mode: 'copy' } },
+  { name: 'copy-on-write, loop', options: { mode: 'copy-on-write' } },
+  { name: 'copy-on-write, in-thread', options: { mode: 'copy-on-write', resolver: 'in-thread' } },
+];
+
+function canBeProtected(memory: Trackable): boolean {
+  return Region.isRegion(memory) || memory instanceof WebAssembly.Memory;
+}
+
+const WAYS_OF_KINDS = KINDS.flatMap((kind) => {
+  const fits = canBeProtected(kind.make(WASM).memory);
+  return WAYS.filter(({ options }) => fits || options.mode !== 'copy-on-write').map(({ name, options }) => ({
+    kind,
+    title: `${kind.name}, ${name}`,
+    options,
+    mode: fits && options.mode !== 'copy' ? 'copy-on-write' : 'copy',
+  }));
+});
+
+for (const { kind, title, options, mode } of WAYS_OF_KINDS) {
+  test(`it puts back every byte: ${title}`, async () => {
     const { memory, bytes } = kind.make(8 * WASM);
     const random = seeded(60);
     scribble(bytes, 60);
     const before = copyOf(bytes);
-    using snapshot = Snapshot.take(memory);
-    assert.equal(snapshot.mode, 'copy');
+    using snapshot = Snapshot.take(memory, options);
+    assert.equal(snapshot.mode, mode);
     assert.equal(snapshot.byteLength, bytes.byteLength);
     assert.deepEqual(snapshot.byteLengths, [bytes.byteLength]);
     assert.deepEqual(pagesOf(snapshot.diff(), bytes), []);
@@ -69,14 +98,16 @@ for (const kind of KINDS) {
       // Edge pages hold other data too in some kinds, and count when that was written.
       assert.equal(stats.pages, written.size);
       assert.ok(stats.bytes <= stats.pages * PAGE && stats.bytes > (stats.pages - 2) * PAGE);
+      // The same before all is captured and after.
+      if (round === 2) await snapshot.ready;
     }
   });
 
-  test(`it reads any range as it was: ${kind.name}`, () => {
+  test(`it reads any range as it was: ${title}`, () => {
     const { memory, bytes } = kind.make(2 * WASM);
     scribble(bytes, 61);
     const before = copyOf(bytes);
-    using snapshot = Snapshot.take(memory);
+    using snapshot = Snapshot.take(memory, options);
     bytes.fill(0);
     const random = seeded(61);
     for (let round = 0; round < 50; round++) {
@@ -457,7 +488,7 @@ test('it names the modes and the options it knows when given another', () => {
   assert.throws(() => take({ mode: 'magic' }), {
     name: 'TypeError',
     code: 'ERR_INVALID_ARG_VALUE',
-    message: /auto, copy/,
+    message: /auto, copy-on-write, copy/,
   });
   assert.throws(() => take({ mode: 1 }), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
   assert.throws(() => take({ modes: 'copy' }), { name: 'TypeError', message: /modes.*known: mode/ });

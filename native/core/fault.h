@@ -2,6 +2,7 @@
 #ifndef UFFD_CORE_FAULT_H_
 #define UFFD_CORE_FAULT_H_
 
+#include <chrono>
 #include <cstdint>
 
 #include "core/kernel_abi.h"
@@ -39,8 +40,9 @@ struct Event {
   uint32_t registration = 0;
   uint64_t address = 0;  // fault address, or start of the range
   int64_t offset = 0;    // the same from the start of the registration; set by the fault loop
-  Range page;           // of a page fault: the page, which may be a huge one; set by the fault loop
-  uint64_t stamp = 0;   // WakeLog's, when it was read
+  Range page;          // of a page fault: the page, which may be a huge one; set by the fault loop
+  uint64_t stamp = 0;  // WakeLog's, when it was read
+  std::chrono::steady_clock::time_point read_at;
   uint64_t length = 0;  // of the range; 0 for a page fault
   uint64_t to = 0;      // new address of a remapped range
   int fork_fd = -1;     // the child's userfaultfd; owned by whoever decoded it

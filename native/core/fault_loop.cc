@@ -71,10 +71,22 @@ bool FaultLoop::AwaitReading(std::chrono::steady_clock::time_point deadline) noe
   return true;
 }
 
+bool FaultLoop::AwaitPass(std::chrono::steady_clock::time_point deadline) noexcept {
+  uint64_t seen = 0;
+  {
+    const std::lock_guard<std::mutex> lock(progress_mutex_);
+    seen = passes_;
+  }
+  Poke();
+  std::unique_lock<std::mutex> lock(progress_mutex_);
+  return progressed_.wait_until(lock, deadline, [&] { return ended_ || passes_ != seen; });
+}
+
 void FaultLoop::TellProgress() noexcept {
   {
     const std::lock_guard<std::mutex> lock(progress_mutex_);
     progress_++;
+    passes_++;
   }
   progressed_.notify_all();
 }
@@ -139,6 +151,7 @@ bool FaultLoop::ReadBatch() noexcept {
   while (fault_count_ + kReadAtOnce <= kBatch) {
     const uint64_t stamp = server_->Now();
     const Result<size_t> count = ReadMessages(messages);
+    const auto now = FaultServer::Clock::now();
     if (!count) {
       server_->Fail(count.Error().error);
       return false;
@@ -147,6 +160,7 @@ bool FaultLoop::ReadBatch() noexcept {
       Event event = DecodeEvent(messages[i]);
       if (event.type == EventType::kPageFault) {
         event.stamp = stamp;
+        event.read_at = now;
         Place(&event);
         faults_[fault_count_++] = event;
       } else {

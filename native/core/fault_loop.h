@@ -39,6 +39,9 @@ class FaultLoop {
   // Waits until the loop has read and served once more, at most until `deadline`: false when that
   // is over. For calls that the kernel refuses while an event waits to be read.
   bool AwaitReading(std::chrono::steady_clock::time_point deadline) noexcept;
+  // Waits until the loop has applied and served whatever it had read when this was called (or has
+  // ended), at most until `deadline`: false when that is over.
+  bool AwaitPass(std::chrono::steady_clock::time_point deadline) noexcept;
   // Faults wait in the descriptor or in the loop although the loop made no progress since `seen`
   // (updated). The watchdog's question.
   bool IsStuck(uint64_t* seen) const noexcept;
@@ -70,6 +73,7 @@ class FaultLoop {
   bool started_ = false;
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> progress_{0};
+  uint64_t passes_ = 0;  // under progress_mutex_: how often all that was read was served
   std::atomic<uint32_t> open_faults_{0};
 
   std::mutex progress_mutex_;  // for those who wait for the loop; see AwaitReading, Stop

@@ -66,6 +66,12 @@ std::optional<Registration> FaultServer::Current(const Event& fault, uint64_t op
 // Looks up, loads without the lock (a disk may take its time), looks again, answers.
 Outcome FaultServer::EndNatively(const Task& task) noexcept {
   std::optional<Registration> registration = table_->Find(task.fault.address);
+  const bool observed = registration && registration->policy->observer != nullptr &&
+                        task.fault.reason == FaultReason::kWriteProtect;
+  if (observed && registration->policy->observer->BeforeWrite(task.fault.page) ==
+                      WriteObserver::Verdict::kWait) {
+    return Outcome::kDeferred;
+  }
   Result<const uint8_t*> loaded = static_cast<const uint8_t*>(nullptr);
   if (registration && registration->policy->source && task.fault.reason == FaultReason::kMissing) {
     loaded = Load(task.fault.page, *registration);
@@ -91,7 +97,9 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
     open_.End(entry, {task.by, answer.action});
     return answer.outcome;
   }
-  if (answer.outcome == Outcome::kResolved && !registration->policy->written) {
+  if (answer.outcome == Outcome::kResolved && observed) {
+    registration->policy->observer->AfterWrite(Clock::now() - task.fault.read_at);
+  } else if (answer.outcome == Outcome::kResolved && !registration->policy->written) {
     Event event = task.fault;
     event.ending = {task.by, answer.action};
     Record(event);
@@ -162,6 +170,7 @@ bool FaultServer::IsOverdue() noexcept {
 void FaultServer::Observe(Event event) noexcept {
   if (event.type == EventType::kFork) UFFD_BARRIER("server-before-fork", nullptr);
   const Range range{event.address, event.address + event.length};
+  if (event.type != EventType::kFork) table_->TellLost(range);
   std::shared_ptr<const PageSource> source;
   if (const auto registration = table_->Find(event.address)) {
     event.registration = registration->id;

@@ -34,9 +34,16 @@ PopulatedPages PopulatedPages::OfPrivateMemory() noexcept {
   return PopulatedPages(Pagemap::Descriptor() ? Source::kPageTables : Source::kUnknown);
 }
 
+PopulatedPages PopulatedPages::OfArmedMemory(uint64_t page_size) noexcept {
+  // Huge pages of hugetlb are never swapped out.
+  return PopulatedPages(page_size > PageSize() ? Source::kUnswappable : Source::kPageCache);
+}
+
 void PopulatedPages::Load(uint64_t start, size_t count) noexcept {
-  const bool loaded = (source_ == Source::kPageTables && LoadFromPageTables(start, count)) ||
-                      (source_ == Source::kPageCache && LoadFromPageCache(start, count));
+  const bool loaded =
+      (source_ == Source::kPageTables && LoadFromPageTables(start, count)) ||
+      (source_ == Source::kPageCache && !MachineHasSwap() && AskMincore(start, count)) ||
+      (source_ == Source::kUnswappable && AskMincore(start, count));
   if (!loaded) populated_.fill(1);
 }
 
@@ -49,10 +56,9 @@ bool PopulatedPages::LoadFromPageTables(uint64_t start, size_t count) noexcept {
   return true;
 }
 
-// mincore() tells what another mapping of the file has filled, too, but calls a page on the swap
-// device absent.
-bool PopulatedPages::LoadFromPageCache(uint64_t start, size_t count) noexcept {
-  if (MachineHasSwap()) return false;
+// mincore() tells what another mapping of the file has filled, too, and takes a marker for a hole,
+// but calls a page on the swap device absent.
+bool PopulatedPages::AskMincore(uint64_t start, size_t count) noexcept {
   return mincore(reinterpret_cast<void*>(start), count * PageSize(), populated_.data()) == 0;
 }
 

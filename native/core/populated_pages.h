@@ -19,6 +19,8 @@ class PopulatedPages {
   // filled through other mappings.
   static PopulatedPages Of(Range range, uint64_t page_size, bool has_aliases) noexcept;
   static PopulatedPages OfPrivateMemory() noexcept;
+  // Write-protected through a userfaultfd, in an armed hole of which the page tables have a marker.
+  static PopulatedPages OfArmedMemory(uint64_t page_size) noexcept;
 
   // Looks at up to kBatch pages from `start` on.
   void Load(uint64_t start, size_t count) noexcept;
@@ -27,10 +29,10 @@ class PopulatedPages {
 
  private:
   // Where the answer is: in this process's page tables, or with the file behind shared memory.
-  enum class Source { kPageTables, kPageCache, kUnknown };
+  enum class Source { kPageTables, kPageCache, kUnswappable, kUnknown };
   explicit PopulatedPages(Source source) noexcept : source_(source) {}
   bool LoadFromPageTables(uint64_t start, size_t count) noexcept;
-  bool LoadFromPageCache(uint64_t start, size_t count) noexcept;
+  bool AskMincore(uint64_t start, size_t count) noexcept;
 
   Source source_;
   std::array<uint64_t, kBatch> entries_{};

@@ -44,6 +44,15 @@ class RangeSet {
   RangeSet Within(Range bounds);
   bool Empty() const noexcept { return ranges_.empty(); }
   uint64_t Bytes();
+  // `visit` gets each page, ascending.
+  template <typename Visit>
+  void ForEachPage(uint64_t page_size, Visit visit) {
+    for (const Range& range : Ranges()) {
+      for (uint64_t page = range.start; page < range.end; page += page_size) {
+        visit(Range{page, page + page_size});
+      }
+    }
+  }
   // Whether `matches` holds for any of the ranges as they were added. Puts nothing in order, so it
   // writes no memory.
   template <typename Matches>

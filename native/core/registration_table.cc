@@ -116,6 +116,13 @@ bool RegistrationTable::Overlaps(Range range, uint64_t modes) const noexcept {
   });
 }
 
+void RegistrationTable::TellLost(Range range) const noexcept {
+  const std::shared_ptr<const Entries> entries = Current();
+  for (const Registration& entry : *entries) {
+    if (entry.range.Overlaps(range) && entry.policy->observer) entry.policy->observer->Lost(range);
+  }
+}
+
 std::vector<Registration> RegistrationTable::WithId(uint32_t id) const {
   const std::shared_ptr<const Entries> entries = Current();
   std::vector<Registration> found;

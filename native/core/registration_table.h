@@ -13,6 +13,7 @@
 #include "core/mapping.h"
 #include "core/page_source.h"
 #include "core/range.h"
+#include "core/write_observer.h"
 #include "core/written_pages.h"
 
 namespace uffd {
@@ -32,6 +33,8 @@ struct Policy {
   const uint8_t* zeros = nullptr;
   // Takes down the loop's write-protect faults, and nobody else is told of them.
   std::shared_ptr<WrittenPages> written;
+  // Asked before an armed page is unprotected. Its faults are not recorded.
+  std::shared_ptr<WriteObserver> observer;
 };
 
 // A range of addresses that one registration serves. It has one, until a part of it is moved.
@@ -64,6 +67,8 @@ class RegistrationTable {
   std::optional<Registration> Find(uint64_t address) const noexcept;
   // Whether any of it is registered in one of these modes.
   bool Overlaps(Range range, uint64_t modes) const noexcept;
+  // Tells the observers of registrations that it overlaps. Allocates nothing.
+  void TellLost(Range range) const noexcept;
   std::vector<Registration> WithId(uint32_t id) const;
   std::vector<Registration> All() const;
 

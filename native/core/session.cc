@@ -153,6 +153,12 @@ Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
   return done;
 }
 
+Status Session::UnprotectInSignal(Range page) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
+  return uffd_.WriteProtect(page, UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+}
+
 Status Session::Wake(Range range) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WAKE)"};
@@ -334,6 +340,11 @@ void Session::UnregisterAndWakeAll() noexcept {
     static_cast<void>(uffd_.Unregister(registration.range).Ok());
     static_cast<void>(uffd_.Wake(registration.range).Ok());
   }
+}
+
+bool Session::AwaitEvents() noexcept {
+  const InFlight call(this);
+  return call.Admitted() && loop_->AwaitPass(std::chrono::steady_clock::now() + kChangingPatience);
 }
 
 bool Session::NeedsRescue() noexcept {

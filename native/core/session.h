@@ -40,6 +40,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Status Unregister(Range range) noexcept;
   // Arms or disarms. When arming fails half way the part that was armed is disarmed again.
   Status WriteProtect(Range range, uint64_t mode) noexcept;
+  // For a signal handler on the thread that faulted: takes no lock, wakes nobody.
+  Status UnprotectInSignal(Range page) noexcept;
   Status Wake(Range range) noexcept;
   Partial Copy(Range destination, const void* source, uint64_t mode) noexcept;
   Partial Zeropage(Range range, uint64_t mode) noexcept;
@@ -73,6 +75,12 @@ class Session : public std::enable_shared_from_this<Session> {
   bool Released() const noexcept { return closed_.load(); }
   // After Release: something would not end and still uses the notifier.
   bool Leaked() const noexcept { return leaked_.load(); }
+
+  // A fault that was deferred may be resolved now.
+  void Retry() noexcept { loop_->Poke(); }
+  // Waits until the loop has applied every event that was read before this call. False when it
+  // stands still or was released.
+  bool AwaitEvents() noexcept;
 
   bool Pop(Event* event) noexcept { return queue_->Pop(event); }
   bool HasEvents() const noexcept { return !queue_->Empty(); }

@@ -1,0 +1,101 @@
+// Which way a snapshot of these memories is taken here, and taking it.
+
+import { types } from 'node:util';
+import { binding, isFailure, type NativeSnapshot } from './binding.js';
+import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
+import { invalidValue, type UffdError } from './errors.js';
+import { warnOfMerging } from './memory-merging.js';
+import { regionInternals, type Region } from './region.js';
+import { captureError, limitReached, snapshotError } from './snapshot-errors.js';
+import type { CheckedSnapshotOptions, SnapshotMode } from './snapshot-options.js';
+
+/** @internal `native` is of the instant when this was returned. */
+export interface TakenSnapshot {
+  native: NativeSnapshot;
+  mode: SnapshotMode;
+}
+
+/** @internal `onSettled` is called later, in mode copy-on-write only. */
+export function takeSnapshot(
+  regions: readonly Region[],
+  options: CheckedSnapshotOptions,
+  onSettled: () => void,
+): TakenSnapshot {
+  const native = new (binding().Snapshot)();
+  const unfit = regions.find((region) => !canBeProtected(region));
+  if (options.mode === 'copy-on-write') {
+    if (unfit !== undefined) {
+      throw invalidValue(
+        'memory',
+        'must be a WebAssembly.Memory or allocated by this package, not of a file and not aliased, for mode copy-on-write',
+        unfit,
+      );
+    }
+    const failure = protect(native, regions, options, onSettled);
+    if (failure !== undefined) throw failure;
+    return { native, mode: 'copy-on-write' };
+  }
+  if (options.mode === 'auto' && unfit === undefined) {
+    if (protect(native, regions, options, onSettled) === undefined) return { native, mode: 'copy-on-write' };
+  }
+  copy(native, regions, options);
+  return { native, mode: 'copy' };
+}
+
+/**
+ * Write protection that somebody waits for goes page by page: no other data may lie in a page. It holds
+ * in one mapping, and of a file it would hold back what is not there yet.
+ */
+function canBeProtected(region: Region): boolean {
+  if (region.kind === 'foreign' || region.backing === 'file') return false;
+  const { ownMapping } = regionInternals(region);
+  return ownMapping === undefined || !binding().isAliased(ownMapping);
+}
+
+function protect(
+  native: NativeSnapshot,
+  regions: readonly Region[],
+  { resolver, maxBytes, bytesPerSecond }: CheckedSnapshotOptions,
+  onSettled: () => void,
+): UffdError | undefined {
+  const failure = native.takeCopyOnWrite(
+    regions.map((region) => ({
+      view: region.bytes,
+      pageSize: region.pageSize,
+      mapping: regionInternals(region).ownMapping,
+    })),
+    regions.map((region) => regionInternals(region).keepAlive),
+    engineNumber(chooseEngine('engine')),
+    { inThread: resolver === 'in-thread', maxBytes, bytesPerSecond },
+    onSettled,
+  );
+  if (failure !== undefined) return captureError(failure);
+  warnOfMerging();
+  return undefined;
+}
+
+function copy(
+  native: NativeSnapshot,
+  regions: readonly Region[],
+  { maxBytes }: CheckedSnapshotOptions,
+): void {
+  const bytes = regions.reduce((sum, region) => sum + region.byteLength, 0);
+  if (bytes > maxBytes) throw limitReached();
+  const engine: DirtyEngine = chooseEngine('engine', othersCanWrite(regions) ? 'wp-async' : 'auto');
+  const failure = native.take(
+    regions.map((region) => region.bytes),
+    regions.map((region) => regionInternals(region).keepAlive),
+    engineNumber(engine),
+  );
+  if (isFailure(failure)) throw snapshotError(failure);
+  if (engine === 'compare') warnOfFallback();
+  else warnOfMerging();
+}
+
+/**
+ * Comparing cannot tell a page that was written and written back from one that held still, so it
+ * cannot prove that a copy of what other threads write is of one instant.
+ */
+function othersCanWrite(regions: readonly Region[]): boolean {
+  return regions.some((region) => types.isSharedArrayBuffer(region.buffer));
+}

@@ -1,0 +1,179 @@
+#include "core/copy_on_write.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/kernel_abi.h"
+#include "core/native_thread.h"
+#include "core/test_barrier.h"
+
+namespace uffd {
+namespace {
+
+// Nobody reads the events of a capture.
+class NoReader final : public Notifier {
+ public:
+  void Poke() noexcept override {}
+};
+
+Notifier* TheNoReader() noexcept {
+  static auto* reader = new NoReader();  // outlives every session
+  return reader;
+}
+
+// REMOVE, REMAP and UNMAP tell of pages that go without being written.
+constexpr uint64_t kRequired = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED |
+                               UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_REMAP |
+                               UFFD_FEATURE_EVENT_UNMAP;
+constexpr uint64_t kOptional = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+
+OpenRequest RequestFor(CopyOnWrite::Resolver resolver) noexcept {
+  if (resolver == CopyOnWrite::Resolver::kInThread) {
+    return {kRequired | UFFD_FEATURE_SIGBUS, kOptional, UserMode::kOnly};
+  }
+  return {kRequired, kOptional, UserMode::kNever};
+}
+
+}  // namespace
+
+CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& options) noexcept {
+  Session::Opened opened = Session::Open(RequestFor(options.resolver), TheNoReader());
+  Started started;
+  started.attempts = std::move(opened.attempts);
+  started.missing_features = opened.missing_features;
+  started.failure = opened.failure;
+  if (opened.session == nullptr) return started;
+  std::unique_ptr<CopyOnWrite> capturing(new CopyOnWrite(
+      std::move(opened.session), std::make_shared<Cut>(options.max_bytes), options));
+  const Status armed = capturing->Arm(std::move(parts));
+  if (!armed) {
+    started.failure = armed.Error();
+    return started;
+  }
+  started.capturing = std::move(capturing);
+  return started;
+}
+
+CopyOnWrite::CopyOnWrite(std::shared_ptr<Session> session, std::shared_ptr<Cut> cut,
+                         const Options& options) noexcept
+    : options_(options), session_(std::move(session)), cut_(std::move(cut)) {}
+
+CopyOnWrite::~CopyOnWrite() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  stopped_.notify_all();
+  cut_->Fail(kClosedErrno);
+  if (sweeping_) pthread_join(thread_, nullptr);
+  Release();
+}
+
+Status CopyOnWrite::Arm(std::vector<Part> parts) noexcept {
+  for (Part& part : parts) {
+    CaptureList::Get().Finish(part.memory.pages);
+    auto capture = Capture::Create(part.memory, std::move(part.copy), cut_);
+    if (!capture) return capture.Error();
+    captures_.push_back(std::move(capture.Value()));
+  }
+  entry_ = CaptureList::Get().Add(captures_);
+  for (size_t i = 0; i < parts.size(); i++) {
+    const Status registered = Register(parts[i].memory, captures_[i]);
+    if (!registered) return registered;
+  }
+  for (const auto& capture : captures_) {
+    if (capture->Pages().Empty()) continue;
+    const Status armed = session_->WriteProtect(capture->Pages(), UFFDIO_WRITEPROTECT_MODE_WP);
+    if (!armed) return armed;
+    UFFD_BARRIER("capture-between-arming", nullptr);
+  }
+  cut_->Complete();
+  session_->Retry();
+  return Done{};
+}
+
+Status CopyOnWrite::Register(const Capture::Memory& memory,
+                             const std::shared_ptr<Capture>& capture) noexcept {
+  if (memory.pages.Empty()) return Done{};
+  auto policy = std::make_shared<Policy>();
+  policy->mode = UFFDIO_REGISTER_MODE_WP;
+  policy->page_size = memory.page_size;
+  policy->observer = capture;
+  if (options_.resolver == Resolver::kInThread) {
+    auto resolver =
+        SigbusResolver::Start(memory.pages, memory.page_size, capture.get(), session_.get());
+    if (!resolver) return resolver.Error();
+    resolvers_.push_back(std::move(resolver.Value()));
+  }
+  const auto registered = session_->Register(memory.pages, std::move(policy), memory.mapping);
+  if (!registered) return registered.Error();
+  return Done{};
+}
+
+Status CopyOnWrite::Sweep(std::function<void()> finished) noexcept {
+  finished_ = std::move(finished);
+  const Result<pthread_t> thread = StartNativeThread("uffd-sweep", &CopyOnWrite::ThreadMain, this);
+  if (!thread) return thread.Error();
+  thread_ = thread.Value();
+  sweeping_ = true;
+  return Done{};
+}
+
+void* CopyOnWrite::ThreadMain(void* self) noexcept {
+  auto* capturing = static_cast<CopyOnWrite*>(self);
+  capturing->SweepAll();
+  capturing->finished_();
+  return nullptr;
+}
+
+void CopyOnWrite::SweepAll() noexcept {
+  UFFD_BARRIER("sweep-before-first", nullptr);
+  for (const auto& capture : captures_) {
+    if (!SweepOne(capture.get())) return;
+  }
+  for (const auto& capture : captures_) capture->AwaitAll();
+  UFFD_BARRIER("sweep-before-check", nullptr);
+  for (const auto& capture : captures_) {
+    if (!capture->Pages().Empty() && !capture->HeldAll()) cut_->Fail(Cut::kLost);
+  }
+  // Asked last: what was released before is not armed any more.
+  if (session_->Released()) cut_->Fail(Cut::kReleased);
+}
+
+bool CopyOnWrite::SweepOne(Capture* capture) noexcept {
+  for (size_t page = 0; page < capture->PageCount();) {
+    const size_t pages = capture->Sweep(page);
+    page += pages;
+    if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
+    if (cut_->Error() != 0 || !Pace(pages * capture->PageBytes())) return false;
+  }
+  return true;
+}
+
+// Waits as the rate asks for. False: give up.
+bool CopyOnWrite::Pace(uint64_t swept_bytes) noexcept {
+  constexpr std::chrono::milliseconds kLook(5);
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (options_.bytes_per_second == 0) return !stopping_;
+  const std::chrono::duration<double> share(static_cast<double>(swept_bytes) /
+                                            static_cast<double>(options_.bytes_per_second));
+  const auto until = std::chrono::steady_clock::now() +
+                     std::chrono::duration_cast<std::chrono::nanoseconds>(share);
+  for (;;) {
+    const auto now = std::chrono::steady_clock::now();
+    if (stopping_ || now >= until || CaptureList::Get().IsHurried(*entry_)) return !stopping_;
+    stopped_.wait_until(lock, std::min<std::chrono::steady_clock::time_point>(until, now + kLook));
+    if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
+  }
+}
+
+void CopyOnWrite::Release() noexcept {
+  session_->Release();
+  resolvers_.clear();
+  if (entry_ != nullptr) CaptureList::Get().Remove(entry_.get());
+}
+
+int CopyOnWrite::Error() const noexcept { return cut_->Error(); }
+
+}  // namespace uffd

@@ -1,0 +1,211 @@
+#include "core/sigbus_resolver.h"
+
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <mutex>
+
+namespace uffd {
+namespace {
+
+// A range that is resolved here, or was until a moment ago.
+struct Slot {
+  std::atomic<bool> taken{false};
+  std::atomic<uint64_t> start{0};
+  std::atomic<uint64_t> end{0};
+  std::atomic<uint64_t> page_size{0};
+  std::atomic<WriteObserver*> observer{nullptr};
+  std::atomic<Session*> session{nullptr};
+  std::atomic<uint32_t> users{0};  // handlers that look at the rest
+  // SIGBUS came for an address that is not armed any more: of a thread that faulted before that, or
+  // it has another cause.
+  std::atomic<uint32_t> late{0};
+};
+
+constexpr size_t kSlots = 512;
+// So many are in turn before one is used again: a late fault finds its range.
+constexpr size_t kInTurn = 16;
+// More threads than that do not fault on one range while it is let go of.
+constexpr uint32_t kMostLate = 10'000;
+constexpr int kSpins = 1000;
+
+std::array<Slot, kSlots> g_slots;
+// The slots below this number were used.
+std::atomic<size_t> g_used{0};
+size_t g_last = 0;  // the slot taken last; under g_install
+
+// Handlers that were there before ours: the first, and the last one that replaced it.
+std::mutex g_install;
+struct sigaction g_first {};
+struct sigaction g_replacements[2];
+std::atomic<struct sigaction*> g_previous{&g_first};
+std::atomic<pid_t> g_passing_on{0};
+bool g_installed = false;
+
+void OnSigbus(int signal, siginfo_t* info, void* context);
+
+bool IsOurs(const struct sigaction& action) noexcept {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == &OnSigbus;
+}
+
+void Install() noexcept {
+  struct sigaction ours {};
+  ours.sa_sigaction = &OnSigbus;
+  // A page may be claimed here: no other handler of this thread may run into it.
+  sigfillset(&ours.sa_mask);
+  ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigaction(SIGBUS, &ours, nullptr);
+}
+
+// As the kernel would have done without us.
+void PassOn(int signal, siginfo_t* info, void* context) noexcept {
+  const auto thread = static_cast<pid_t>(syscall(SYS_gettid));
+  // A handler that replaced ours passes on to us what it does not know.
+  const bool again = g_passing_on.load() == thread;
+  const struct sigaction& previous = again ? g_first : *g_previous.load();
+  if ((previous.sa_flags & SA_SIGINFO) == 0 && previous.sa_handler == SIG_IGN &&
+      info->si_code <= 0) {
+    return;
+  }
+  const bool is_default = (previous.sa_flags & SA_SIGINFO) == 0 &&
+                          (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN);
+  if (is_default) {
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    sigaction(SIGBUS, &standard, nullptr);
+    // A fault happens again when we return; what was sent is sent again.
+    if (info->si_code <= 0) raise(SIGBUS);
+    return;
+  }
+  g_passing_on = thread;
+  if ((previous.sa_flags & SA_SIGINFO) != 0) {
+    previous.sa_sigaction(signal, info, context);
+  } else {
+    previous.sa_handler(signal);
+  }
+  if (!again) g_passing_on = 0;
+}
+
+void Resolve(Slot* slot, Range page) noexcept {
+  WriteObserver* const observer = slot->observer.load();
+  const auto start = std::chrono::steady_clock::now();
+  for (int spins = 0; observer->BeforeWrite(page) == WriteObserver::Verdict::kWait; spins++) {
+    if (spins > kSpins) sched_yield();
+  }
+  for (;;) {
+    const Status done = slot->session.load()->UnprotectInSignal(page);
+    // EAGAIN: the mapping is changing, until the event of that is read. Whatever else it is, the
+    // write is tried again: it goes through, or comes back here.
+    if (done || done.Error().error != EAGAIN) break;
+    sched_yield();
+  }
+  observer->AfterWrite(std::chrono::steady_clock::now() - start);
+}
+
+bool Holds(const Slot& slot, uint64_t address) noexcept {
+  return address >= slot.start.load() && address < slot.end.load();
+}
+
+// Whether the write is to be tried again.
+bool TryResolve(Slot* slot, uint64_t address) noexcept {
+  if (!Holds(*slot, address)) return false;
+  slot->users++;
+  const bool ours = Holds(*slot, address) && slot->observer.load() != nullptr;
+  if (ours) Resolve(slot, Range{address, address + 1}.RoundOutward(slot->page_size.load()));
+  slot->users--;
+  return ours;
+}
+
+bool IsLate(Slot* slot, uint64_t address) noexcept {
+  return Holds(*slot, address) && slot->late.fetch_add(1) < kMostLate;
+}
+
+void OnSigbus(int signal, siginfo_t* info, void* context) {
+  const int error = errno;
+  const auto address = reinterpret_cast<uint64_t>(info->si_addr);
+  bool ours = false;
+  // Not what another process sent, nor what a machine check found.
+  if (info->si_code == BUS_ADRERR) {
+    const size_t used = g_used.load();
+    for (size_t i = 0; i < used && !ours; i++) ours = TryResolve(&g_slots[i], address);
+    for (size_t i = 0; i < used && !ours; i++) ours = IsLate(&g_slots[i], address);
+  }
+  if (!ours) PassOn(signal, info, context);
+  errno = error;
+}
+
+// Under g_install.
+Slot* FreeSlot() noexcept {
+  const size_t used = std::max(g_used.load(), kInTurn);
+  for (size_t i = 1; i <= used; i++) {
+    const size_t at = (g_last + i) % used;
+    if (g_slots[at].taken.load()) continue;
+    g_last = at;
+    g_used = used;
+    return &g_slots[at];
+  }
+  if (used == kSlots) return nullptr;
+  g_last = used;
+  g_used = used + 1;
+  return &g_slots[used];
+}
+
+}  // namespace
+
+bool SigbusResolver::Reinstall() noexcept {
+  const std::lock_guard<std::mutex> lock(g_install);
+  struct sigaction now {};
+  sigaction(SIGBUS, nullptr, &now);
+  if (IsOurs(now)) return false;
+  if (!g_installed) {
+    g_first = now;
+    g_installed = true;
+  } else {
+    // The slot that is not in use: a handler may be reading the other.
+    struct sigaction* const next =
+        g_previous.load() == &g_replacements[0] ? &g_replacements[1] : &g_replacements[0];
+    *next = now;
+    g_previous = next;
+  }
+  Install();
+  return true;
+}
+
+Result<std::unique_ptr<SigbusResolver>> SigbusResolver::Start(Range pages, uint64_t page_size,
+                                                              WriteObserver* observer,
+                                                              Session* session) noexcept {
+  Reinstall();
+  const std::lock_guard<std::mutex> lock(g_install);
+  Slot* const slot = FreeSlot();
+  if (slot == nullptr) return Failure{EMFILE, "sigaction(SIGBUS)"};
+  slot->taken = true;
+  slot->start = 0;
+  slot->end = 0;
+  while (slot->users != 0) sched_yield();
+  slot->late = 0;
+  slot->page_size = page_size;
+  slot->session = session;
+  slot->observer = observer;
+  slot->start = pages.start;
+  slot->end = pages.end;
+  return std::unique_ptr<SigbusResolver>(new SigbusResolver(slot - g_slots.data()));
+}
+
+SigbusResolver::~SigbusResolver() {
+  Slot& slot = g_slots[slot_];
+  // The addresses stay: a thread may have faulted and not be here yet.
+  slot.observer = nullptr;
+  while (slot.users != 0) sched_yield();
+  slot.session = nullptr;
+  slot.taken = false;
+}
+
+}  // namespace uffd
