@@ -4,12 +4,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "core/file_descriptor.h"
 #include "core/result.h"
 
 namespace uffd {
+
+class Mapping;
 
 class MemoryFile {
  public:
@@ -26,8 +30,19 @@ class MemoryFile {
   int Descriptor() const noexcept { return fd_.Get(); }
   Result<uint64_t> Bytes() const noexcept;
 
+  // The shared mappings of it in this process that show its bytes.
+  void AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept;
+  void RemoveMapping(const Mapping* mapping) noexcept;
+  std::vector<std::shared_ptr<Mapping>> Mappings() noexcept;
+
  private:
   FileDescriptor fd_;
+  std::mutex mutex_;
+  struct Entry {
+    const Mapping* key;
+    std::weak_ptr<Mapping> mapping;
+  };
+  std::vector<Entry> mappings_;
 };
 
 // In bytes, as the kernel says. ENOSYS or ENODEV where there are no such pages.
