@@ -128,12 +128,20 @@ export interface NativeUserfaultfd {
 }
 
 export interface NativeDirtyTracker {
-  open(view: Uint8Array, keepAlive: object, engine: number, pageSize: number): NativeFailure | undefined;
+  open(
+    view: Uint8Array,
+    keepAlive: object,
+    engine: number,
+    pageSize: number,
+    mapping: NativeToken | undefined,
+  ): NativeFailure | undefined;
   /** Becomes one more reader of what `other` tracks. */
   join(view: Uint8Array, keepAlive: object, other: NativeDirtyTracker): NativeFailure | undefined;
   /** `[offset, length, …]` in bytes. */
   collect(view: Uint8Array): Float64Array | NativeFailure;
   peek(view: Uint8Array): Float64Array | NativeFailure;
+  /** `[offset, threadId, …]` of what was collected since, and how many more there were. */
+  takeWrites(view: Uint8Array): { writes: Float64Array; missed: number } | NativeFailure;
   /** The next collect of each reader reports the pages of these `[offset, length, …]`. */
   markDirty(view: Uint8Array, ranges: Float64Array): void;
   /** The next collect of this reader does. */
@@ -239,6 +247,12 @@ export interface NativeTesting {
   refuseUserfaultfd(errno: number): number;
   /** The same for PAGEMAP_SCAN. */
   refusePagemapScan(errno: number): number;
+  /** The same for MADV_POPULATE_READ. */
+  refusePopulateRead(errno: number): number;
+  /** From now on no userfaultfd offers these features (UFFD_FEATURE_* bits), as on an older kernel. */
+  withholdFeatures(features: bigint): void;
+  /** Whether /proc/self/pagemap hides what is write-protected, as before Linux 5.14. */
+  hideProtection(hide: boolean): void;
   /** The next PAGEMAP_SCAN is done by the kernel and then fails with this positive errno. */
   injectScanError(errno: number): void;
   /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */
@@ -273,6 +287,8 @@ export interface NativeTesting {
   blockSigbus(): void;
   /** Of memory that a tracker has: collects what was written and copies it to the same offsets. The bytes. */
   collectAndCopy(view: Uint8Array, to: Uint8Array): number | NativeFailure;
+  /** MADV_DONTNEED behind the back of this package. */
+  dropPages(view: Uint8Array): NativeFailure | undefined;
   /** MADV_COLLAPSE. */
   collapse(view: Uint8Array): NativeFailure | undefined;
   /** The part that transparent huge pages, or those of hugetlb, map. */
@@ -301,7 +317,6 @@ export interface NativeBinding {
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
   /** Closes a region in a shared buffer, which stays. */
   leave(mapping: NativeToken): void;
-  addressInPage(view: Uint8Array): number;
   /** `[offset, length, …]` of the pages, counted from the view's start, that hold anything but zeros. */
   nonZeroPages(view: Uint8Array, pageSize: number): Float64Array;
   /**
@@ -309,18 +324,23 @@ export interface NativeBinding {
    * `backing`: the size of the pages behind it.
    */
   nonZeroPagesThatExist(view: Uint8Array, backing: number): Float64Array;
+  /** Where in a page the bytes begin; `pageSize` is the machine's unless it is given. */
+  addressInPage(view: Uint8Array, pageSize?: number): number;
+  /** Whether KSM may merge all memory of this process (PR_SET_MEMORY_MERGE). */
+  isMemoryMerged(): boolean;
   /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
   mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;
   releaseAll(): void;
   /** True once a process for each addon file that is loaded. */
   claimExit(): boolean;
+  /** True once in the life of the process for each name. */
+  isFirst(name: string): boolean;
   Userfaultfd: new () => NativeUserfaultfd;
   DirtyTracker: {
     new (): NativeDirtyTracker;
-    whyUnavailable(): NativeOpenFailure | undefined;
-    /** True once in the life of the process. */
-    isFirstFallback(): boolean;
+    /** `engine`: DirtyEngine of native/core/dirty_engine.h. */
+    whyUnavailable(engine: number): NativeOpenFailure | undefined;
     /** Where `live` differs from `copy` inside `ranges`, as `[offset, length, …]`. */
     differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
   };

@@ -141,7 +141,9 @@ function engines(
   facts: { probe: NativeProbe; found: Capabilities } | undefined,
 ): EngineCapability[] {
   const open = facts?.found.access.some((each) => each.code === undefined) ?? false;
-  const wpSync = open && (facts?.found.features.includes('PAGEFAULT_FLAG_WP') ?? false);
+  const wpSync =
+    (facts?.found.handlesKernelFaults ?? false) &&
+    (facts?.found.features.includes('PAGEFAULT_FLAG_WP') ?? false);
   const wpAsync = facts?.probe.wpAsyncErrno === 0;
   const reason = (ok: boolean, otherwise: string): string | undefined =>
     ok ? undefined : (missing ?? otherwise);
@@ -161,7 +163,14 @@ function engines(
     {
       name: 'wp-sync',
       works: wpSync,
-      reason: reason(wpSync, open ? 'needs write-protect faults, Linux 5.7' : 'no userfaultfd can be opened'),
+      reason: reason(
+        wpSync,
+        !open
+          ? 'no userfaultfd can be opened'
+          : !(facts?.found.features.includes('PAGEFAULT_FLAG_WP') ?? false)
+            ? 'needs write-protect faults, Linux 5.7'
+            : 'needs privilege to see what system calls write; with { userModeOnly: true } it works, and those calls fail with EFAULT',
+      ),
     },
     { name: 'compare', works: facts !== undefined, reason: missing },
   ];

@@ -3,6 +3,7 @@
 import { inspect } from 'node:util';
 import { binding } from './binding.js';
 import { invalidType, invalidValue, noMemory } from './errors.js';
+import { firstWrites, writesIn, type FirstWrite, type KnownWrites } from './first-writes.js';
 import {
   bytesIn,
   differenceOf,
@@ -34,13 +35,26 @@ export interface PageSet {
   pageSize: number;
   /** Where the memory starts inside its first page, in bytes: 0 but for buffers of V8. */
   lead: number;
+  /** Undefined where the engine does not tell. */
+  writes?: KnownWrites | undefined;
 }
 
 /** @internal */
-export function pageSetOf(region: Region, view: Uint8Array, ranges: RangeList): PageSet {
+export function pageSetOf(
+  region: Region,
+  view: Uint8Array,
+  ranges: RangeList,
+  writes?: KnownWrites,
+): PageSet {
   const { pageSize } = region;
-  // Memory of huge pages begins with a whole one, so its lead is 0 as well.
-  return { ranges, region, size: view.byteLength, pageSize, lead: binding().addressInPage(view) };
+  return {
+    ranges,
+    region,
+    size: view.byteLength,
+    pageSize,
+    lead: binding().addressInPage(view, pageSize),
+    writes: writes === undefined ? undefined : writesIn(ranges, writes),
+  };
 }
 
 /**
@@ -81,6 +95,27 @@ export class DirtyPages implements Iterable<DirtyRange> {
   /** Size of a memory when the set was made, in bytes. */
   memoryByteLength(memory = 0): number {
     return this.#set(memory).size;
+  }
+
+  /**
+   * The first write to each of these pages since it was armed, in the order they came; of several
+   * memories one after the other. Only the engine `wp-sync` tells, and only in what `collect()` returns.
+   */
+  get writes(): FirstWrite[] {
+    const several = this.#sets.length > 1;
+    return this.#sets.flatMap(({ writes }, memory) =>
+      writes === undefined ? [] : firstWrites(writes, several ? memory : undefined),
+    );
+  }
+
+  /** gettid(2) of the threads among `writes`, ascending. */
+  get threadIds(): number[] {
+    return [...new Set(this.writes.map(({ threadId }) => threadId))].sort((a, b) => a - b);
+  }
+
+  /** Writes that were too many to be kept one by one (16,384). Their pages are in the set. */
+  get missedWrites(): number {
+    return this.#sets.reduce((sum, { writes }) => sum + (writes?.missed ?? 0), 0);
   }
 
   /** Whether the byte at `offset` lies in a page of the set. */
@@ -188,11 +223,12 @@ export class DirtyPages implements Iterable<DirtyRange> {
         ({ pageSize, lead }, i) => others[i]!.pageSize === pageSize && others[i]!.lead === lead,
       );
     if (!sameMemories) throw invalidValue('other', 'must be a set of pages of the same memories', other);
-    const sets = this.#sets.map((set, i) => ({
-      ...set,
-      ranges: combine(set.ranges, others[i]!.ranges),
-      size: Math.max(set.size, others[i]!.size),
-    }));
+    const sets = this.#sets.map((set, i) => {
+      const ranges = combine(set.ranges, others[i]!.ranges);
+      const known = [set.writes, others[i]!.writes];
+      const writes = known.some((each) => each !== undefined) ? writesIn(ranges, ...known) : undefined;
+      return { ...set, ranges, size: Math.max(set.size, others[i]!.size), writes };
+    });
     return new DirtyPages(CONSTRUCT, sets);
   }
 }

@@ -3,17 +3,32 @@
 import { inspect } from 'node:util';
 import { binding, isFailure, type NativeDirtyTracker, type NativeFailure } from './binding.js';
 import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
-import { DirtyPages, pageSetOf, type PageSet } from './dirty-pages.js';
+import type { KnownWrites } from './first-writes.js';
+import { warnOfMerging } from './memory-merging.js';
+import { DirtyPages, pageSetOf } from './dirty-pages.js';
 import { checkWatchOptions, watchIterator, type WatchOptions } from './dirty-watch.js';
 import { busyError, closedError, errnoName, invalidValue, rangeHasOwner, systemError } from './errors.js';
+import type { RangeList } from './range-list.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import { isPageExact, toRegions } from './trackable.js';
-import { checkByteRange, checkInteger, checkOptions, CONSTRUCT, type ByteRange } from './validate.js';
+import {
+  checkByteRange,
+  checkFlag,
+  checkInteger,
+  checkOptions,
+  CONSTRUCT,
+  type ByteRange,
+} from './validate.js';
 import { Consumer } from './waiting-iterator.js';
 
 export interface DirtyTrackerOptions {
   /** `'auto'` (default) takes the first that works here, and warns once when that is `compare`. */
   engine?: 'auto' | DirtyEngine;
+  /**
+   * Lets `wp-sync` do without privilege: system calls that write to the memory (`fs.read`) then fail
+   * with EFAULT. Default `false`: it works with privilege or not at all.
+   */
+  userModeOnly?: boolean;
 }
 
 /** One memory of a tracker: a region and its native half. */
@@ -39,6 +54,7 @@ export class DirtyTracker implements Disposable {
   readonly exact: boolean;
   readonly #tracked: Tracked[] = [];
   readonly #user: RegionUser = { regionClosing: (region) => this.#letGo(region) };
+  readonly #userModeOnly: boolean;
   readonly #watcher = new Consumer<DirtyPages>();
   #closed = false;
 
@@ -54,21 +70,22 @@ export class DirtyTracker implements Disposable {
     options: DirtyTrackerOptions = {},
     source?: DirtyTracker,
   ) {
-    const { engine } = checkOptions('options', options, ['engine']);
+    const given = checkOptions('options', options, ['engine', 'userModeOnly']);
+    const { engine } = given;
+    const userModeOnly = checkFlag('options.userModeOnly', given.userModeOnly, false);
     const regions = toRegions(memory);
-    this.engine = chooseEngine('options.engine', engine);
+    this.#userModeOnly = userModeOnly;
+    const chosen = chooseEngine('options.engine', engine, { regions, userModeOnly });
+    const isOwnChoice = engine === undefined || engine === 'auto';
     try {
-      for (const [i, region] of regions.entries()) {
-        this.#tracked.push(
-          this.#track(region, source === undefined ? undefined : source.#tracked[i]!.native),
-        );
-      }
+      this.engine = this.#trackAll(regions, source, chosen, isOwnChoice);
       this.exact = this.engine !== 'compare' && regions.every(isPageExact);
     } catch (error) {
       this.close();
       throw error;
     }
-    if (this.engine === 'compare' && engine !== 'compare') warnOfFallback();
+    if (this.engine === 'compare' && isOwnChoice) warnOfFallback();
+    if (this.engine !== 'compare') warnOfMerging();
   }
 
   /** Pages written since the last `collect()` (or the start), which are re-armed in the same step. */
@@ -88,7 +105,7 @@ export class DirtyTracker implements Disposable {
   consumer(): DirtyTracker {
     this.#checkOpen();
     const regions = this.#tracked.map(({ region }) => region);
-    return new DirtyTracker(regions, { engine: this.engine }, this);
+    return new DirtyTracker(regions, { engine: this.engine, userModeOnly: this.#userModeOnly }, this);
   }
 
   /**
@@ -154,10 +171,7 @@ export class DirtyTracker implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const { native, leaveRegion } of this.#tracked) {
-      native.close();
-      leaveRegion();
-    }
+    this.#release();
     this.#watcher.advance();
   }
 
@@ -172,15 +186,43 @@ export class DirtyTracker implements Disposable {
       : `DirtyTracker { ${this.engine}, ${this.#tracked.length} memories }`;
   }
 
-  #track(region: Region, source: NativeDirtyTracker | undefined): Tracked {
-    const { keepAlive, attach } = regionInternals(region);
+  /** Returns the engine: some memory (of a file, or old kernels) is not for `wp-sync`. */
+  #trackAll(
+    regions: readonly Region[],
+    source: DirtyTracker | undefined,
+    engine: DirtyEngine,
+    mayCompare: boolean,
+  ): DirtyEngine {
+    try {
+      for (const [i, region] of regions.entries()) {
+        const native = source === undefined ? undefined : source.#tracked[i]!.native;
+        this.#tracked.push(this.#track(region, native, engine));
+      }
+      return engine;
+    } catch (error) {
+      if (!mayCompare || engine !== 'wp-sync' || (error as { code?: string }).code !== 'EINVAL') throw error;
+      this.#release();
+      return this.#trackAll(regions, source, 'compare', false);
+    }
+  }
+
+  #track(region: Region, source: NativeDirtyTracker | undefined, engine: DirtyEngine): Tracked {
+    const { keepAlive, attach, liesIn } = regionInternals(region);
     const native = new (binding().DirtyTracker)();
+    const { bytes, pageSize } = region;
     const failure =
       source === undefined
-        ? native.open(region.bytes, keepAlive, engineNumber(this.engine), region.pageSize)
-        : native.join(region.bytes, keepAlive, source);
+        ? native.open(bytes, keepAlive, engineNumber(engine, this.#userModeOnly), pageSize, liesIn)
+        : native.join(bytes, keepAlive, source);
     if (failure !== undefined) throw trackingError(failure);
     return { region, native, leaveRegion: attach(this.#user) };
+  }
+
+  #release(): void {
+    for (const { native, leaveRegion } of this.#tracked.splice(0)) {
+      native.close();
+      leaveRegion();
+    }
   }
 
   #letGo(region: Region): void {
@@ -202,21 +244,30 @@ export class DirtyTracker implements Disposable {
     this.#checkOpen();
     // All views first: a memory that is gone must not cost the others what they would report.
     const views = this.#tracked.map(({ region }) => region.bytes);
-    const sets: PageSet[] = [];
-    for (const [i, { region, native }] of this.#tracked.entries()) {
+    const lists: RangeList[] = [];
+    for (const [i, { native }] of this.#tracked.entries()) {
       const ranges = native[how](views[i]!);
       if (isFailure(ranges)) {
-        if (how === 'collect') this.#putBack(sets, views);
+        if (how === 'collect') this.#putBack(lists, views);
         throw trackingError(ranges);
       }
-      sets.push(pageSetOf(region, views[i]!, ranges));
+      lists.push(ranges);
     }
+    const sets = this.#tracked.map(({ region, native }, i) => {
+      const writes = how === 'collect' ? this.#writesTo(native, views[i]!) : undefined;
+      return pageSetOf(region, views[i]!, lists[i]!, writes);
+    });
     return new DirtyPages(CONSTRUCT, sets);
   }
 
+  #writesTo(native: NativeDirtyTracker, view: Uint8Array): KnownWrites | undefined {
+    const known = this.engine === 'wp-sync' ? native.takeWrites(view) : undefined;
+    return known === undefined || isFailure(known) ? undefined : { list: known.writes, missed: known.missed };
+  }
+
   /** What was taken from the kernel and cannot be handed over is in the next collect. */
-  #putBack(sets: readonly PageSet[], views: readonly Uint8Array[]): void {
-    for (const [i, { ranges }] of sets.entries()) this.#tracked[i]!.native.putBack(views[i]!, ranges);
+  #putBack(lists: readonly RangeList[], views: readonly Uint8Array[]): void {
+    for (const [i, ranges] of lists.entries()) this.#tracked[i]!.native.putBack(views[i]!, ranges);
   }
 }
 

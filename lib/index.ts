@@ -3,6 +3,7 @@ export type { Capabilities, EngineCapability, MemoryCapability, Problem } from '
 export { ChildUserfaultfd } from './child-userfaultfd.js';
 export { DirtyPages } from './dirty-pages.js';
 export type { DirtyRange } from './dirty-pages.js';
+export type { FirstWrite } from './first-writes.js';
 export { DirtyTracker } from './dirty-tracker.js';
 export type { DirtyTrackerOptions } from './dirty-tracker.js';
 export type { DirtyEngine } from './dirty-engine.js';

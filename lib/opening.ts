@@ -52,8 +52,8 @@ export function accessName(access: number): AccessName {
   return ACCESS[access]!;
 }
 
-/** @internal */
-export function openError(failure: NativeOpenFailure): UffdError {
+/** @internal `advice`: what else the caller could do. */
+export function openError(failure: NativeOpenFailure, advice?: string): UffdError {
   const attempts = attemptsOf(failure.attempts);
   if (failure.missingFeatures !== 0n) {
     const names = featureNames(failure.missingFeatures).join(', ');
@@ -69,7 +69,7 @@ export function openError(failure: NativeOpenFailure): UffdError {
   // Where something ran out the doctor, another process, finds nothing.
   const shortage = attempts.map((each) => shortageHint(each.code)).find((hint) => hint !== undefined);
   if (shortage !== undefined) return systemError(failure, `${shortage} ${tried}`, attempts);
-  const known = hintFor(failure);
+  const known = advice ?? hintFor(failure);
   return systemError(
     failure,
     `${known === undefined ? '' : `${known} `}${tried} \`userfaultfd doctor\` tells cause and remedy.`,

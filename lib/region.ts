@@ -30,8 +30,8 @@ interface Owned {
   mapping: NativeToken | undefined;
 }
 
-/** Of shared buffers: whoever has one may make a handle's region of it, also when its first is forgotten. */
-const mappingsOfBuffers = new WeakMap<ArrayBufferLike, NativeToken>();
+/** Memory of our own by its buffers: what is known of it holds for any view of one. */
+const ownMemory = new WeakMap<ArrayBufferLike, { pageSize: number; mapping: NativeToken }>();
 
 interface RegionInternals {
   readonly mapping: NativeToken | undefined;
@@ -41,6 +41,10 @@ interface RegionInternals {
   readonly keepAlive: object;
   /** Announces a user; the result takes it back. Weakly held: a region keeps no tracker alive. */
   readonly attach: (user: RegionUser) => () => void;
+  /** Whether no other data but ours, or WebAssembly's, lies in its pages. */
+  readonly hasOwnPages: boolean;
+  /** The mapping that its bytes lie in, of whichever region. */
+  readonly liesIn: NativeToken | undefined;
 }
 
 let internalsOf: (region: Region) => RegionInternals;
@@ -85,6 +89,8 @@ export class Region implements Disposable {
       ownMapping: region.#owned?.mapping,
       keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
+      hasOwnPages: region.kind !== 'foreign' || ownMemory.has(region.buffer),
+      liesIn: ownMemory.get(region.buffer)?.mapping,
     });
   }
 
@@ -121,7 +127,7 @@ export class Region implements Disposable {
   static #own(native: NativeRegion, over: Uint8Array | undefined): Region {
     const source = native.buffer ?? new Uint8Array(over!.buffer, native.offset, native.bytes);
     const { mapping, pageSize } = native;
-    if (over !== undefined) mappingsOfBuffers.set(over.buffer, mapping);
+    ownMemory.set(source instanceof Uint8Array ? source.buffer : source, { pageSize, mapping });
     return new Region(CONSTRUCT, 'owned', source, { backing: BACKINGS[native.backing]!, pageSize, mapping });
   }
 
@@ -164,7 +170,9 @@ export class Region implements Disposable {
 
   /** In bytes: of the pages that back this memory, 2 MiB and the like for `hugetlb`. */
   get pageSize(): number {
-    return this.#owned?.pageSize ?? binding().pageSize;
+    if (this.#owned !== undefined) return this.#owned.pageSize;
+    const own = this.#view === undefined ? undefined : ownMemory.get(this.#view.buffer);
+    return own?.pageSize ?? binding().pageSize;
   }
 
   /** What the pages are; undefined for memory of others. */

@@ -4,6 +4,7 @@ import { types } from 'node:util';
 import { binding, isFailure, type NativeSnapshot } from './binding.js';
 import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
 import { invalidValue, type UffdError } from './errors.js';
+import { warnOfMerging } from './memory-merging.js';
 import { keepSigbusHandler } from './sigbus-listeners.js';
 import { regionInternals, type Region } from './region.js';
 import { captureError, limitReached, snapshotError } from './snapshot-errors.js';
@@ -70,7 +71,9 @@ function protect(
     { inThread: resolver === 'in-thread', maxBytes, bytesPerSecond },
     onSettled,
   );
-  return failure === undefined ? undefined : captureError(failure);
+  if (failure !== undefined) return captureError(failure);
+  warnOfMerging();
+  return undefined;
 }
 
 function copy(
@@ -88,6 +91,7 @@ function copy(
   );
   if (isFailure(failure)) throw snapshotError(failure);
   if (engine === 'compare') warnOfFallback();
+  else warnOfMerging();
 }
 
 /**

@@ -20,6 +20,8 @@ export interface MeasuredWrites<T> {
   /** The bytes that differ from before, one set for each memory, in their order. */
   bytes: DirtyPages[];
   engine: DirtyEngine;
+  /** gettid(2) of the threads that wrote, ascending; undefined unless the engine is `wp-sync`, which tells. */
+  threadIds: number[] | undefined;
 }
 
 export interface ExpectedWrites {
@@ -141,8 +143,10 @@ function measured<R>(
   const look = (result: unknown): R => {
     const pages = tracker.collect();
     const bytes = copies.map((copy, i) => pages.bytes(copy, i));
+    const { engine } = tracker;
+    const threadIds = engine === 'wp-sync' ? pages.threadIds : undefined;
     return finish(
-      { result, pages, bytes, engine: tracker.engine },
+      { result, pages, bytes, engine, threadIds },
       {
         view: regions[0]!.bytes,
         copy: copies[0]!,

@@ -16,5 +16,5 @@ export function toRegions(memory: unknown): Region[] {
 export function isPageExact(region: Region): boolean {
   if (region.kind !== 'foreign') return true;
   const { bytes, pageSize } = region;
-  return binding().addressInPage(bytes) === 0 && bytes.byteLength % pageSize === 0;
+  return binding().addressInPage(bytes, pageSize) === 0 && bytes.byteLength % pageSize === 0;
 }

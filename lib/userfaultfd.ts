@@ -24,6 +24,7 @@ import {
 import { EventReader, type UffdEvent } from './events.js';
 import { ioctlNames, knownFeatures, type Feature } from './features.js';
 import { accessName, attemptsOf, checkOpenOptions, openError, type OpenOptions } from './opening.js';
+import { warnOfMerging } from './memory-merging.js';
 import {
   arms,
   checkRegion,
@@ -37,7 +38,7 @@ import {
   type MoveOptions,
   type WakeOption,
 } from './range-calls.js';
-import { regionInternals, type Region, type RegionUser } from './region.js';
+import { Region, regionInternals, type RegionUser } from './region.js';
 import {
   checkModes,
   checkPolicy,
@@ -199,6 +200,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       ioctls: new Set(ioctlNames(result.ioctls)),
     });
     this.#registrations.set(result.id, { registration, leaveRegion: attach(this.#user) });
+    warnOfMerging();
     return registration;
   }
 

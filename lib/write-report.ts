@@ -31,7 +31,7 @@ export function pageRangesOf(ranges: RangeList, written: Written): RangeList {
 type Round = (pages: number) => number;
 
 function rounded(ranges: RangeList, { view, pageSize }: Written, from: Round, to: Round): RangeList {
-  const lead = binding().addressInPage(view);
+  const lead = binding().addressInPage(view, pageSize);
   const pages: number[] = [];
   let done = 0;
   for (let i = 0; i < ranges.length; i += 2) {
@@ -66,7 +66,7 @@ export function describeWrites(written: Written, ranges: RangeList): string {
 
 /** Number of the page that holds a byte. */
 function pageOf(offset: number, { view, pageSize }: Written): number {
-  return Math.floor((binding().addressInPage(view) + offset) / pageSize);
+  return Math.floor((binding().addressInPage(view, pageSize) + offset) / pageSize);
 }
 
 function countPages(pages: RangeList, written: Written): number {
@@ -79,7 +79,7 @@ function countPages(pages: RangeList, written: Written): number {
 
 function* eachPage(pages: RangeList, written: Written): Generator<RangeList, undefined> {
   const { view, pageSize } = written;
-  const lead = binding().addressInPage(view);
+  const lead = binding().addressInPage(view, pageSize);
   for (let i = 0; i < pages.length; i += 2) {
     const end = Math.min(pages[i]! + pages[i + 1]!, view.byteLength);
     for (let at = pages[i]!; at < end;) {

@@ -2,6 +2,9 @@
 #include <napi.h>
 
 #include <atomic>
+#include <mutex>
+#include <set>
+#include <string>
 
 #include "convert.h"
 #include "core/pagemap.h"
@@ -56,6 +59,14 @@ Napi::Value ClaimExit(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), !claimed.exchange(true));
 }
 
+// What is said once: a process has several threads, each with its own JavaScript.
+Napi::Value IsFirst(const Napi::CallbackInfo& info) {
+  static std::mutex mutex;
+  static auto* const said = new std::set<std::string>();
+  const std::lock_guard<std::mutex> lock(mutex);
+  return Napi::Boolean::New(info.Env(), said->insert(info[0].As<Napi::String>()).second);
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   PinInMemory();
   static_cast<void>(Pagemap::Descriptor().Ok());
@@ -65,6 +76,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("mayFault", Napi::Function::New<MayFault>(env, "mayFault"));
   exports.Set("releaseAll", Napi::Function::New<ReleaseAll>(env, "releaseAll"));
   exports.Set("claimExit", Napi::Function::New<ClaimExit>(env, "claimExit"));
+  exports.Set("isFirst", Napi::Function::New<IsFirst>(env, "isFirst"));
   exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
   exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));
   exports.Set("Snapshot", SnapshotWrap::Define(env));

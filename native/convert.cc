@@ -87,4 +87,18 @@ Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory) {
   return Napi::Float64Array::New(env, used, offsets.ArrayBuffer(), 0);
 }
 
+Napi::Object WritesObject(Napi::Env env, const WriteLog& log, Range memory) {
+  Napi::Float64Array writes = Napi::Float64Array::New(env, log.Writes().size() * 2);
+  size_t used = 0;
+  for (const Write& write : log.Writes()) {
+    if (!memory.Contains({write.address, write.address + 1})) continue;
+    writes[used++] = static_cast<double>(write.address - memory.start);
+    writes[used++] = write.thread_id;
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("writes", Napi::Float64Array::New(env, used, writes.ArrayBuffer(), 0));
+  result.Set("missed", Napi::Number::New(env, static_cast<double>(log.Missed())));
+  return result;
+}
+
 }  // namespace uffd

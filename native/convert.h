@@ -10,6 +10,7 @@
 #include "core/range.h"
 #include "core/result.h"
 #include "core/userfaultfd.h"
+#include "core/write_log.h"
 
 namespace uffd {
 
@@ -29,6 +30,8 @@ std::optional<Range> PartOfView(const Napi::Value& view, const Napi::Value& offs
 std::vector<Range> RangesOf(const Napi::Value& offsets, Range memory);
 // [offset, length, …] in bytes from the start of `memory`, clipped to it.
 Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory);
+// { writes: [offset, thread id, …] of those in `memory`, missed }.
+Napi::Object WritesObject(Napi::Env env, const WriteLog& log, Range memory);
 
 }  // namespace uffd
 

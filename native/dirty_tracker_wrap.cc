@@ -2,7 +2,8 @@
 
 #include "convert.h"
 #include "core/compare.h"
-#include "core/wp_async_tracker.h"
+#include "core/dirty_engine.h"
+#include "memory_wrap.h"
 
 namespace uffd {
 namespace {
@@ -10,18 +11,18 @@ namespace {
 // Closed by a getter of the caller's, in the middle of its call.
 constexpr Failure kClosed{kClosedErrno, "tracker"};
 
-Napi::Value WhyUnavailable(const Napi::CallbackInfo& info) {
+DirtyEngine EngineOf(const Napi::Value& number) {
+  return static_cast<DirtyEngine>(number.As<Napi::Number>().Int32Value());
+}
+
+Napi::Value WhyNot(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto why = WpAsyncTracker::WhyUnavailable();
+  const auto why = WhyUnavailable(EngineOf(info[0]));
   if (!why) return env.Undefined();
   Napi::Object object = FailureObject(env, why->failure);
   object.Set("attempts", AttemptsArray(env, why->attempts));
   object.Set("missingFeatures", Napi::BigInt::New(env, why->missing_features));
   return object;
-}
-
-Napi::Value IsFirstFallback(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), FirstFallback());
 }
 
 Napi::Value DifferingBytes(const Napi::CallbackInfo& info) {
@@ -43,11 +44,11 @@ Napi::Function DirtyTrackerWrap::Define(Napi::Env env) {
       env, "DirtyTracker",
       {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Join>("join"),
        InstanceMethod<&Wrap::Collect>("collect"), InstanceMethod<&Wrap::Peek>("peek"),
+       InstanceMethod<&Wrap::TakeWrites>("takeWrites"),
        InstanceMethod<&Wrap::MarkDirty>("markDirty"), InstanceMethod<&Wrap::PutBack>("putBack"),
        InstanceMethod<&Wrap::HoldWeakly>("holdWeakly"), InstanceMethod<&Wrap::Memory>("memory"),
        InstanceMethod<&Wrap::Close>("close")});
-  constructor.Set("whyUnavailable", Napi::Function::New<WhyUnavailable>(env, "whyUnavailable"));
-  constructor.Set("isFirstFallback", Napi::Function::New<IsFirstFallback>(env, "isFirstFallback"));
+  constructor.Set("whyUnavailable", Napi::Function::New<WhyNot>(env, "whyUnavailable"));
   constructor.Set("differingBytes", Napi::Function::New<DifferingBytes>(env, "differingBytes"));
   return constructor;
 }
@@ -56,9 +57,9 @@ DirtyTrackerWrap::DirtyTrackerWrap(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<DirtyTrackerWrap>(info) {}
 
 Napi::Value DirtyTrackerWrap::Open(const Napi::CallbackInfo& info) {
-  const auto engine = static_cast<DirtyEngine>(info[2].As<Napi::Number>().Int32Value());
   const auto page_size = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
-  auto consumer = DirtyConsumer::Open(engine, ViewRange(info[0]), page_size);
+  auto consumer =
+      DirtyConsumer::Open(EngineOf(info[2]), ViewRange(info[0]), page_size, MappingOf(info[4]));
   if (!consumer) return FailureObject(info.Env(), consumer.Error());
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
   consumer_ = std::move(consumer.Value());
@@ -90,6 +91,12 @@ Napi::Value DirtyTrackerWrap::ReadPages(const Napi::CallbackInfo& info, Read rea
   const Status done = (consumer_.get()->*read)(now, &dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
   return OffsetsArray(info.Env(), &dirty, now);
+}
+
+Napi::Value DirtyTrackerWrap::TakeWrites(const Napi::CallbackInfo& info) {
+  if (!consumer_) return FailureObject(info.Env(), kClosed);
+  const Range now = ViewRange(info[0]);
+  return WritesObject(info.Env(), consumer_->TakeWrites(), now);
 }
 
 void DirtyTrackerWrap::MarkDirty(const Napi::CallbackInfo& info) {

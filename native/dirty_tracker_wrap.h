@@ -24,6 +24,7 @@ class DirtyTrackerWrap final : public Napi::ObjectWrap<DirtyTrackerWrap> {
   Napi::Value Join(const Napi::CallbackInfo& info);
   Napi::Value Collect(const Napi::CallbackInfo& info);
   Napi::Value Peek(const Napi::CallbackInfo& info);
+  Napi::Value TakeWrites(const Napi::CallbackInfo& info);
   void MarkDirty(const Napi::CallbackInfo& info);
   void PutBack(const Napi::CallbackInfo& info);
   // A WeakRef would hold the memory to the end of the job that made it, and so change when a

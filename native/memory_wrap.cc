@@ -5,8 +5,8 @@
 
 #include "convert.h"
 #include "core/capture_list.h"
+#include "core/dirty_engine.h"
 #include "core/mapping_table.h"
-#include "core/wp_async_domain.h"
 
 namespace uffd {
 namespace {
@@ -138,8 +138,8 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
   CaptureList::Get().BeforeDiscard(*range);
-  const Status discarded = WpAsyncDomain::Get().Change(
-      *range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
+  const Status discarded =
+      ChangeTracked(*range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
   return StatusValue(info.Env(), discarded);
 }
 
@@ -158,7 +158,14 @@ void Detach(const Napi::CallbackInfo& info) {
 void Leave(const Napi::CallbackInfo& info) { RegionOf(info[0])->Leave(true); }
 
 Napi::Value AddressInPage(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % PageSize()));
+  const uint64_t page_size = info[1].IsUndefined()
+                                 ? PageSize()
+                                 : static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
+  return Napi::Number::New(info.Env(), static_cast<double>(ViewRange(info[0]).start % page_size));
+}
+
+Napi::Value IsMerged(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), IsMemoryMerged());
 }
 
 Napi::Value HugetlbPageSize(const Napi::CallbackInfo& info) {
@@ -189,6 +196,7 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("discard", Napi::Function::New<DiscardPages>(env, "discard"));
   exports.Set("detach", Napi::Function::New<Detach>(env, "detach"));
   exports.Set("leave", Napi::Function::New<Leave>(env, "leave"));
+  exports.Set("isMemoryMerged", Napi::Function::New<IsMerged>(env, "isMemoryMerged"));
   exports.Set("addressInPage", Napi::Function::New<AddressInPage>(env, "addressInPage"));
 }
 

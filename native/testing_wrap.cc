@@ -7,6 +7,7 @@
 #include <string>
 
 #include "convert.h"
+#include "core/kernel_abi.h"
 #include "core/mapping.h"
 #include "core/test_barrier.h"
 #include "core/test_counters.h"
@@ -16,10 +17,6 @@
 namespace uffd {
 
 #ifdef UFFD_TEST_BARRIERS
-
-#ifndef PR_SET_MEMORY_MERGE  // Linux 6.4
-#define PR_SET_MEMORY_MERGE 67
-#endif
 
 namespace {
 
@@ -35,6 +32,17 @@ void Inject(const Napi::CallbackInfo& info) {
 }
 void InjectScan(const Napi::CallbackInfo& info) {
   testing::InjectScanError(info[0].As<Napi::Number>().Int32Value());
+}
+void WithholdFeatures(const Napi::CallbackInfo& info) {
+  bool lossless = false;
+  testing::WithholdFeatures(info[0].As<Napi::BigInt>().Uint64Value(&lossless));
+}
+void HideProtection(const Napi::CallbackInfo& info) {
+  testing::HideProtection(info[0].As<Napi::Boolean>());
+}
+Napi::Value RefusePopulate(const Napi::CallbackInfo& info) {
+  const int error = testing::RefusePopulateRead(info[0].As<Napi::Number>().Int32Value());
+  return Napi::Number::New(info.Env(), error);
 }
 Napi::Value RefuseScan(const Napi::CallbackInfo& info) {
   const int error = testing::RefusePagemapScan(info[0].As<Napi::Number>().Int32Value());
@@ -118,6 +126,10 @@ Napi::Value Counts(const Napi::CallbackInfo& info) {
   return counts;
 }
 
+Napi::Value DropPages(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), Discard(ViewRange(info[0])));
+}
+
 Napi::Value MappedBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(Mapping::LiveBytes()));
 }
@@ -138,8 +150,12 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("refuseUserfaultfd", Napi::Function::New<Refuse>(env, "refuseUserfaultfd"));
   hooks.Set("injectScanError", Napi::Function::New<InjectScan>(env, "injectScanError"));
   hooks.Set("refusePagemapScan", Napi::Function::New<RefuseScan>(env, "refusePagemapScan"));
+  hooks.Set("refusePopulateRead", Napi::Function::New<RefusePopulate>(env, "refusePopulateRead"));
+  hooks.Set("withholdFeatures", Napi::Function::New<WithholdFeatures>(env, "withholdFeatures"));
+  hooks.Set("hideProtection", Napi::Function::New<HideProtection>(env, "hideProtection"));
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
   hooks.Set("counts", Napi::Function::New<Counts>(env, "counts"));
+  hooks.Set("dropPages", Napi::Function::New<DropPages>(env, "dropPages"));
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("mapAnew", Napi::Function::New<MapAnew>(env, "mapAnew"));

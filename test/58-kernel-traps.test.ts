@@ -13,6 +13,14 @@ test('it loses no write to memory that KSM merges, and a region is not merged (B
   });
 });
 
+test('it warns once that the kernel may merge the memory of this process (B12)', async (t) => {
+  if (process.getuid?.() !== 0) {
+    cannotRun(t, 'run as root: PR_SET_MEMORY_MERGE needs CAP_SYS_RESOURCE');
+    return;
+  }
+  await passScenario('ksm', 'warnsOfMerging');
+});
+
 test('it counts everything as written when the kernel could not store what a scan found (B18)', async () => {
   await passScenario('scan-errors', 'everythingIsWritten');
 });

@@ -21,7 +21,7 @@ export class WatchedMemory {
     this.#engine = engine;
     this.#native = new (binding().DirtyTracker)();
     const view = viewOf(memory);
-    const failure = this.#native.open(view, memory, engineNumber(engine), binding().pageSize);
+    const failure = this.#native.open(view, memory, engineNumber(engine), binding().pageSize, undefined);
     if (failure !== undefined) throw systemError(failure);
     this.#native.holdWeakly();
   }

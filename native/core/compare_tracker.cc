@@ -28,12 +28,12 @@ Result<std::shared_ptr<Mapping>> MapCopy(uint64_t bytes) noexcept {
 
 }  // namespace
 
-Result<std::unique_ptr<DirtyTracker>> CompareTracker::Create(Range bytes,
-                                                             uint64_t page_size) noexcept {
+Result<std::unique_ptr<DirtyTracker>> CompareTracker::Create(Range bytes, uint64_t page_size,
+                                                             bool has_aliases) noexcept {
   Result<std::shared_ptr<Mapping>> copy = MapCopy(bytes.RoundOutward(page_size).Length());
   if (!copy) return copy.Error();
   std::unique_ptr<DirtyTracker> tracker(
-      new CompareTracker(std::move(copy.Value()), bytes, page_size, true));
+      new CompareTracker(std::move(copy.Value()), bytes, page_size, true, has_aliases));
   RangeSet unlike_zero;
   const Status taken = tracker->Collect(&unlike_zero);
   if (!taken) return taken.Error();
@@ -43,17 +43,18 @@ Result<std::unique_ptr<DirtyTracker>> CompareTracker::Create(Range bytes,
 std::unique_ptr<DirtyTracker> CompareTracker::Against(std::shared_ptr<Mapping> copy,
                                                       Range bytes) noexcept {
   return std::unique_ptr<DirtyTracker>(
-      new CompareTracker(std::move(copy), bytes, PageSize(), false));
+      new CompareTracker(std::move(copy), bytes, PageSize(), false, false));
 }
 
 CompareTracker::CompareTracker(std::shared_ptr<Mapping> copy, Range bytes, uint64_t page_size,
-                               bool owns_copy) noexcept
+                               bool owns_copy, bool has_aliases) noexcept
     : copy_(std::move(copy)),
       bytes_(bytes),
       page_size_(page_size),
       lead_(bytes.start % page_size),
       owns_copy_(owns_copy),
-      live_(PopulatedPages::Of(Pages(), page_size)),
+      has_aliases_(has_aliases),
+      live_(PopulatedPages::Of(Pages(), page_size, has_aliases)),
       copied_(PopulatedPages::OfPrivateMemory()) {}
 
 Status CompareTracker::Collect(RangeSet* dirty) noexcept {
@@ -142,7 +143,7 @@ Status CompareTracker::Follow(Range bytes) noexcept {
 
 void CompareTracker::LookAgainAt(Range bytes) noexcept {
   bytes_ = bytes;
-  live_ = PopulatedPages::Of(Pages(), page_size_);
+  live_ = PopulatedPages::Of(Pages(), page_size_, has_aliases_);
 }
 
 // Another copy, with room for `bytes`; it holds what this one does, or zeros.

@@ -17,8 +17,10 @@ namespace uffd {
 
 class CompareTracker final : public DirtyTracker {
  public:
-  // Copies `bytes`. `page_size`: of the memory, which is what is reported.
-  static Result<std::unique_ptr<DirtyTracker>> Create(Range bytes, uint64_t page_size) noexcept;
+  // Copies `bytes`. `page_size`: of the memory, which is what is reported. `has_aliases`: see
+  // PopulatedPages.
+  static Result<std::unique_ptr<DirtyTracker>> Create(Range bytes, uint64_t page_size,
+                                                      bool has_aliases) noexcept;
   // Compares with a copy that is somebody else's and that no collect changes. It lies as far behind
   // the start of its mapping as `bytes` begins behind the start of a page.
   static std::unique_ptr<DirtyTracker> Against(std::shared_ptr<Mapping> copy, Range bytes) noexcept;
@@ -31,8 +33,8 @@ class CompareTracker final : public DirtyTracker {
   Status Follow(Range bytes) noexcept override;
 
  private:
-  CompareTracker(std::shared_ptr<Mapping> copy, Range bytes, uint64_t page_size,
-                 bool owns_copy) noexcept;
+  CompareTracker(std::shared_ptr<Mapping> copy, Range bytes, uint64_t page_size, bool owns_copy,
+                 bool has_aliases) noexcept;
   Range Pages() const noexcept { return bytes_.RoundOutward(page_size_); }
   // Where the copy of what lives at `address` is; it may lie behind the end of the copy.
   uint64_t CopyOf(uint64_t address) const noexcept;
@@ -48,6 +50,7 @@ class CompareTracker final : public DirtyTracker {
   uint64_t page_size_;
   uint64_t lead_;  // where the copy begins in its first page
   bool owns_copy_;
+  bool has_aliases_;
   PopulatedPages live_;
   PopulatedPages copied_;
   RangeSet pending_;  // reported by the next collect whatever the bytes say

@@ -4,9 +4,11 @@
 
 namespace uffd {
 
-Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(DirtyEngine engine, Range bytes,
-                                                           uint64_t page_size) noexcept {
-  Result<std::unique_ptr<DirtyTracker>> tracker = CreateDirtyTracker(engine, bytes, page_size);
+Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(
+    DirtyEngine engine, Range bytes, uint64_t page_size,
+    const std::shared_ptr<Mapping>& memory) noexcept {
+  Result<std::unique_ptr<DirtyTracker>> tracker =
+      CreateDirtyTracker(engine, bytes, page_size, memory);
   if (!tracker) return tracker.Error();
   auto shared = std::make_shared<Shared>();
   shared->tracker = std::move(tracker.Value());
@@ -39,6 +41,8 @@ Status DirtyConsumer::Collect(Range now, RangeSet* dirty) noexcept {
   return Done{};
 }
 
+WriteLog DirtyConsumer::TakeWrites() noexcept { return std::exchange(writes_, WriteLog()); }
+
 Status DirtyConsumer::Peek(Range now, RangeSet* dirty) noexcept {
   const Status followed = Follow(now);
   if (!followed) return followed;
@@ -51,8 +55,11 @@ Status DirtyConsumer::Share() noexcept {
   RangeSet fresh;
   const Status taken = shared_->tracker->Collect(&fresh);
   if (!taken) return taken;
+  WriteLog writes;
+  shared_->tracker->TakeWrites(&writes);
   for (DirtyConsumer* each : shared_->consumers) {
     if (each != this) each->pending_.AddAll(fresh);
+    each->writes_.AddWithin(Pages(), writes);
   }
   pending_.AddAll(std::move(fresh));
   return Done{};
@@ -67,6 +74,7 @@ Status DirtyConsumer::Follow(Range now) noexcept {
   for (DirtyConsumer* each : shared_->consumers) {
     // The tracker reports all of memory that moved.
     each->pending_ = now.start == before.start ? each->pending_.Within(Pages()) : RangeSet();
+    if (now.start != before.start) each->writes_.Clear();
   }
   // Growth inside the last page: its bytes are new although the page is not.
   if (now.start == before.start && now.end > before.end && before.end % shared_->page_size != 0) {

@@ -15,9 +15,11 @@ namespace uffd {
 
 class DirtyConsumer {
  public:
-  // Starts a tracker. The memory must live as long as any consumer of it.
-  static Result<std::unique_ptr<DirtyConsumer>> Open(DirtyEngine engine, Range bytes,
-                                                     uint64_t page_size) noexcept;
+  // Starts a tracker. The memory must live as long as any consumer of it. `memory`: its mapping,
+  // when it is our own.
+  static Result<std::unique_ptr<DirtyConsumer>> Open(
+      DirtyEngine engine, Range bytes, uint64_t page_size,
+      const std::shared_ptr<Mapping>& memory) noexcept;
   // One more reader, which has seen everything written until now. `now`: where the memory is.
   Result<std::unique_ptr<DirtyConsumer>> Another(Range now) noexcept;
   ~DirtyConsumer();
@@ -25,6 +27,8 @@ class DirtyConsumer {
   DirtyConsumer& operator=(const DirtyConsumer&) = delete;
 
   Status Collect(Range now, RangeSet* dirty) noexcept;
+  // What is known of the writes to the pages that were collected since.
+  WriteLog TakeWrites() noexcept;
   Status Peek(Range now, RangeSet* dirty) noexcept;
   // The next collect of every reader reports these pages.
   void MarkDirty(Range bytes) noexcept;
@@ -45,6 +49,7 @@ class DirtyConsumer {
   Range Pages() const noexcept { return shared_->bytes.RoundOutward(shared_->page_size); }
 
   std::shared_ptr<Shared> shared_;
+  WriteLog writes_;
   RangeSet pending_;  // taken from the tracker, not yet collected by this reader
 };
 

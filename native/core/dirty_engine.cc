@@ -1,37 +1,64 @@
 #include "core/dirty_engine.h"
 
-#include <atomic>
-#include <cerrno>
-
+#include "core/aliased_tracker.h"
 #include "core/compare_tracker.h"
-#include "core/wp_async_tracker.h"
+#include "core/domain_tracker.h"
+#include "core/wp_async.h"
+#include "core/wp_sync.h"
 
 namespace uffd {
+namespace {
 
-Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(DirtyEngine engine, Range bytes,
-                                                         uint64_t page_size) noexcept {
+// Null for `compare`, whose trackers share nothing.
+TrackingDomain* DomainOf(DirtyEngine engine) noexcept {
   switch (engine) {
     case DirtyEngine::kWpAsync:
-      return WpAsyncTracker::Create(bytes, page_size);
+      return &WpAsyncDomain();
+    case DirtyEngine::kWpSync:
+      return &WpSyncDomain(UserMode::kNever);
+    case DirtyEngine::kWpSyncUserMode:
+      return &WpSyncDomain(UserMode::kOnly);
     case DirtyEngine::kCompare:
-      return CompareTracker::Create(bytes, page_size);
+      break;
   }
-  return Failure{EINVAL, "tracker"};
+  return nullptr;
+}
+
+}  // namespace
+
+std::optional<PageMarks::Unavailable> WhyUnavailable(DirtyEngine engine) noexcept {
+  TrackingDomain* const domain = DomainOf(engine);
+  return domain == nullptr ? std::nullopt : domain->WhyUnavailable();
+}
+
+Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(
+    DirtyEngine engine, Range bytes, uint64_t page_size,
+    const std::shared_ptr<Mapping>& memory) noexcept {
+  TrackingDomain* const domain = DomainOf(engine);
+  const bool has_aliases = memory && memory->IsShared();
+  if (domain == nullptr) return CompareTracker::Create(bytes, page_size, has_aliases);
+  if (has_aliases) {
+    return AliasedTracker::Create(domain, memory, bytes, page_size);
+  }
+  return DomainTracker::Create(domain, bytes, page_size);
+}
+
+Status ChangeTracked(Range pages, const std::function<Status()>& change) noexcept {
+  return WpAsyncDomain().Change(pages, [&] {
+    return WpSyncDomain(UserMode::kNever).Change(pages, [&] {
+      return WpSyncDomain(UserMode::kOnly).Change(pages, change);
+    });
+  });
 }
 
 Result<std::unique_ptr<DirtyTracker>> TrackByWpAsync(
     Range bytes, const std::shared_ptr<Mapping>& /*copy*/) noexcept {
-  return WpAsyncTracker::Create(bytes, PageSize());
+  return DomainTracker::Create(&WpAsyncDomain(), bytes, PageSize());
 }
 
 Result<std::unique_ptr<DirtyTracker>> TrackByCompare(
     Range bytes, const std::shared_ptr<Mapping>& copy) noexcept {
   return CompareTracker::Against(copy, bytes);
-}
-
-bool FirstFallback() noexcept {
-  static std::atomic<bool> taken{false};
-  return !taken.exchange(true);
 }
 
 }  // namespace uffd

@@ -1,5 +1,6 @@
-// Which pages of one range of memory were written. One implementation per engine: wp_async_tracker,
-// compare_tracker. All ranges are addresses; a tracker rounds bytes outward to whole pages itself.
+// Which pages of one range of memory were written. Implementations: domain_tracker (with the marks
+// of wp_async or wp_sync) and compare_tracker. All ranges are addresses; a tracker rounds bytes
+// outward to whole pages itself.
 #ifndef UFFD_CORE_DIRTY_TRACKER_H_
 #define UFFD_CORE_DIRTY_TRACKER_H_
 
@@ -8,6 +9,7 @@
 
 #include "core/range.h"
 #include "core/result.h"
+#include "core/write_log.h"
 
 namespace uffd {
 
@@ -34,6 +36,8 @@ class DirtyTracker {
   virtual void MarkDirty(Range pages) noexcept = 0;
   // The memory grew, shrank or moved to `bytes`. Pages that are new count as written.
   virtual Status Follow(Range bytes) noexcept = 0;
+  // Moves what the engine knows of the writes to collected pages to `log`.
+  virtual void TakeWrites(WriteLog* /*log*/) noexcept {}
 };
 
 }  // namespace uffd

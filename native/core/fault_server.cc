@@ -102,7 +102,7 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
   }
   if (answer.outcome == Outcome::kResolved && observed) {
     registration->policy->observer->AfterWrite(Clock::now() - task.fault.read_at);
-  } else if (answer.outcome == Outcome::kResolved) {
+  } else if (answer.outcome == Outcome::kResolved && !registration->policy->written) {
     Event event = task.fault;
     event.ending = {task.by, answer.action};
     Record(event);
@@ -118,7 +118,10 @@ FaultResolver::Answer FaultServer::AnswerOf(const Task& task, Range writable,
   if (injected != 0) return resolver_.AnswerOf(injected, page, Action::kNone);
   const Policy& policy = *registration.policy;
   const FaultReason reason = task.fault.reason;
-  if (reason == FaultReason::kWriteProtect) return resolver_.Unprotect(writable);
+  if (reason == FaultReason::kWriteProtect) {
+    const auto unprotect = [&] { return resolver_.Unprotect(writable); };
+    return policy.written ? policy.written->Note(task.fault, unprotect) : unprotect();
+  }
   if (task.by == EndedBy::kRemoved) return resolver_.Fill(page, nullptr, registration, false);
   const bool unanswered = !policy.source || !loaded;
   if (policy.poison && unanswered) return resolver_.Poison(page);

@@ -106,6 +106,10 @@ struct pm_scan_arg {
 #ifndef MADV_POPULATE_READ  // Linux 5.14
 #define MADV_POPULATE_READ 22
 #endif
+#ifndef PR_SET_MEMORY_MERGE  // Linux 6.4
+#define PR_SET_MEMORY_MERGE 67
+#define PR_GET_MEMORY_MERGE 68
+#endif
 #ifndef MFD_NOEXEC_SEAL  // Linux 6.3
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <bit>
@@ -173,7 +174,15 @@ Result<std::shared_ptr<Mapping>> Mapping::Map(const MappingRequest& request,
       new Mapping(static_cast<uint8_t*>(data), request, std::move(file)));
   const Status advised = mapping->Advise(request.advice);
   if (!advised) return advised.Error();
+  if (mapping->file_ != nullptr) mapping->file_->AddMapping(mapping);
   return mapping;
+}
+
+std::vector<std::shared_ptr<Mapping>> Mapping::Aliases() const noexcept {
+  std::vector<std::shared_ptr<Mapping>> all;
+  if (file_ != nullptr) all = file_->Mappings();
+  std::erase_if(all, [this](const std::shared_ptr<Mapping>& each) { return each.get() == this; });
+  return all;
 }
 
 Mapping::Mapping(uint8_t* data, const MappingRequest& request,
@@ -188,6 +197,7 @@ Mapping::Mapping(uint8_t* data, const MappingRequest& request,
 }
 
 Mapping::~Mapping() {
+  if (file_ != nullptr) file_->RemoveMapping(this);
   if (!owns_addresses_) return;
   munmap(data_, bytes_);
   g_live_bytes -= bytes_;
@@ -236,6 +246,7 @@ Status Mapping::Discard(Range range) const noexcept {
 }
 
 void Mapping::Vacate() noexcept {
+  if (file_ != nullptr) file_->RemoveMapping(this);
   if (backing_ != Backing::kAnonymous && MapPlain(data_, bytes_)) {
     file_ = nullptr;
     backing_ = Backing::kAnonymous;
@@ -249,10 +260,21 @@ Status Discard(Range range) noexcept {
   return Madvise(range, MADV_DONTNEED, "madvise(MADV_DONTNEED)");
 }
 
+Status Populate(Range range, uint64_t page_size) noexcept {
+  Status populated = Madvise(range, MADV_POPULATE_READ, "madvise(MADV_POPULATE_READ)");
+  if (populated || populated.Error().error != EINVAL) return populated;
+  for (uint64_t page = range.start; page < range.end; page += page_size) {
+    static_cast<void>(*reinterpret_cast<const volatile uint8_t*>(page));
+  }
+  return Done{};
+}
+
 void Unmerge(Range range) noexcept {
   // Fails on a kernel without KSM and on memory that is never merged: all is well then.
   static_cast<void>(
       madvise(reinterpret_cast<void*>(range.start), range.Length(), MADV_UNMERGEABLE));
 }
+
+bool IsMemoryMerged() noexcept { return prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1; }
 
 }  // namespace uffd

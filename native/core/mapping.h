@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/memory_file.h"
 #include "core/range.h"
@@ -42,6 +43,9 @@ class Mapping {
   // one is private.
   Result<std::shared_ptr<Mapping>> Alias(Range over) const noexcept;
 
+  // Whether other mappings may show the same memory, and those that do.
+  bool IsShared() const noexcept { return file_ != nullptr; }
+  std::vector<std::shared_ptr<Mapping>> Aliases() const noexcept;
   // Whether the same memory is mapped at another place, too: what is written there is not seen
   // here.
   bool IsAliased() const noexcept { return file_ != nullptr && file_.use_count() > 1; }
@@ -94,9 +98,14 @@ class Mapping {
 // Gives whole pages of private anonymous memory back (madvise(2), MADV_DONTNEED).
 Status Discard(Range range) noexcept;
 
+// Makes every page of the range exist without writing it (madvise(2), MADV_POPULATE_READ; before
+// Linux 5.14 by reading each).
+Status Populate(Range range, uint64_t page_size) noexcept;
+
 // Takes the range out of KSM's hands: merging pages drops their write protection (madvise(2),
 // MADV_UNMERGEABLE). A process under PR_SET_MEMORY_MERGE has all its memory in them.
 void Unmerge(Range range) noexcept;
+bool IsMemoryMerged() noexcept;
 
 }  // namespace uffd
 

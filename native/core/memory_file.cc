@@ -65,6 +65,25 @@ Result<uint64_t> MemoryFile::Bytes() const noexcept {
   return static_cast<uint64_t>(status.st_size);
 }
 
+void MemoryFile::AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  mappings_.push_back({mapping.get(), mapping});
+}
+
+void MemoryFile::RemoveMapping(const Mapping* mapping) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(mappings_, [mapping](const Entry& entry) { return entry.key == mapping; });
+}
+
+std::vector<std::shared_ptr<Mapping>> MemoryFile::Mappings() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<std::shared_ptr<Mapping>> live;
+  for (const Entry& entry : mappings_) {
+    if (std::shared_ptr<Mapping> mapping = entry.mapping.lock()) live.push_back(std::move(mapping));
+  }
+  return live;
+}
+
 Result<uint64_t> DefaultHugetlbPageSize() noexcept {
   const Result<FileDescriptor> created = Create(MFD_HUGETLB, kCreateHuge);
   if (!created) return created.Error();

@@ -5,12 +5,16 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "core/file_descriptor.h"
 #include "core/result.h"
 
 namespace uffd {
+
+class Mapping;
 
 class MemoryFile {
  public:
@@ -29,9 +33,20 @@ class MemoryFile {
   void MarkMappedTwice() noexcept { mapped_twice_ = true; }
   bool WasMappedTwice() const noexcept { return mapped_twice_.load(); }
 
+  // The shared mappings of it in this process that show its bytes.
+  void AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept;
+  void RemoveMapping(const Mapping* mapping) noexcept;
+  std::vector<std::shared_ptr<Mapping>> Mappings() noexcept;
+
  private:
   FileDescriptor fd_;
   std::atomic<bool> mapped_twice_{false};
+  std::mutex mutex_;
+  struct Entry {
+    const Mapping* key;
+    std::weak_ptr<Mapping> mapping;
+  };
+  std::vector<Entry> mappings_;
 };
 
 // In bytes, as the kernel says. ENOSYS or ENODEV where there are no such pages.

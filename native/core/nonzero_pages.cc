@@ -26,7 +26,8 @@ RangeSet NonZeroPages(Range bytes, uint64_t page_size) noexcept {
 
 RangeSet NonZeroPagesThatExist(Range memory, uint64_t backing) noexcept {
   const uint64_t page_size = PageSize();
-  PopulatedPages pages = PopulatedPages::Of(memory, backing);
+  // Whoever asks does not say whether there are other mappings: so there may be.
+  PopulatedPages pages = PopulatedPages::Of(memory, backing, true);
   RangeSet found;
   constexpr uint64_t kBatch = PopulatedPages::kBatch;
   for (uint64_t start = memory.start; start < memory.end; start += kBatch * page_size) {

@@ -16,6 +16,9 @@ namespace {
 // 768 KiB: a scattered tenth of 1 GiB comes back in one ioctl.
 constexpr size_t kRegions = 32768;
 
+// Of an entry in /proc/self/pagemap: write-protected by a userfaultfd (Linux 5.14).
+constexpr uint64_t kUffdWp = uint64_t{1} << 57;
+
 void AddFound(const page_region* found, size_t count, RangeSet* set) {
   set->AddInOrder(count, [found](size_t i) { return Range{found[i].start, found[i].end}; });
 }
@@ -46,7 +49,7 @@ Pagemap::Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept
       regions_(reinterpret_cast<page_region*>(memory_->Data())) {}
 
 bool Pagemap::IsArmed(uint64_t address) noexcept {
-  constexpr uint64_t kUffdWp = uint64_t{1} << 57;
+  if (!UFFD_SEES_PROTECTION()) return false;
   const Result<int> fd = Descriptor();
   uint64_t entry = 0;
   const auto at = static_cast<off_t>(address / PageSize() * sizeof(entry));
@@ -80,6 +83,34 @@ Status Pagemap::Armed(Range range, RangeSet* armed) noexcept {
   const uint64_t exists = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
   return Scan(range, {0, PAGE_IS_WRITTEN, PAGE_IS_WRITTEN, exists, PAGE_IS_PRESENT},
               [armed](const page_region* found, size_t count) { AddFound(found, count, armed); });
+}
+
+Status Pagemap::Unarmed(Range range, RangeSet* unarmed) noexcept {
+  RangeSet armed;
+  if (!Armed(range, &armed)) return UnarmedByEntries(range, unarmed);
+  RangeSet rest;
+  rest.Add(range);
+  rest.RemoveAll(&armed);
+  unarmed->AddAll(rest);
+  return Done{};
+}
+
+Status Pagemap::UnarmedByEntries(Range range, RangeSet* unarmed) noexcept {
+  const size_t room = memory_->Bytes() / sizeof(uint64_t);
+  const auto* const entries = reinterpret_cast<const uint64_t*>(memory_->Data());
+  const uint64_t size = PageSize();
+  for (uint64_t start = range.start; start < range.end;) {
+    const size_t wanted = std::min<uint64_t>(room, (range.end - start) / size);
+    const ssize_t bytes = pread(fd_, memory_->Data(), wanted * sizeof(uint64_t),
+                                static_cast<off_t>(start / size * sizeof(uint64_t)));
+    if (bytes <= 0) return Failure{bytes < 0 ? errno : EIO, "read(/proc/self/pagemap)"};
+    const size_t count = static_cast<size_t>(bytes) / sizeof(uint64_t);
+    for (size_t i = 0; i < count; i++) {
+      if ((entries[i] & kUffdWp) == 0) unarmed->Add({start + i * size, start + (i + 1) * size});
+    }
+    start += count * size;
+  }
+  return Done{};
 }
 
 template <typename Take>

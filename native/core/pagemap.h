@@ -33,6 +33,8 @@ class Pagemap {
   Result<bool> AnyWritten(Range range, Rearm rearm) noexcept;
   // Adds the pages that carry write protection, also those that do not exist yet.
   Status Armed(Range range, RangeSet* armed) noexcept;
+  // Adds the pages that do not. Also before PAGEMAP_SCAN, from Linux 5.14 on, like IsArmed.
+  Status Unarmed(Range range, RangeSet* unarmed) noexcept;
 
  private:
   struct Query {
@@ -43,6 +45,7 @@ class Pagemap {
     uint64_t returned;
   };
   Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept;
+  Status UnarmedByEntries(Range range, RangeSet* unarmed) noexcept;
   static Query QueryWritten(Rearm rearm) noexcept;
   // `take` gets what each ioctl found, and how many.
   template <typename Take>

@@ -22,8 +22,10 @@ bool MachineHasSwap() noexcept {
 
 }  // namespace
 
-PopulatedPages PopulatedPages::Of(Range range, uint64_t page_size) noexcept {
-  // A hole of hugetlb memory must not be read: it takes a page from a pool that may be empty.
+PopulatedPages PopulatedPages::Of(Range range, uint64_t page_size, bool has_aliases) noexcept {
+  // Reading a hole of hugetlb memory takes a page, which is reserved for it. Nobody tells where
+  // another mapping has filled one.
+  if (page_size > PageSize() && has_aliases) return PopulatedPages(Source::kUnknown);
   if (page_size > PageSize() || IsPrivateAnonymous(range)) return OfPrivateMemory();
   return PopulatedPages(Source::kPageCache);
 }

@@ -15,8 +15,9 @@ class PopulatedPages {
  public:
   static constexpr size_t kBatch = 512;  // pages: what the kernel walks in one go
 
-  // `page_size`: of the memory; more than the machine's means hugetlb.
-  static PopulatedPages Of(Range range, uint64_t page_size) noexcept;
+  // `page_size`: of the memory; more than the machine's means hugetlb. `has_aliases`: it may be
+  // filled through other mappings.
+  static PopulatedPages Of(Range range, uint64_t page_size, bool has_aliases) noexcept;
   static PopulatedPages OfPrivateMemory() noexcept;
   // Write-protected through a userfaultfd, in an armed hole of which the page tables have a marker.
   static PopulatedPages OfArmedMemory(uint64_t page_size, bool was_aliased) noexcept;

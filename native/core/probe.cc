@@ -4,7 +4,7 @@
 
 #include "core/mapping.h"
 #include "core/pagemap.h"
-#include "core/wp_async_domain.h"
+#include "core/wp_async.h"
 
 namespace uffd {
 namespace {

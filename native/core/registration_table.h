@@ -16,6 +16,7 @@
 #include "core/page_source.h"
 #include "core/range.h"
 #include "core/write_observer.h"
+#include "core/written_pages.h"
 
 namespace uffd {
 
@@ -32,6 +33,8 @@ struct Policy {
   bool poison = false;
   // One page of them: what UFFDIO_COPY reads where UFFDIO_ZEROPAGE is not to be had. Never freed.
   const uint8_t* zeros = nullptr;
+  // Takes down the loop's write-protect faults, and nobody else is told of them.
+  std::shared_ptr<WrittenPages> written;
   // Asked before an armed page is unprotected. Its faults are not recorded.
   std::shared_ptr<WriteObserver> observer;
 };

@@ -141,13 +141,26 @@ Status Session::Unregister(uint32_t id) noexcept {
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_UNREGISTER)"};
   Status done = Done{};
   for (const Registration& part : table_.WithId(id)) {
-    const Status unregistered = uffd_.Unregister(part.range);
-    static_cast<void>(uffd_.Wake(part.range).Ok());
+    const Status unregistered = EndRegistrationOf(part.range);
     if (!unregistered) done = unregistered;
-    server_->Unregistered(part.range);
   }
   table_.Remove(id);
   return done;
+}
+
+Status Session::Unregister(Range range) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_UNREGISTER)"};
+  Status done = EndRegistrationOf(range);
+  table_.Cut(range);
+  return done;
+}
+
+Status Session::EndRegistrationOf(Range range) noexcept {
+  Status unregistered = uffd_.Unregister(range);
+  static_cast<void>(uffd_.Wake(range).Ok());
+  server_->Unregistered(range);
+  return unregistered;
 }
 
 // Repeats a step that the kernel refuses while an event of a changing mapping waits to be read.

@@ -38,6 +38,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<Registered> Register(Range range, std::shared_ptr<const Policy> policy,
                               std::shared_ptr<Mapping> memory) noexcept;
   Status Unregister(uint32_t id) noexcept;
+  // A part of a registration, or of several.
+  Status Unregister(Range range) noexcept;
   // Arms or disarms. When arming fails half way the part that was armed is disarmed again.
   Status WriteProtect(Range range, uint64_t mode) noexcept;
   // For a signal handler on the thread that faulted: takes no lock, wakes nobody.
@@ -112,6 +114,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Frees every sleeper of the registered ranges. UNREGISTER first, WAKE after: the other order
   // leaves those asleep who fault in between, and UNREGISTER alone does not wake (test 13, A3).
   void UnregisterAndWakeAll() noexcept;
+  // Ends the faults of a range that is to be served no more.
+  Status EndRegistrationOf(Range range) noexcept;
   bool CallsEnded() const noexcept;
   void ReadWhatIsLeft() noexcept;
   void Leak() noexcept;

@@ -140,13 +140,13 @@ Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(const std::vecto
   for (const Source& source : sources) {
     if (source.bytes.Length() / PageSize() >= PageTable::kMostPages) return Failure{ERANGE, "mmap"};
     Result<std::unique_ptr<DirtyTracker>> tracker =
-        CreateDirtyTracker(engine, source.bytes, source.page_size);
+        CreateDirtyTracker(engine, source.bytes, source.page_size, nullptr);
     if (!tracker) return tracker.Error();
     const Range pages = source.bytes.RoundOutward(source.page_size);
     // The first entry has everything.
     tracker.Value()->MarkDirty(pages);
     history->memories_.push_back({source.bytes, source.page_size, std::move(tracker.Value()),
-                                  PopulatedPages::Of(pages, source.page_size)});
+                                  PopulatedPages::Of(pages, source.page_size, true)});
   }
   return history;
 }
@@ -161,7 +161,8 @@ Status SnapshotHistory::Follow(const std::vector<Range>& live) noexcept {
     const Status followed = memory.tracker->Follow(now);
     if (!followed) return followed;
     memory.live = now;
-    memory.populated = PopulatedPages::Of(now.RoundOutward(memory.page_size), memory.page_size);
+    memory.populated =
+        PopulatedPages::Of(now.RoundOutward(memory.page_size), memory.page_size, true);
     // Inside these pages bytes came or went, whatever was written.
     for (const uint64_t end : {now.start + before.Length(), now.end}) {
       const Range page = Range{end, end}.RoundOutward(PageSize());

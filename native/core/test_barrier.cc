@@ -31,6 +31,8 @@ std::set<std::string>& DisabledNets() {
 }
 std::atomic<int> g_injected{0};
 std::atomic<int> g_injected_scan{0};
+std::atomic<uint64_t> g_withheld{0};
+std::atomic<bool> g_sees_protection{true};
 // Read before the lock: a loop that passes open barriers must not slow down or allocate.
 std::atomic<int> g_closed{0};
 
@@ -85,6 +87,11 @@ int TakeInjectedResolveError() { return g_injected.exchange(0); }
 
 void InjectScanError(int error) { g_injected_scan = error; }
 int TakeInjectedScanError() { return g_injected_scan.exchange(0); }
+
+void WithholdFeatures(uint64_t features) { g_withheld = features; }
+uint64_t WithheldFeatures() { return g_withheld.load(); }
+void HideProtection(bool hide) { g_sees_protection = !hide; }
+bool SeesProtection() { return g_sees_protection.load(); }
 
 }  // namespace uffd::testing
 

@@ -26,6 +26,12 @@ int TakeInjectedResolveError();
 // its result cannot be stored.
 void InjectScanError(int error);
 int TakeInjectedScanError();
+// An older kernel: it offers none of these features (UFFD_FEATURE_*), and /proc/self/pagemap does
+// not tell what is write-protected.
+void WithholdFeatures(uint64_t features);
+uint64_t WithheldFeatures();
+void HideProtection(bool hide);
+bool SeesProtection();
 
 }  // namespace uffd::testing
 
@@ -33,6 +39,8 @@ int TakeInjectedScanError();
 #define UFFD_NET_ENABLED(name) ::uffd::testing::NetEnabled(name)
 #define UFFD_INJECTED_ERROR() ::uffd::testing::TakeInjectedResolveError()
 #define UFFD_INJECTED_SCAN_ERROR() ::uffd::testing::TakeInjectedScanError()
+#define UFFD_WITHHELD_FEATURES() ::uffd::testing::WithheldFeatures()
+#define UFFD_SEES_PROTECTION() ::uffd::testing::SeesProtection()
 
 #else
 
@@ -40,6 +48,8 @@ int TakeInjectedScanError();
 #define UFFD_NET_ENABLED(name) true
 #define UFFD_INJECTED_ERROR() 0
 #define UFFD_INJECTED_SCAN_ERROR() 0
+#define UFFD_WITHHELD_FEATURES() 0
+#define UFFD_SEES_PROTECTION() true
 
 #endif  // UFFD_TEST_BARRIERS
 

@@ -19,7 +19,11 @@ namespace uffd::testing {
 namespace {
 
 constexpr auto kNumber = static_cast<uint32_t>(offsetof(seccomp_data, nr));
-constexpr auto kRequest = static_cast<uint32_t>(offsetof(seccomp_data, args) + sizeof(uint64_t));
+constexpr uint32_t Argument(uint32_t index) {
+  return static_cast<uint32_t>(offsetof(seccomp_data, args)) + index * sizeof(uint64_t);
+}
+constexpr uint32_t kRequest = Argument(1);  // of ioctl(2)
+constexpr uint32_t kAdvice = Argument(2);   // of madvise(2)
 
 int Install(sock_filter* rules, size_t count) noexcept {
   sock_fprog program{static_cast<unsigned short>(count), rules};
@@ -30,18 +34,27 @@ int Install(sock_filter* rules, size_t count) noexcept {
   return 0;
 }
 
-}  // namespace
-
-int RefusePagemapScan(int error) noexcept {
+// One system call with one value of one argument.
+int Refuse(uint32_t call, uint32_t argument, uint32_t value, int error) noexcept {
   sock_filter rules[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kNumber),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kRequest),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(PAGEMAP_SCAN), 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   return Install(rules, std::size(rules));
+}
+
+}  // namespace
+
+int RefusePagemapScan(int error) noexcept {
+  return Refuse(SYS_ioctl, kRequest, static_cast<uint32_t>(PAGEMAP_SCAN), error);
+}
+
+int RefusePopulateRead(int error) noexcept {
+  return Refuse(SYS_madvise, kAdvice, MADV_POPULATE_READ, error);
 }
 
 int RefuseUserfaultfd(int error) noexcept {

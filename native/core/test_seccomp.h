@@ -12,6 +12,8 @@ namespace uffd::testing {
 int RefuseUserfaultfd(int error) noexcept;
 // The same for PAGEMAP_SCAN: a kernel before Linux 6.7 fails it with ENOTTY.
 int RefusePagemapScan(int error) noexcept;
+// And for MADV_POPULATE_READ: before Linux 5.14, EINVAL.
+int RefusePopulateRead(int error) noexcept;
 
 }  // namespace uffd::testing
 

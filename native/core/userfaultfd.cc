@@ -8,6 +8,8 @@
 #include <span>
 #include <utility>
 
+#include "core/test_barrier.h"
+
 namespace uffd {
 namespace {
 
@@ -58,6 +60,7 @@ Result<uffdio_api> Userfaultfd::Handshake(int fd, uint64_t features) noexcept {
   api.api = UFFD_API;
   api.features = features;
   if (ioctl(fd, UFFDIO_API, &api) != 0) return Failure{errno, "ioctl(UFFDIO_API)"};
+  api.features &= ~static_cast<uint64_t>(UFFD_WITHHELD_FEATURES());
   return api;
 }
 

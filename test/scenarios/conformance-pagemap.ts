@@ -124,8 +124,8 @@ export function memfd(kind: string): void {
   using other = new DirtyTracker(alias);
   region.bytes[2 * pageSize] = 1;
   alias.bytes[5 * pageSize] = 1;
-  assert.deepEqual(pagesOf(tracker.collect(), region), [2]);
-  assert.deepEqual(pagesOf(other.collect(), alias), [5]);
+  assert.deepEqual(pagesOf(tracker.collect(), region), [2, 5]);
+  assert.deepEqual(pagesOf(other.collect(), alias), [2, 5]);
   assert.deepEqual([alias.bytes[2 * pageSize], region.bytes[5 * pageSize]], [1, 1]);
 }
 

@@ -29,6 +29,8 @@ interface Memory {
   bytes: () => Uint8Array;
   /** Whether its first and last page are its own. */
   exact: boolean;
+  /** Pages of the machine in one of its own: more than 1 for hugetlb. */
+  unit?: number;
 }
 
 /** What was written since a tracker was looked at last, by whomever: pages, and their bytes then. */
@@ -50,17 +52,42 @@ interface Reader {
   kept: Set<number>[];
 }
 
-const [REGION, PLAIN, SHARED, RESIZABLE, GROWABLE, VIEW] = [0, 1, 2, 3, 4, 5] as const;
+const [REGION, PLAIN, SHARED, RESIZABLE, GROWABLE, VIEW, MEMFD, ADVISED, HUGE] = [
+  0, 1, 2, 3, 4, 5, 6, 7, 8,
+] as const;
+const HUGE_PAGE = 2 * 2 ** 20;
 
-export async function everythingMixed(rounds: string, seed: string, engineName: string): Promise<void> {
+/**
+ * Ends after so many rounds and so many writes, whichever comes later. `huge`: 'hugetlb' adds memory of
+ * huge pages, which somebody has reserved.
+ */
+export async function everythingMixed(
+  rounds: string,
+  seed: string,
+  engineName: string,
+  writes: string,
+  huge: string,
+): Promise<void> {
   const engine = engineName as DirtyEngine;
   const random = seeded(Number(seed));
+  // `wp-sync` takes none of V8's buffers: regions stand for them, which do not grow.
+  const takesAnyBuffer = engine !== 'wp-sync';
   const region = Region.allocate({ bytes: 512 * PAGE });
   const plain = new WebAssembly.Memory({ initial: 1, maximum: 60 });
   const shared = new WebAssembly.Memory({ initial: 2, maximum: 60, shared: true });
-  const resizable = resizableBuffer(20 * PAGE, 400 * PAGE);
-  const growable = growableBuffer(20 * PAGE, 400 * PAGE);
-  const view = Buffer.alloc(100 * PAGE).subarray(3 * PAGE + 77, 90 * PAGE + 1234);
+  const resizable = takesAnyBuffer
+    ? resizableBuffer(20 * PAGE, 400 * PAGE)
+    : (Region.allocate({ bytes: 20 * PAGE }).buffer as ReturnType<typeof resizableBuffer>);
+  const growable = takesAnyBuffer
+    ? growableBuffer(20 * PAGE, 400 * PAGE)
+    : (Region.allocate({ bytes: 32 * PAGE, shared: true }).buffer as ReturnType<typeof growableBuffer>);
+  const viewed = takesAnyBuffer ? Buffer.alloc(100 * PAGE) : Region.allocate({ bytes: 100 * PAGE }).bytes;
+  const view = viewed.subarray(3 * PAGE + 77, 90 * PAGE + 1234);
+  const memfd = Region.allocate({ bytes: 64 * PAGE, backing: 'memfd', hugePages: 'never' });
+  const alias = memfd.alias();
+  const advised = Region.allocate({ bytes: 2 * HUGE_PAGE, hugePages: 'advise' });
+  const hugetlb =
+    huge === 'hugetlb' ? Region.allocate({ bytes: 2 * HUGE_PAGE, backing: 'hugetlb' }) : undefined;
   const plainRegion = Region.from(plain);
   const memories: Memory[] = [
     { source: region, bytes: () => region.bytes, exact: true },
@@ -69,7 +96,12 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
     { source: resizable, bytes: () => new Uint8Array(resizable), exact: false },
     { source: growable, bytes: () => new Uint8Array(growable), exact: false },
     { source: view, bytes: () => view, exact: false },
+    { source: memfd, bytes: () => memfd.bytes, exact: true },
+    { source: advised, bytes: () => advised.bytes, exact: true },
   ];
+  if (hugetlb !== undefined) {
+    memories[HUGE] = { source: hugetlb, bytes: () => hugetlb.bytes, exact: true, unit: HUGE_PAGE / PAGE };
+  }
   await using first = new PageWriter(shared);
   await using second = new PageWriter(shared);
   await using third = new PageWriter(growable);
@@ -89,15 +121,26 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
       { engine },
     );
   const whole = trackingOf(all, 2);
-  const trackings = [whole, trackingOf([SHARED, REGION, VIEW], 0)];
+  const trackings = [whole, trackingOf([SHARED, REGION, VIEW, MEMFD], 0)];
 
   const pageBytes = (memory: number, page: number): Uint8Array => {
     const bytes = memories[memory]!.bytes();
     return bytes.subarray(offsetOf(page, bytes), lastByteOf(page, bytes) + 1);
   };
+  /** All the pages that are written where these are. */
+  const withNeighbours = (memory: number, pages: Iterable<number>): number[] => {
+    const { unit = 1 } = memories[memory]!;
+    if (unit === 1) return [...pages];
+    return sorted([...pages].map((page) => Math.floor(page / unit))).flatMap((each) =>
+      pageRun(each * unit, unit),
+    );
+  };
+  let written = 0;
   /** To be called before the pages are written. */
   const willWrite = (memory: number, pages: Iterable<number>): void => {
-    const list = [...pages];
+    const asked = [...pages];
+    written += asked.length;
+    const list = withNeighbours(memory, asked);
     for (const { memories: of, due } of trackings) {
       const set = due[of.indexOf(memory)];
       if (set === undefined) continue;
@@ -111,7 +154,9 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
     }
   };
   const pagesIn = (memory: number): number => pageCountOf(memories[memory]!.bytes());
-  const some = (below: number): number[] => Array.from({ length: 1 + random(20) }, () => random(below));
+  // Many writes to a look, where many are asked for.
+  const most = Number(writes) > 0 ? 800 : 20;
+  const some = (below: number): number[] => Array.from({ length: 1 + random(most) }, () => random(below));
   const pagesUnder = (memory: number, offset: number, length: number): number[] => {
     const lead = binding().addressInPage(memories[memory]!.bytes());
     const from = Math.floor((lead + offset) / PAGE);
@@ -134,8 +179,24 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
         bytes[random(bytes.length)] = value++;
       }
     },
+    function writesThroughTheAlias() {
+      const pages = some(64);
+      willWrite(MEMFD, pages);
+      for (const page of pages) alias.bytes[page * PAGE + random(PAGE)] = value++;
+    },
+    function discardsShared() {
+      const page = random(64);
+      willWrite(MEMFD, [page]);
+      (random(2) === 0 ? memfd : alias).discard(page * PAGE, PAGE);
+    },
+    function discardsAdvised() {
+      const from = random(1000);
+      willWrite(ADVISED, pageRun(from, 20));
+      advised.discard(from * PAGE, 20 * PAGE);
+    },
     function mainThreadFills() {
-      const memory = random(memories.length);
+      // Not a huge page as a whole, each time.
+      const memory = random(HUGE);
       const bytes = memories[memory]!.bytes();
       const offset = random(bytes.byteLength);
       const length = 1 + random(Math.min(8 * PAGE, bytes.byteLength - offset));
@@ -201,6 +262,7 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
     },
     function growsBuffers() {
       const by = 1 + random(3 * PAGE);
+      if (!takesAnyBuffer) return;
       if (resizable.byteLength + by > 400 * PAGE || growable.byteLength + by > 400 * PAGE) return;
       grow(RESIZABLE, by, () => resizable.resize(resizable.byteLength + by));
       grow(GROWABLE, by, () => growable.grow(growable.byteLength + by));
@@ -210,7 +272,7 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
       const page = random(pagesIn(memory));
       const offset = offsetOf(page, memories[memory]!.bytes());
       whole.readers[random(3)]!.tracker.markDirty({ offset, length: 1 }, memory);
-      isNew(memory, [page], [whole]);
+      isNew(memory, withNeighbours(memory, [page]), [whole]);
     },
     function spawns() {
       assert.equal(spawnSync('/bin/true', { stdio: 'ignore' }).status, 0);
@@ -222,7 +284,8 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
   ];
 
   let pages = 0;
-  for (let round = 0; round < Number(rounds); round++) {
+  let round = 0;
+  for (; round < Number(rounds) || written < Number(writes); round++) {
     const done: string[] = [];
     for (let i = 1 + random(5); i > 0; i--) {
       const from = random(15) === 0 ? seldom : steps;
@@ -237,7 +300,7 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
     const peeks = random(4) === 0;
     const dirty = peeks ? tracker.peek() : tracker.collect();
     for (const [i, memory] of of.entries()) {
-      const fresh = written(due[i]!, memory);
+      const fresh = withNeighbours(memory, writtenTo(due[i]!, memory));
       const expected = sorted([...kept[i]!, ...fresh]);
       const what = `round ${round}, memory ${memory}, ${peeks ? 'peek' : 'collect'} after ${done.join(', ')}`;
       pages += checkAgainst(expected, dirty.of(i), memory, what);
@@ -248,9 +311,9 @@ export async function everythingMixed(rounds: string, seed: string, engineName: 
     }
   }
   for (const { readers } of trackings) for (const { tracker } of readers) tracker.close();
-  console.log(JSON.stringify({ rounds: Number(rounds), pages }));
+  console.log(JSON.stringify({ rounds: round, writes: written, pages }));
 
-  function written(due: Due, memory: number): number[] {
+  function writtenTo(due: Due, memory: number): number[] {
     const differs = (page: number, before: Uint8Array): boolean =>
       Buffer.compare(before, pageBytes(memory, page)) !== 0;
     return [...due]

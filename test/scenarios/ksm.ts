@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { DirtyTracker, Region, Snapshot } from '../../lib/index.js';
+import { DirtyTracker, Region, Snapshot, Userfaultfd } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import { PAGE, pagesOf, touch, WASM } from './dirty-support.js';
 
@@ -27,6 +27,11 @@ export async function mergedMemory(): Promise<void> {
   using tracker = new DirtyTracker([memory, region]);
   using comparing = new DirtyTracker([memory, region], { engine: 'compare' });
   using snapshot = Snapshot.take([memory, region], { mode: 'copy' });
+  const watched = new WebAssembly.Memory({ initial: PAGES / WASM });
+  fill(new Uint8Array(watched.buffer));
+  using sync = new DirtyTracker(watched, { engine: 'wp-sync' });
+  // Asked for once more, of all memory: also of what was taken out of it.
+  assert.equal(testing().mergeMemory(true), 0);
   touch(bytes, 3, 1);
   touch(region.bytes, 4, 1);
   assert.deepEqual(pagesOf(tracker.collect().of(0)), [3]);
@@ -47,7 +52,35 @@ export async function mergedMemory(): Promise<void> {
   for (const page of [3, 7, 100, PAGES - 1]) assert.ok(dirty.has(page * PAGE, 0), `page ${page}`);
   assert.deepEqual(pagesOf(dirty.of(1)), [3, 7, 100, PAGES - 1]);
   assert.deepEqual(pagesOf(comparing.collect().of(0)), [3, 7, 100, PAGES - 1], 'nothing but writes differs');
+  for (const page of [2, 50]) touch(new Uint8Array(watched.buffer), page, 9);
+  const told = sync.collect();
+  for (const page of [2, 50]) assert.ok(told.has(page * PAGE), `wp-sync: page ${page}`);
   snapshot.restore();
   for (const each of [bytes, region.bytes]) assert.ok(each.every((byte) => byte === 0xa5));
   console.log(JSON.stringify({ merged: mergedPages(), tooMuch: afterMerge.of(0).pageCount }));
+}
+
+/** The setting is this process's own, and ends with it. */
+export async function warnsOfMerging(): Promise<void> {
+  const codes: (string | undefined)[] = [];
+  process.on('warning', (warning: Error & { code?: string }) => codes.push(warning.code));
+  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  new DirtyTracker(region).close();
+  await turn();
+  assert.deepEqual(codes, [], 'not without a reason');
+  assert.equal(testing().mergeMemory(true), 0);
+  // It compares, so nobody can take marks away.
+  new DirtyTracker(region, { engine: 'compare' }).close();
+  await turn();
+  assert.deepEqual(codes, []);
+  using uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect').close();
+  await turn();
+  assert.deepEqual(codes, ['UFFD_MEMORY_MERGE']);
+  for (const engine of ['wp-async', 'wp-sync'] as const) new DirtyTracker(region, { engine }).close();
+  Snapshot.take(region).close();
+  await turn();
+  assert.deepEqual(codes, ['UFFD_MEMORY_MERGE'], 'once');
+  assert.equal(testing().mergeMemory(false), 0);
 }

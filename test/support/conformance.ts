@@ -192,7 +192,7 @@ export const ROWS: readonly Row[] = [
   },
   {
     name: 'pagemap: memfd',
-    meaning: 'Two mappings of the same memory are tracked apart, each with its own writes',
+    meaning: 'Two mappings of the same memory: a tracker of either sees what is written through both',
     scenario: ['conformance-pagemap', 'memfd'],
     not: not(['anonymous', 'private memfd', 'private hugetlb'], 'there is no second mapping of it'),
   },

@@ -1,0 +1,52 @@
+// A tracker of pages that may be other trackers' too: those of one TrackingDomain share what the
+// kernel tells once.
+#ifndef UFFD_CORE_DOMAIN_TRACKER_H_
+#define UFFD_CORE_DOMAIN_TRACKER_H_
+
+#include <memory>
+#include <vector>
+
+#include "core/dirty_tracker.h"
+#include "core/write_log.h"
+
+namespace uffd {
+
+class TrackingDomain;
+
+class DomainTracker final : public DirtyTracker {
+ public:
+  // `page_size`: of the memory. EBUSY: another userfaultfd has a part of it.
+  static Result<std::unique_ptr<DirtyTracker>> Create(TrackingDomain* domain, Range bytes,
+                                                      uint64_t page_size) noexcept;
+  ~DomainTracker() override;
+  DomainTracker(const DomainTracker&) = delete;
+  DomainTracker& operator=(const DomainTracker&) = delete;
+
+  Status Collect(RangeSet* dirty) noexcept override;
+  Status Peek(RangeSet* dirty) noexcept override;
+  Status BeginSettling(size_t pages) noexcept override;
+  void EndSettling() noexcept override;
+  Result<bool> Settle(Range page) noexcept override;
+  Result<bool> AnyWritten() noexcept override;
+  void MarkDirty(Range pages) noexcept override;
+  Status Follow(Range bytes) noexcept override;
+  void TakeWrites(WriteLog* log) noexcept override;
+
+ private:
+  friend class TrackingDomain;
+  DomainTracker(TrackingDomain* domain, Range pages, uint64_t page_size) noexcept
+      : domain_(domain), page_size_(page_size), pages_(pages) {}
+
+  TrackingDomain* const domain_;
+  bool attached_ = false;
+  const uint64_t page_size_;
+  // The rest is guarded by the domain's lock.
+  Range pages_;
+  RangeSet pending_;  // written, but taken from the marks by a tracker that shares these pages
+  WriteLog writes_;   // to the pages it collected
+  std::vector<DomainTracker*> peers_;  // trackers that share pages with this one
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_DOMAIN_TRACKER_H_

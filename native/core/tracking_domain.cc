@@ -1,0 +1,253 @@
+#include "core/tracking_domain.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <utility>
+
+namespace uffd {
+
+std::optional<PageMarks::Unavailable> TrackingDomain::WhyUnavailable() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return marks_->WhyUnavailable();
+}
+
+Status TrackingDomain::Attach(DomainTracker* tracker) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (const auto why = marks_->WhyUnavailable()) return why->failure;
+  const Status covered = Cover(tracker->pages_, tracker->page_size_);
+  if (!covered) return covered;
+  trackers_.Insert(tracker->pages_, tracker);
+  ConnectPeers(tracker);
+  return Done{};
+}
+
+void TrackingDomain::Detach(DomainTracker* tracker) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  DisconnectPeers(tracker);
+  trackers_.Erase(tracker->pages_, tracker);
+  RangeSet pages;
+  pages.Add(tracker->pages_);
+  Uncover(std::move(pages));
+}
+
+Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RangeSet written;
+  const Status scanned = marks_->Written(tracker->pages_, rearm, &written);
+  if (!scanned) {
+    // EPERM: a part of the range is not ours any more (mapped anew). Whatever the error, the state
+    // is unknown and some pages may be re-armed already: everything counts as written.
+    written.Clear();
+    written.Add(tracker->pages_);
+  }
+  if (rearm == Rearm::kNo) {
+    dirty->AddAll(std::move(written));
+    dirty->AddAll(tracker->pending_);
+    return Done{};
+  }
+  PassOn(&written, tracker->peers_);
+  WriteLog writes;
+  marks_->TakeWrites(tracker->pages_, &writes);
+  tracker->writes_.AddWithin(tracker->pages_, writes);
+  for (DomainTracker* other : tracker->peers_) other->writes_.AddWithin(other->pages_, writes);
+  written.AddAll(tracker->pending_);
+  if (!scanned) {
+    RangeSet pages;
+    pages.Add(tracker->pages_);
+    const Status again = ArmAll(&pages, tracker->page_size_);
+    if (!again) {
+      tracker->pending_ = std::move(written);
+      return again;
+    }
+  }
+  tracker->pending_.Clear();
+  dirty->AddAll(std::move(written));
+  return Done{};
+}
+
+// Telling the others allocates and the heap may be what is watched, so that is left to EndSettling.
+// Until then nobody may collect: who wrote before its collect() finds that in it.
+Status TrackingDomain::BeginSettling(size_t pages) noexcept {
+  mutex_.lock();
+  settled_count_ = 0;
+  const uint64_t needed = pages * sizeof(Settled);
+  if (settled_memory_ && settled_memory_->Bytes() >= needed) return Done{};
+  Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(needed);
+  if (!memory) {
+    mutex_.unlock();
+    return memory.Error();
+  }
+  settled_memory_ = std::move(memory.Value());
+  settled_ = reinterpret_cast<Settled*>(settled_memory_->Data());
+  return Done{};
+}
+
+Result<bool> TrackingDomain::Settle(DomainTracker* tracker, Range page) noexcept {
+  const Result<bool> written = marks_->AnyWritten(page, Rearm::kYes);
+  // A scan that failed may have re-armed the page all the same.
+  settled_[settled_count_++] = {page, tracker, !written || written.Value()};
+  return written;
+}
+
+// The caller compared the settled pages: what was noted of them before is answered by that.
+Result<bool> TrackingDomain::AnyWritten(DomainTracker* tracker) noexcept {
+  const bool noted = tracker->pending_.Any([this](const Range& range) {
+    for (uint64_t start = range.start; start < range.end; start += PageSize()) {
+      if (!IsSettled({start, start + PageSize()})) return true;
+    }
+    return false;
+  });
+  if (noted) return true;
+  return marks_->AnyWritten(tracker->pages_, Rearm::kNo);
+}
+
+bool TrackingDomain::IsSettled(Range page) const noexcept {
+  const Settled* const begin = settled_;
+  const Settled* const end = begin + settled_count_;
+  const Settled* const found =
+      std::lower_bound(begin, end, page.start,
+                       [](const Settled& each, uint64_t start) { return each.page.start < start; });
+  return found != end && found->page.start == page.start;
+}
+
+void TrackingDomain::EndSettling() noexcept {
+  for (size_t i = 0; i < settled_count_; i++) {
+    const auto& [page, by, written] = settled_[i];
+    if (!by->pending_.Empty()) by->pending_.Remove(page);
+    if (!written) continue;
+    for (DomainTracker* other : by->peers_) other->pending_.Add(page.Intersect(other->pages_));
+  }
+  mutex_.unlock();
+}
+
+void TrackingDomain::MarkDirty(DomainTracker* tracker, Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  tracker->pending_.Add(pages.Intersect(tracker->pages_));
+}
+
+Status TrackingDomain::Follow(DomainTracker* tracker, Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Range before = tracker->pages_;
+  RangeSet added;
+  added.Add(pages);
+  RangeSet gone;
+  gone.Add(before);
+  const bool moved = pages.start != before.start;
+  if (!moved) {
+    added.Remove(before);
+    gone.Remove(pages);
+  }
+  for (const Range& part : added.Ranges()) {
+    const Status covered = Cover(part, tracker->page_size_);
+    if (covered) continue;
+    Uncover(std::move(added));
+    return covered;
+  }
+  DisconnectPeers(tracker);
+  trackers_.Erase(before, tracker);
+  tracker->pages_ = pages;
+  trackers_.Insert(pages, tracker);
+  if (moved) {
+    tracker->pending_.Clear();
+    tracker->writes_.Clear();
+  } else {
+    tracker->pending_ = tracker->pending_.Within(pages);
+  }
+  tracker->pending_.AddAll(added);
+  ConnectPeers(tracker);
+  Uncover(std::move(gone));
+  return Done{};
+}
+
+void TrackingDomain::TakeWrites(DomainTracker* tracker, WriteLog* log) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  log->AddWithin(tracker->pages_, tracker->writes_);
+  tracker->writes_.Clear();
+}
+
+Status TrackingDomain::Change(Range pages, const std::function<Status()>& change) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Status changed = change();
+  // Also when it failed: a part may be gone.
+  marks_->NoteUnarmed(pages);
+  for (DomainTracker* tracker : TrackersOn(pages)) {
+    tracker->pending_.Add(pages.Intersect(tracker->pages_));
+  }
+  return changed;
+}
+
+Status TrackingDomain::Cover(Range pages, uint64_t page_size) noexcept {
+  const std::vector<DomainTracker*> present = TrackersOn(pages);
+  RangeSet covered;
+  for (const DomainTracker* other : present) covered.Add(other->pages_.Intersect(pages));
+  RangeSet uncovered;
+  uncovered.Add(pages);
+  uncovered.RemoveAll(&covered);
+
+  const Status armed = ArmAll(&uncovered, page_size);
+  if (!armed) return armed;
+  RangeSet written;
+  for (const Range& part : covered.Ranges()) {
+    if (marks_->Written(part, Rearm::kYes, &written)) continue;
+    // The others must repair it at their next collect; the newcomer cannot trust it either.
+    written.Add(part);
+    RangeSet lost;
+    lost.Add(part);
+    const Status again = ArmAll(&lost, page_size);
+    if (again) continue;
+    PassOn(&written, present);
+    Uncover(std::move(uncovered));
+    return again;
+  }
+  PassOn(&written, present);
+  return Done{};
+}
+
+Status TrackingDomain::ArmAll(RangeSet* pages, uint64_t page_size) noexcept {
+  for (const Range& part : pages->Ranges()) {
+    const Status armed = marks_->Arm(part, page_size);
+    if (armed) continue;
+    for (const Range& undo : pages->Ranges()) {
+      if (undo.start >= part.start) break;
+      marks_->Disarm(undo);
+    }
+    return armed;
+  }
+  return Done{};
+}
+
+void TrackingDomain::Uncover(RangeSet pages) noexcept {
+  RangeSet used;
+  for (const Range& part : pages.Ranges()) {
+    trackers_.ForEachOverlapping(part,
+                                 [&](const DomainTracker* other) { used.Add(other->pages_); });
+  }
+  pages.RemoveAll(&used);
+  for (const Range& part : pages.Ranges()) marks_->Disarm(part);
+}
+
+void TrackingDomain::PassOn(RangeSet* written, const std::vector<DomainTracker*>& to) noexcept {
+  for (DomainTracker* other : to) other->pending_.AddAll(written->Within(other->pages_));
+}
+
+std::vector<DomainTracker*> TrackingDomain::TrackersOn(Range pages) const {
+  std::vector<DomainTracker*> found;
+  trackers_.ForEachOverlapping(pages, [&](DomainTracker* tracker) { found.push_back(tracker); });
+  return found;
+}
+
+void TrackingDomain::ConnectPeers(DomainTracker* tracker) noexcept {
+  for (DomainTracker* other : TrackersOn(tracker->pages_)) {
+    if (other == tracker) continue;
+    tracker->peers_.push_back(other);
+    other->peers_.push_back(tracker);
+  }
+}
+
+void TrackingDomain::DisconnectPeers(DomainTracker* tracker) noexcept {
+  for (DomainTracker* other : tracker->peers_) std::erase(other->peers_, tracker);
+  tracker->peers_.clear();
+}
+
+}  // namespace uffd

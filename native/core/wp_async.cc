@@ -1,0 +1,77 @@
+#include "core/wp_async.h"
+
+#include <cstddef>
+#include <new>
+#include <utility>
+
+namespace uffd {
+namespace {
+
+class WpAsyncMarks final : public PageMarks {
+ public:
+  std::optional<Unavailable> WhyUnavailable() noexcept override {
+    if (pagemap_) return std::nullopt;
+    Userfaultfd::Opened opened = OpenAsyncTracking();
+    if (opened.failure.error != 0) {
+      return Unavailable{opened.failure, std::move(opened.attempts), opened.missing_features};
+    }
+    Result<Pagemap> pagemap = Pagemap::Create();
+    if (!pagemap) return Unavailable{pagemap.Error(), std::move(opened.attempts), 0};
+    uffd_ = std::move(opened.uffd);
+    pagemap_ = std::move(pagemap.Value());
+    return std::nullopt;
+  }
+
+  Status Arm(Range pages, uint64_t /*page_size*/) noexcept override {
+    if (const auto why = WhyUnavailable()) return why->failure;
+    const Result<uint64_t> registered = uffd_.Register(pages, UFFDIO_REGISTER_MODE_WP);
+    // What could not be registered is left alone: it may be another userfaultfd's, and kernels
+    // before 6.17 let anybody unregister that.
+    if (!registered) return registered.Error();
+    Status armed = uffd_.WriteProtect(pages, UFFDIO_WRITEPROTECT_MODE_WP);
+    if (!armed) Disarm(pages);
+    return armed;
+  }
+
+  void Disarm(Range pages) noexcept override { static_cast<void>(uffd_.Unregister(pages).Ok()); }
+
+  Status Written(Range pages, Rearm rearm, RangeSet* written) noexcept override {
+    return pagemap_->Written(pages, rearm, written);
+  }
+
+  Result<bool> AnyWritten(Range pages, Rearm rearm) noexcept override {
+    return pagemap_->AnyWritten(pages, rearm);
+  }
+
+ private:
+  Userfaultfd uffd_;
+  std::optional<Pagemap> pagemap_;
+};
+
+}  // namespace
+
+Userfaultfd::Opened OpenAsyncTracking() noexcept {
+  OpenRequest request;
+  request.required_features =
+      UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
+  request.optional_features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+  // No fault ever reaches user space, so the least privileged descriptor does.
+  request.user_mode = UserMode::kOnly;
+  Userfaultfd::Opened opened = Userfaultfd::Open(request);
+  if (opened.failure.error == 0 || opened.missing_features != 0) return opened;
+  // A container may refuse the system call and pass the device.
+  request.user_mode = UserMode::kNever;
+  Userfaultfd::Opened privileged = Userfaultfd::Open(request);
+  privileged.attempts.insert(privileged.attempts.begin(), opened.attempts.begin(),
+                             opened.attempts.end());
+  return privileged;
+}
+
+TrackingDomain& WpAsyncDomain() noexcept {
+  alignas(WpAsyncMarks) static std::byte marks[sizeof(WpAsyncMarks)];
+  alignas(TrackingDomain) static std::byte storage[sizeof(TrackingDomain)];
+  static auto* domain = new (storage) TrackingDomain(new (marks) WpAsyncMarks());
+  return *domain;
+}
+
+}  // namespace uffd
