@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { withKsm } from './support/ksm.js';
 import { passScenario } from './support/scenario.js';
+import { cannotRun } from './support/skip.js';
 
 test('it loses no write to memory that KSM merges, and a region is not merged (B12)', async (t) => {
   await withKsm(t, async () => {
