@@ -1,7 +1,7 @@
 // The only file that loads the addon. Its native surface, typed.
 
-import { createRequire } from 'node:module';
 import path from 'node:path';
+import loadBindings from 'bindings';
 import { shortageHint, UffdError, type NativeFailure } from './errors.js';
 
 export type { NativeFailure };
@@ -375,9 +375,6 @@ function load(): NativeBinding {
       hint: 'Run on Linux; capabilities() tells what a machine offers without throwing.',
     });
   }
-  // What only the addon needs is loaded with it: importing the package stays cheap (npm run bench load).
-  const require = createRequire(__filename);
-  const loadBindings = require('bindings') as typeof import('bindings').default;
   const { isMainThread } = process.getBuiltinModule('node:worker_threads');
   const name = process.env['UFFD_TEST_ADDON'] === '1' ? 'userfaultfd_test' : 'userfaultfd';
   let native: NativeBinding;

@@ -50,11 +50,19 @@ void CaptureList::BeforeDiscard(Range range) noexcept {
   }
 }
 
+void CaptureList::BeginEnding(Entry* entry) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  entry->ending = std::this_thread::get_id();
+}
+
 void CaptureList::Finish(Range range) noexcept {
+  const std::thread::id self = std::this_thread::get_id();
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     const auto found = std::find_if(entries_.begin(), entries_.end(),
-                                    [range](const auto& entry) { return Overlaps(*entry, range); });
+                                    [range, self](const auto& entry) {
+                                      return entry->ending != self && Overlaps(*entry, range);
+                                    });
     if (found == entries_.end()) return;
     const std::shared_ptr<Entry> entry = *found;
     entry->hurry = true;

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "core/capture.h"
@@ -20,17 +21,20 @@ class CaptureList {
     // Under the list's lock.
     bool hurry = false;
     bool over = false;
+    std::thread::id ending;  // the thread that lets go of the memory and tracks it instead
   };
 
   static CaptureList& Get() noexcept;  // never destroyed
 
   std::shared_ptr<Entry> Add(std::vector<std::shared_ptr<Capture>> captures);
+  // This thread, which may track the memory now: nobody else comes in between.
+  void BeginEnding(Entry* entry) noexcept;
   void Remove(Entry* entry) noexcept;
   bool IsHurried(const Entry& entry) noexcept;
   // Before this range is given back to the kernel: what of it is being captured is captured first.
   void BeforeDiscard(Range range) noexcept;
-  // Returns when nothing of `range` is being captured any more. Never called by a capture's own
-  // thread before it removed itself.
+  // Returns when nothing of `range` is being captured any more, but by what this thread itself is
+  // ending.
   void Finish(Range range) noexcept;
 
  private:

@@ -70,6 +70,7 @@ CopyOnWrite::~CopyOnWrite() {
   cut_->Fail(kClosedErrno);
   if (sweeping_) pthread_join(thread_, nullptr);
   Release();
+  Leave();
 }
 
 // What HeldAll() needs is asked for before anything is armed: without it every capture would fail.
@@ -187,9 +188,13 @@ bool CopyOnWrite::Pace(uint64_t swept_bytes) noexcept {
 }
 
 void CopyOnWrite::Release() noexcept {
+  if (entry_ != nullptr) CaptureList::Get().BeginEnding(entry_.get());
   releasing_ = true;
   session_->Release();
   resolvers_.clear();
+}
+
+void CopyOnWrite::Leave() noexcept {
   if (entry_ != nullptr) CaptureList::Get().Remove(entry_.get());
 }
 

@@ -47,10 +47,12 @@ class CopyOnWrite {
   ~CopyOnWrite();
 
   // Begins to copy. `finished` runs on the sweep's thread when all is captured, or Error() says why
-  // not; it may call Release().
+  // not; it calls Release() and Leave().
   Status Sweep(std::function<void()> finished) noexcept;
   // Nothing is armed any more when it returns. Called once all is captured, or to give up.
   void Release() noexcept;
+  // After Release: whoever waits for this capture to be over may have the memory.
+  void Leave() noexcept;
 
   // 0, or why this is no copy of one instant.
   int Error() const noexcept;

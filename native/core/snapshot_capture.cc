@@ -76,6 +76,7 @@ void Snapshot::Settle() noexcept {
       const Status tracked = TrackCaptured(&memory);
       if (!tracked) failed_ = tracked.Error().error;
     }
+    capturing_->Leave();
     settled_ = true;
   }
   when_settled_();

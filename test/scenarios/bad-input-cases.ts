@@ -785,7 +785,7 @@ function trackAndSnapshotCases(): Record<string, Case[]> {
     'new DirtyTracker()': [
       ...memoryCases(track),
       ...several(track),
-      ...['soft-dirty', 'wp-sync', 'AUTO', ''].map((engine): Case => ({
+      ...['soft-dirty', 'AUTO', ''].map((engine): Case => ({
         title: `engine '${engine}'`,
         call: (f) => track(f.unregistered, { engine }),
         code: VALUE,
@@ -812,18 +812,24 @@ function trackAndSnapshotCases(): Record<string, Case[]> {
     'Snapshot.take()': [
       ...memoryCases(take),
       ...several(take),
-      ...['copy-on-write', 'COPY', ''].map((mode): Case => ({
+      ...['magic', 'COPY', ''].map((mode): Case => ({
         title: `mode '${mode}'`,
         call: (f) => take(f.unregistered, { mode }),
         code: VALUE,
-        message: /"options\.mode" argument must be one of auto, copy/,
+        message: /"options\.mode" argument must be one of auto, copy-on-write, copy/,
       })),
-      { title: 'mode 5', call: (f) => take(f.unregistered, { mode: 5 }), code: TYPE, message: /auto, copy/ },
+      { title: 'mode 5', call: (f) => take(f.unregistered, { mode: 5 }), code: TYPE, message: /auto, copy-on-write, copy/ },
       {
         title: 'an unknown option',
+        call: (f) => take(f.unregistered, { resolvers: 'loop' }),
+        code: VALUE,
+        message: /no property "resolvers"; known: mode/,
+      },
+      {
+        title: 'a resolver without the mode that has one',
         call: (f) => take(f.unregistered, { resolver: 'loop' }),
         code: VALUE,
-        message: /no property "resolver"; known: mode/,
+        message: /"options\.resolver" argument needs the mode 'copy-on-write'/,
       },
       ...NOT_OPTIONS.map(([name, value]): Case => ({
         title: `${name} as options`,
