@@ -59,10 +59,10 @@ void CaptureList::Finish(Range range) noexcept {
   const std::thread::id self = std::this_thread::get_id();
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    const auto found = std::find_if(entries_.begin(), entries_.end(),
-                                    [range, self](const auto& entry) {
-                                      return entry->ending != self && Overlaps(*entry, range);
-                                    });
+    const auto found =
+        std::find_if(entries_.begin(), entries_.end(), [range, self](const auto& entry) {
+          return entry->ending != self && Overlaps(*entry, range);
+        });
     if (found == entries_.end()) return;
     const std::shared_ptr<Entry> entry = *found;
     entry->hurry = true;

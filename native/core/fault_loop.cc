@@ -97,15 +97,20 @@ void FaultLoop::TellProgress() noexcept {
   progressed_.notify_all();
 }
 
-bool FaultLoop::IsStuck(uint64_t* seen) noexcept {
+FaultLoop::Pulse FaultLoop::TakePulse(uint64_t* seen) noexcept {
   const uint64_t progress = progress_.load();
   const bool moved = progress != *seen;
   *seen = progress;
   const auto used = CpuTimeOf(thread_);
   const bool ran = used - seen_cpu_time_ > kMuchOfATick;
   seen_cpu_time_ = used;
-  // On a machine with too much to do it may be a while until the loop's turn comes (test 40).
-  if (moved || (!ran && IsRunnable(thread_id_))) return false;
+  if (moved) return Pulse::kWell;
+  // On a machine with too much to do it may be a while until the loop's turn comes.
+  if (!ran && IsRunnable(thread_id_)) return Pulse::kUnknown;
+  return SomebodyWaits() ? Pulse::kStuck : Pulse::kWell;
+}
+
+bool FaultLoop::SomebodyWaits() const noexcept {
   if (open_faults_.load() > 0 || server_->IsOverdue()) return true;
   if (server_->Children().HaveWaiting()) return true;
   pollfd waiting{uffd_->Fd(), POLLIN, 0};

@@ -43,9 +43,13 @@ class FaultLoop {
   // Waits until the loop has applied and served whatever it had read when this was called (or has
   // ended), at most until `deadline`: false when that is over.
   bool AwaitPass(std::chrono::steady_clock::time_point deadline) noexcept;
-  // Faults wait in the descriptor or in the loop although the loop made no progress since `seen`
-  // (updated), and that not for want of a processor. The watchdog's question.
-  bool IsStuck(uint64_t* seen) noexcept;
+  enum class Pulse {
+    kWell,
+    kUnknown,  // no progress, but it may be for want of a processor
+    kStuck,    // faults wait in the descriptor or in the loop
+  };
+  // What became of it since `seen` (updated). The watchdog's question.
+  Pulse TakePulse(uint64_t* seen) noexcept;
 
  private:
   static constexpr size_t kBatch = 256;
@@ -56,6 +60,7 @@ class FaultLoop {
   // that were queued earlier, so events are applied first and faults served after.
   bool ReadBatch() noexcept;
   Result<size_t> ReadMessages(uffd_msg* messages) noexcept;
+  bool SomebodyWaits() const noexcept;
   void HandBackDeferred() noexcept;
   void TellProgress() noexcept;
   void ServeBatch() noexcept;

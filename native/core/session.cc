@@ -413,7 +413,9 @@ bool Session::NeedsRescue() noexcept {
   const std::unique_lock<std::mutex> not_releasing(release_, std::try_to_lock);
   if (!not_releasing.owns_lock() || released_) return false;
   const int fatal = server_->FatalError();
-  stuck_ticks_ = loop_->IsStuck(&seen_progress_) ? stuck_ticks_ + 1 : 0;
+  const FaultLoop::Pulse pulse = loop_->TakePulse(&seen_progress_);
+  if (pulse == FaultLoop::Pulse::kStuck) stuck_ticks_++;
+  if (pulse == FaultLoop::Pulse::kWell) stuck_ticks_ = 0;
   if (fatal == 0 && stuck_ticks_ < kStuckTicks) return false;
   failed_with_ = fatal != 0 ? fatal : kStuckErrno;
   return true;
