@@ -19,7 +19,8 @@ std::vector<Snapshot::Source> SourcesArgument(const Napi::Value& value) {
   const auto list = value.As<Napi::Array>();
   std::vector<Snapshot::Source> sources;
   for (uint32_t i = 0; i < list.Length(); i++) {
-    const auto source = Napi::Value(list[i]).As<Napi::Object>();
+    const Napi::Value element = list[i];
+    const auto source = element.As<Napi::Object>();
     const int64_t page_size = source.Get("pageSize").As<Napi::Number>().Int64Value();
     sources.push_back({ViewRange(source.Get("view")), static_cast<uint64_t>(page_size),
                        MappingOf(source.Get("mapping"))});

@@ -23,12 +23,14 @@ class PageAllocator {
   // NOLINTNEXTLINE(google-explicit-constructor): allocators convert
   PageAllocator(const PageAllocator<U>& /*other*/) noexcept {}
 
+  // NOLINTBEGIN(readability-identifier-naming): the standard's names
   T* allocate(size_t count) {
     void* const pages = TakePages(count * sizeof(T));
     if (pages == nullptr) throw std::bad_alloc();
     return static_cast<T*>(pages);
   }
   void deallocate(T* pages, size_t count) noexcept { GivePages(pages, count * sizeof(T)); }
+  // NOLINTEND(readability-identifier-naming)
 
   bool operator==(const PageAllocator& /*other*/) const noexcept { return true; }
 };

@@ -94,7 +94,8 @@ Status Session::Start(Loop loop) noexcept {
   return loop_->Start(loop == Loop::kSpins);
 }
 
-Result<Session::Registered> Session::Register(Range range, std::shared_ptr<const Policy> policy,
+Result<Session::Registered> Session::Register(Range range,
+                                              const std::shared_ptr<const Policy>& policy,
                                               std::shared_ptr<Mapping> memory) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_REGISTER)"};

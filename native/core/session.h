@@ -35,7 +35,7 @@ class Session : public std::enable_shared_from_this<Session> {
   ~Session();
 
   // Every method below may be called from any thread and fails with ESHUTDOWN once released.
-  Result<Registered> Register(Range range, std::shared_ptr<const Policy> policy,
+  Result<Registered> Register(Range range, const std::shared_ptr<const Policy>& policy,
                               std::shared_ptr<Mapping> memory) noexcept;
   Status Unregister(uint32_t id) noexcept;
   // A part of a registration, or of several.

@@ -56,7 +56,7 @@ bool SlotStore::Release(uint32_t slot) noexcept {
 Status SlotStore::AddExtent() noexcept {
   if (extents_.size() >= UINT32_MAX / kPerExtent) return Failure{ENOMEM, "mmap"};
   const uint64_t data_bytes = kPerExtent * slot_bytes_;
-  constexpr uint64_t kTables = kPerExtent * sizeof(uint32_t) + 2 * kWords * sizeof(uint64_t);
+  constexpr uint64_t kTables = kPerExtent * sizeof(uint32_t) + 2 * sizeof(uint64_t) * kWords;
   MappingRequest request;
   request.bytes = Range{0, data_bytes + kTables}.RoundOutward(PageSize()).end;
   request.page_size = PageSize();
