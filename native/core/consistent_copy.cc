@@ -151,7 +151,7 @@ Result<bool> ConsistentCopy::HeldStill() noexcept {
 
 // Re-arms the shared pages, compares them, and asks whether anything was written meanwhile. Writes
 // nothing but the stack, the copies and the trackers' own pages: the heap may be what is watched
-// (test 65, many buffers in one page).
+// (test 62, many buffers in one page).
 Result<bool> ConsistentCopy::SettleAndCompare() noexcept {
   for (const SharedPage& each : shared_) {
     const Result<bool> settled = each.tracker->Settle(each.page);

@@ -36,7 +36,7 @@ class ConsistentCopy {
   ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept;
 
   // Collects and copies until the copy is of one instant. EAGAIN: the writers never paused. When it
-  // fails the pages are in the next collect again (test 65, B8).
+  // fails the pages are in the next collect again (test 62, B8).
   Status Run() noexcept;
   // The same after it succeeded, for a copy that cannot be kept.
   void PutBack() noexcept;
