@@ -137,7 +137,7 @@ Napi::Value UserfaultfdWrap::Register(const Napi::CallbackInfo& info) {
   Result<std::shared_ptr<const Policy>> policy = PolicyArgument(info[1]);
   if (!policy) return FailureObject(env, policy.Error());
   const Result<Session::Registered> registered =
-      session_->Register(range, std::move(policy.Value()), MappingOf(info[2]));
+      session_->Register(range, policy.Value(), MappingOf(info[2]));
   if (!registered) return FailureObject(env, registered.Error());
   const uint32_t id = registered.Value().id;
   kept_alive_[id] = Napi::Persistent(info[3].As<Napi::Object>());
