@@ -104,10 +104,9 @@ FaultLoop::Pulse FaultLoop::TakePulse(uint64_t* seen) noexcept {
   const auto used = CpuTimeOf(thread_);
   const bool ran = used - seen_cpu_time_ > kMuchOfATick;
   seen_cpu_time_ = used;
-  if (moved) return Pulse::kWell;
+  if (moved || !SomebodyWaits()) return Pulse::kWell;
   // On a machine with too much to do it may be a while until the loop's turn comes.
-  if (!ran && IsRunnable(thread_id_)) return Pulse::kUnknown;
-  return SomebodyWaits() ? Pulse::kStuck : Pulse::kWell;
+  return !ran && IsRunnable(thread_id_) ? Pulse::kUnknown : Pulse::kStuck;
 }
 
 bool FaultLoop::SomebodyWaits() const noexcept {
