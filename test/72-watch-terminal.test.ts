@@ -29,7 +29,8 @@ async function onTerminal(
     'python3',
     [TERMINAL, String(options.rows ?? ROWS), String(COLUMNS), when, typed, ...command],
     {
-      env: { ...process.env, NODE_OPTIONS: '', TERM: 'xterm-256color', ...options.env },
+      // Nothing else of ours: what there is of colour would follow whoever runs the tests (CI, NO_COLOR, …).
+      env: { PATH: process.env['PATH'], TERM: 'xterm-256color', ...options.env },
       stdio: ['ignore', 'pipe', 'inherit'],
     },
   );
@@ -93,11 +94,14 @@ test('it draws below what the program prints, and leaves the terminal as it was'
 });
 
 test('it draws in colour where there is colour', async () => {
-  const shown = await onTerminal([PROGRAMS, 'lines', 'seen'], {
-    typed: ['| 1 memory', '\n'],
-    env: { NO_COLOR: undefined },
-  });
-  assert.ok(shown.output.includes('\u001b[48;5;196m'));
+  for (const [env, colour] of [
+    [{}, true],
+    [{ TERM: 'vt100' }, false],
+    [{ CI: '1' }, false],
+  ] as const) {
+    const shown = await onTerminal([PROGRAMS, 'lines', 'seen'], { typed: ['| 1 memory', '\n'], env });
+    assert.equal(shown.output.includes('\u001b[48;5;196m'), colour, JSON.stringify(env));
+  }
 });
 
 test('it leaves the terminal whole when the program is interrupted, killed or throws', async () => {
