@@ -3,6 +3,7 @@
 import path from 'node:path';
 import loadBindings from 'bindings';
 import { shortageHint, UffdError, type NativeFailure } from './errors.js';
+import type { PageMap } from './page-runs.js';
 
 export type { NativeFailure };
 
@@ -190,6 +191,49 @@ export interface NativeSnapshot {
   close(): void;
 }
 
+/** Where a chain of files has the pages of its memories. */
+export interface NativeSnapshotPages {
+  files: { fd: number; pagesAt: number; digestsAt: number }[];
+  maps: readonly PageMap[];
+  filePageSize: number;
+}
+
+export interface NativeLoadRequest extends NativeSnapshotPages {
+  memories: { view: Uint8Array; pageSize: number; mapping: NativeToken | undefined }[];
+  /** `[memory, offset, …]` */
+  order: Float64Array;
+  inThread: boolean;
+  bytesPerSecond: number;
+}
+
+/** `failure` can be `undefined` also before it is over. */
+export interface NativeLoadState {
+  over: boolean;
+  failure: NativeFailure | undefined;
+  filled: number;
+  touched: number;
+  bytes: number;
+  waitedNs: number;
+  longestWaitNs: number;
+}
+
+export interface NativeLazyLoad {
+  start(
+    request: NativeLoadRequest,
+    keepAlive: object,
+    onOver: () => void,
+  ): NativeCaptureFailure | NativeFailure | undefined;
+  state(): NativeLoadState;
+  /** `[memory, offset, …]`, in order. */
+  touches(): Float64Array;
+  /** Returns when it is over. */
+  complete(): void;
+  /** Keeps the process alive until it is over. */
+  keepWaiting(): void;
+  /** In `onOver` only: no further call of it. */
+  stopWaiting(): void;
+}
+
 export interface NativeSnapshotHistory {
   track(
     views: Uint8Array[],
@@ -349,6 +393,7 @@ export interface NativeBinding {
     /** Our SIGBUS handler in front of whatever is there. */
     reinstallSigbusHandler(): void;
   };
+  LazyLoad: new () => NativeLazyLoad;
   SnapshotHistory: new () => NativeSnapshotHistory;
   testing?: NativeTesting;
 }

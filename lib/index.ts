@@ -16,6 +16,8 @@ export { PageFault } from './page-fault.js';
 export type { FaultAction, FaultEndedBy, ResolveOptions } from './page-fault.js';
 export { renderHeat } from './heat.js';
 export type { HeatOptions } from './heat.js';
+export { LazyRestore } from './lazy-restore.js';
+export type { LazyRestoreOptions, LoadProgress, PageTouch } from './lazy-restore.js';
 export { Region } from './region.js';
 export type { AllocateFileOptions, AllocateMemoryOptions } from './allocation.js';
 export type { AllocateOptions, Backing, MemorySource, RegionKind, Trackable, WasmMemory } from './region.js';
@@ -26,7 +28,13 @@ export type { SnapshotOptions, SnapshotResolver } from './snapshot.js';
 export type { SaveProgress, SaveStats } from './snapshot-encoder.js';
 export type { SaveOptions, StreamOptions } from './snapshot-save.js';
 export { SnapshotFile } from './snapshot-file.js';
-export type { FileWorkOptions, OpenSnapshotOptions, ReceiveOptions, VerifyStats } from './snapshot-file.js';
+export type {
+  FileRestoreOptions,
+  FileWorkOptions,
+  OpenSnapshotOptions,
+  ReceiveOptions,
+  VerifyStats,
+} from './snapshot-file.js';
 export type { SnapshotFileInfo, SnapshotInfo } from './snapshot-info.js';
 export type { FileRestoreStats } from './snapshot-restore.js';
 export { SnapshotHistory } from './snapshot-history.js';

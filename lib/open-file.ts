@@ -59,6 +59,11 @@ export class OpenFile {
     }
   }
 
+  /** Good until the last user lets go. */
+  get descriptor(): number {
+    return this.#fd;
+  }
+
   /** For errors. */
   get name(): string {
     return this.path ?? UNNAMED;

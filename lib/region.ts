@@ -54,6 +54,16 @@ export function regionInternals(region: Region): RegionInternals {
   return internalsOf(region);
 }
 
+/**
+ * @internal Faults that somebody waits for are served page by page: no other data may lie in a page. They
+ * are raised in one mapping, and a page of a file would be missing only until the file was read.
+ */
+export function isProtectable(region: Region): boolean {
+  if (region.kind === 'foreign' || region.backing === 'file') return false;
+  const { ownMapping } = regionInternals(region);
+  return ownMapping === undefined || !binding().isAliased(ownMapping);
+}
+
 /** @internal */
 export function toRegion(name: string, memory: unknown): Region {
   if (Region.isRegion(memory)) return memory;

@@ -4,6 +4,7 @@ import { inspect } from 'node:util';
 import { findTarget, replaceFile } from './atomic-file.js';
 import { DirtyPages } from './dirty-pages.js';
 import { closedError, invalidValue, snapshotPageSize } from './errors.js';
+import { checkLazyOptions, isLazy, LazyRestore, type LazyRestoreOptions } from './lazy-restore.js';
 import type { Trackable } from './region.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import { compactChain } from './snapshot-compact.js';
@@ -52,6 +53,11 @@ export interface FileWorkOptions {
   signal?: AbortSignal;
   /** In bytes of pages. What it throws ends the work. */
   onProgress?: (progress: SaveProgress) => void;
+}
+
+export interface FileRestoreOptions extends FileWorkOptions {
+  /** `true` is another way to restore: see `LazyRestoreOptions`. */
+  lazy?: false;
 }
 
 export interface VerifyStats {
@@ -224,13 +230,24 @@ export class SnapshotFile implements Disposable {
    * and the signal is heard only before.
    * @throws {UffdError} `ERR_UFFD_SNAPSHOT_CORRUPT`, `…_LENGTH` when a memory has another size, `…_PAGE_SIZE`.
    */
-  async restore(
+  restore(memory: Trackable | readonly Trackable[], options?: FileRestoreOptions): Promise<FileRestoreStats>;
+  /**
+   * The same at once: when this returns the memory has the content. Each page is read and checked when it
+   * is touched first, the others in the background. What was in the memory is thrown away. Pages that are
+   * loaded do not count as written for whoever tracks the memory: `tracker.markDirty()` tells a reader
+   * that does not know the file. What becomes of a damaged file is said at `LazyRestore.loaded`.
+   * @throws {UffdError} `…_LENGTH`, `…_PAGE_SIZE`, `ERR_UFFD_BUSY` when something else has the memory, and
+   * what opening a userfaultfd refuses; the memory is untouched then.
+   */
+  restore(memory: Trackable | readonly Trackable[], options: LazyRestoreOptions): LazyRestore;
+  restore(
     memory: Trackable | readonly Trackable[],
-    options?: FileWorkOptions,
-  ): Promise<FileRestoreStats> {
-    const { signal, onProgress } = checkWorkOptions(options);
-    const regions = toRegions(memory);
-    return this.#use((chain) => restoreChain(chain, regions, { signal, onProgress }));
+    options?: FileRestoreOptions | LazyRestoreOptions,
+  ): Promise<FileRestoreStats> | LazyRestore {
+    if (isLazy(options)) {
+      return new LazyRestore(CONSTRUCT, this.#open(), toRegions(memory), checkLazyOptions(options));
+    }
+    return this.#restoreAll(memory, options);
   }
 
   /** Closes the files once nothing that is under way needs them. Closing twice is fine. */
@@ -255,6 +272,12 @@ export class SnapshotFile implements Disposable {
     return this.#chain;
   }
 
+  async #restoreAll(memory: unknown, options: unknown): Promise<FileRestoreStats> {
+    const { signal, onProgress } = checkWorkOptions(options, 'lazy');
+    const regions = toRegions(memory);
+    return this.#use((chain) => restoreChain(chain, regions, { signal, onProgress }));
+  }
+
   async #use<T>(work: (chain: SnapshotChain) => Promise<T>): Promise<T> {
     const chain = this.#open();
     chain.retain();
@@ -266,11 +289,15 @@ export class SnapshotFile implements Disposable {
   }
 }
 
-function checkWorkOptions(options: unknown): {
+/** `others`: what else there may be. */
+function checkWorkOptions(
+  options: unknown,
+  ...others: string[]
+): {
   signal: AbortSignal | undefined;
   onProgress: FileWorkOptions['onProgress'];
 } {
-  const { signal, onProgress } = checkOptions('options', options, ['signal', 'onProgress']);
+  const { signal, onProgress } = checkOptions('options', options, ['signal', 'onProgress', ...others]);
   checkProgress(onProgress);
   return { signal: checkSignal(signal), onProgress: onProgress as FileWorkOptions['onProgress'] };
 }

@@ -67,12 +67,16 @@ export class SnapshotLink {
     return this.trailer.digest;
   }
 
+  /** For whoever reads it natively: where the first of its pages is, in bytes, and the digest of that. */
+  layout(): { fd: number; pagesAt: number; digestsAt: number } {
+    const { header, trailer, file } = this;
+    const digestsAt = indexOffset(header, trailer) + trailer.indexBytes - trailer.dataPages * DIGEST_BYTES;
+    return { fd: file.descriptor, pagesAt: pageOffset(header, 0), digestsAt };
+  }
+
   /** `count` digests from that of page `index` on. */
   async digests(index: number, into: Buffer): Promise<void> {
-    const { header, trailer } = this;
-    const position =
-      indexOffset(header, trailer) + trailer.indexBytes - (trailer.dataPages - index) * DIGEST_BYTES;
-    await this.#fill(into, position);
+    await this.#fill(into, this.layout().digestsAt + index * DIGEST_BYTES);
   }
 
   /** Pages from `index` on, as they are in the file: `check` tells whether they are right. */

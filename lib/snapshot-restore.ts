@@ -43,12 +43,7 @@ export async function restoreChain(
   held = HELD,
 ): Promise<FileRestoreStats> {
   const { pageSize, maps } = chain;
-  // Pages are compared and written in the machine's size: a file of another machine has its own.
-  if (pageSize !== binding().pageSize) throw snapshotPageSize(pageSize, binding().pageSize);
-  if (maps.length !== regions.length) {
-    throw invalidValue('memory', `must be ${maps.length}, as many as the snapshot file has`, regions);
-  }
-  checkLengths(chain, regions);
+  checkRestorable(chain, regions);
   const data = maps.reduce((sum, map) => sum + map.pageCount, 0) * pageSize;
   const isHeld = data <= held;
   const progress = { done: 0, total: isHeld ? data : data * 2 };
@@ -79,6 +74,16 @@ export async function restoreChain(
     throw error;
   }
   return writer.stats;
+}
+
+export function checkRestorable(chain: SnapshotChain, regions: readonly Region[]): void {
+  const { pageSize, maps } = chain;
+  // Pages are compared and written in the machine's size: a file of another machine has its own.
+  if (pageSize !== binding().pageSize) throw snapshotPageSize(pageSize, binding().pageSize);
+  if (maps.length !== regions.length) {
+    throw invalidValue('memory', `must be ${maps.length}, as many as the snapshot file has`, regions);
+  }
+  checkLengths(chain, regions);
 }
 
 async function readAll(

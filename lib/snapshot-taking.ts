@@ -6,7 +6,7 @@ import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './
 import { invalidValue, type UffdError } from './errors.js';
 import { warnOfMerging } from './memory-merging.js';
 import { keepSigbusHandler } from './sigbus-listeners.js';
-import { regionInternals, type Region } from './region.js';
+import { isProtectable, regionInternals, type Region } from './region.js';
 import { captureError, limitReached, snapshotError } from './snapshot-errors.js';
 import type { CheckedSnapshotOptions, SnapshotMode } from './snapshot-options.js';
 
@@ -23,7 +23,7 @@ export function takeSnapshot(
   onSettled: () => void,
 ): TakenSnapshot {
   const native = new (binding().Snapshot)();
-  const unfit = regions.find((region) => !canBeProtected(region));
+  const unfit = regions.find((region) => !isProtectable(region));
   if (options.mode === 'copy-on-write') {
     if (unfit !== undefined) {
       throw invalidValue(
@@ -41,16 +41,6 @@ export function takeSnapshot(
   }
   copy(native, regions, options);
   return { native, mode: 'copy' };
-}
-
-/**
- * Write protection that somebody waits for goes page by page: no other data may lie in a page. It holds
- * in one mapping, and of a file it would hold back what is not there yet.
- */
-function canBeProtected(region: Region): boolean {
-  if (region.kind === 'foreign' || region.backing === 'file') return false;
-  const { ownMapping } = regionInternals(region);
-  return ownMapping === undefined || !binding().isAliased(ownMapping);
 }
 
 function protect(

@@ -12,6 +12,7 @@
 #include "core/registry.h"
 #include "core/test_barrier.h"
 #include "dirty_tracker_wrap.h"
+#include "lazy_load_wrap.h"
 #include "memory_wrap.h"
 #include "snapshot_file_wrap.h"
 #include "snapshot_history_wrap.h"
@@ -79,6 +80,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("isFirst", Napi::Function::New<IsFirst>(env, "isFirst"));
   exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
   exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));
+  exports.Set("LazyLoad", LazyLoadWrap::Define(env));
   exports.Set("Snapshot", SnapshotWrap::Define(env));
   exports.Set("SnapshotHistory", SnapshotHistoryWrap::Define(env));
   DefineTesting(env, exports);

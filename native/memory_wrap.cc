@@ -4,8 +4,8 @@
 #include <cerrno>
 
 #include "convert.h"
-#include "core/capture_list.h"
 #include "core/dirty_engine.h"
+#include "core/holder_list.h"
 #include "core/mapping_table.h"
 
 namespace uffd {
@@ -107,7 +107,7 @@ Napi::Value Alias(const Napi::CallbackInfo& info) {
   const Range over = RangeOrEmpty(info[1]);
   const std::shared_ptr<Mapping> mapping = MappingOf(info[0]);
   // What will be written through the other one is not seen.
-  CaptureList::Get().Finish(mapping->AddressRange());
+  HolderList::Get().Finish(mapping->AddressRange());
   return RegionOrFailure(info.Env(), mapping->Alias(over), over);
 }
 
@@ -137,7 +137,7 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
-  CaptureList::Get().BeforeDiscard(*range);
+  HolderList::Get().BeforeDiscard(*range);
   const Status discarded =
       ChangeTracked(*range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
   return StatusValue(info.Env(), discarded);

@@ -3,7 +3,7 @@
 #include <cerrno>
 
 #include "convert.h"
-#include "core/capture_list.h"
+#include "core/holder_list.h"
 #include "core/test_barrier.h"
 #include "memory_wrap.h"
 
@@ -133,7 +133,7 @@ Napi::Value UserfaultfdWrap::Register(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Range range = ViewRange(info[0]);
   // A snapshot that is being captured tracks the memory afterwards: it must not find it taken.
-  CaptureList::Get().Finish(range);
+  HolderList::Get().Finish(range);
   Result<std::shared_ptr<const Policy>> policy = PolicyArgument(info[1]);
   if (!policy) return FailureObject(env, policy.Error());
   const Result<Session::Registered> registered =

@@ -21,6 +21,10 @@ for (const [kind, name] of Object.entries(memories)) {
   });
 }
 
+test('it tells of a page that a Worker wrote during restore(), after it was put back', async () => {
+  await passScenario('snapshot-races', 'writtenDuringRestore');
+});
+
 for (const resolver of ['loop', 'in-thread']) {
   test(`it takes 100 copy-on-write snapshots, each of one instant, of two memories while two Workers never pause: ${resolver} (B5)`, async () => {
     await passScenario('snapshot-races', 'copyOnWrite', { args: [resolver], timeoutMs: 600_000 });

@@ -1,27 +1,46 @@
 #include "core/copy_on_write.h"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <utility>
 
 #include "core/kernel_abi.h"
 #include "core/native_thread.h"
+#include "core/no_reader.h"
 #include "core/pagemap.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
 
-// Nobody reads the events of a capture.
-class NoReader final : public Notifier {
+class WriteServer final : public InThreadServer {
  public:
-  void Poke() noexcept override {}
-};
+  WriteServer(WriteObserver* observer, Session* session) noexcept
+      : observer_(observer), session_(session) {}
 
-Notifier* TheNoReader() noexcept {
-  static auto* reader = new NoReader();  // outlives every session
-  return reader;
-}
+  void Serve(Range pages) noexcept override {
+    constexpr int kSpins = 1000;
+    const auto start = std::chrono::steady_clock::now();
+    for (int spins = 0; observer_->BeforeWrite(&pages) == WriteObserver::Verdict::kWait; spins++) {
+      if (spins > kSpins) sched_yield();
+    }
+    for (;;) {
+      const Status done = session_->UnprotectInSignal(pages);
+      // EAGAIN: the mapping is changing, until the event of that is read. Whatever else it is, the
+      // write is tried again: it goes through, or comes back here.
+      if (done || done.Error().error != EAGAIN) break;
+      sched_yield();
+    }
+    observer_->AfterWrite(std::chrono::steady_clock::now() - start);
+  }
+
+ private:
+  WriteObserver* const observer_;
+  Session* const session_;
+};
 
 // REMOVE, REMAP and UNMAP tell of pages that go without being written.
 constexpr uint64_t kRequired = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED |
@@ -40,7 +59,7 @@ OpenRequest RequestFor(CopyOnWrite::Resolver resolver) noexcept {
 
 CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& options) noexcept {
   Session::Opened opened =
-      Session::Open(RequestFor(options.resolver), TheNoReader(), Session::Loop::kSpins);
+      Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kSpins);
   Started started;
   started.attempts = std::move(opened.attempts);
   started.missing_features = opened.missing_features;
@@ -84,14 +103,14 @@ Status CopyOnWrite::CheckScan(Range pages) noexcept {
 
 Status CopyOnWrite::Arm(std::vector<Part> parts) noexcept {
   for (Part& part : parts) {
-    CaptureList::Get().Finish(part.memory.pages);
+    HolderList::Get().Finish(part.memory.pages);
     const Status scans = CheckScan(part.memory.pages);
     if (!scans) return scans;
     auto capture = Capture::Create(part.memory, std::move(part.copy), cut_);
     if (!capture) return capture.Error();
     captures_.push_back(std::move(capture.Value()));
   }
-  entry_ = CaptureList::Get().Add(captures_);
+  entry_ = HolderList::Get().AddCaptures(captures_);
   for (size_t i = 0; i < parts.size(); i++) {
     const Status registered = Register(parts[i].memory, captures_[i]);
     if (!registered) return registered;
@@ -115,8 +134,8 @@ Status CopyOnWrite::Register(const Capture::Memory& memory,
   policy->page_size = memory.page_size;
   policy->observer = capture;
   if (options_.resolver == Resolver::kInThread) {
-    auto resolver =
-        SigbusResolver::Start(memory.pages, memory.page_size, capture.get(), session_.get());
+    servers_.push_back(std::make_unique<WriteServer>(capture.get(), session_.get()));
+    auto resolver = SigbusResolver::Start(memory.pages, memory.page_size, servers_.back().get());
     if (!resolver) return resolver.Error();
     resolvers_.push_back(std::move(resolver.Value()));
   }
@@ -181,21 +200,21 @@ bool CopyOnWrite::Pace(uint64_t swept_bytes) noexcept {
     const auto now = std::chrono::steady_clock::now();
     // A writer may have used up what may be kept, or pages were lost: nothing to wait for then.
     if (stopping_ || cut_->Error() != 0) return false;
-    if (now >= until || CaptureList::Get().IsHurried(*entry_)) return true;
+    if (now >= until || HolderList::Get().IsHurried(*entry_)) return true;
     stopped_.wait_until(lock, std::min<std::chrono::steady_clock::time_point>(until, now + kLook));
     if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
   }
 }
 
 void CopyOnWrite::Release() noexcept {
-  if (entry_ != nullptr) CaptureList::Get().BeginEnding(entry_.get());
+  if (entry_ != nullptr) HolderList::Get().BeginEnding(entry_.get());
   releasing_ = true;
   session_->Release();
   resolvers_.clear();
 }
 
 void CopyOnWrite::Leave() noexcept {
-  if (entry_ != nullptr) CaptureList::Get().Remove(entry_.get());
+  if (entry_ != nullptr) HolderList::Get().Remove(entry_.get());
 }
 
 // Released by somebody else, the watchdog or the end of the process: writes go unseen (test 64).

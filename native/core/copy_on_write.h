@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "core/capture.h"
-#include "core/capture_list.h"
 #include "core/cut.h"
+#include "core/holder_list.h"
 #include "core/session.h"
 #include "core/sigbus_resolver.h"
 
@@ -76,8 +76,10 @@ class CopyOnWrite {
   std::shared_ptr<Session> session_;
   std::shared_ptr<Cut> cut_;
   std::vector<std::shared_ptr<Capture>> captures_;
+  // In-thread. The resolvers go first.
+  std::vector<std::unique_ptr<InThreadServer>> servers_;
   std::vector<std::unique_ptr<SigbusResolver>> resolvers_;
-  std::shared_ptr<CaptureList::Entry> entry_;
+  std::shared_ptr<HolderList::Entry> entry_;
   std::function<void()> finished_;
 
   std::mutex mutex_;

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "core/capture_list.h"
+#include "core/holder_list.h"
 #include "core/tracking_domain.h"
 
 namespace uffd {
@@ -11,7 +11,7 @@ Result<std::unique_ptr<DirtyTracker>> DomainTracker::Create(TrackingDomain* doma
                                                             uint64_t page_size) noexcept {
   std::unique_ptr<DomainTracker> tracker(
       new DomainTracker(domain, bytes.RoundOutward(page_size), page_size));
-  CaptureList::Get().Finish(tracker->pages_);
+  HolderList::Get().Finish(tracker->pages_);
   const Status attached = domain->Attach(tracker.get());
   if (!attached) return attached.Error();
   tracker->attached_ = true;

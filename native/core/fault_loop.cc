@@ -176,9 +176,11 @@ bool FaultLoop::ReadBatch() noexcept {
   size_t read_now = 0;
   while (fault_count_ + kReadAtOnce <= kBatch) {
     const uint64_t stamp = server_->Now();
+    server_->Gate().Close();
     const Result<size_t> count = ReadMessages(messages);
     const auto now = FaultServer::Clock::now();
     if (!count) {
+      server_->Gate().Open();
       server_->Fail(count.Error().error);
       return false;
     }
@@ -198,6 +200,7 @@ bool FaultLoop::ReadBatch() noexcept {
       }
       server_->Observe(event);
     }
+    server_->Gate().Open();
     read_now += count.Value();
     if (count.Value() < kReadAtOnce) break;
   }

@@ -74,8 +74,11 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
       registration->policy->observer->BeforeWrite(&pages) == WriteObserver::Verdict::kWait) {
     return Outcome::kDeferred;
   }
+  const bool missing = registration && task.fault.reason == FaultReason::kMissing;
+  PageLoader* const loader = missing ? registration->policy->loader.get() : nullptr;
+  if (loader != nullptr && !loader->HasBegun()) return Outcome::kDeferred;
   Result<const uint8_t*> loaded = static_cast<const uint8_t*>(nullptr);
-  if (registration && registration->policy->source && task.fault.reason == FaultReason::kMissing) {
+  if (missing && registration->policy->source) {
     UFFD_BARRIER("server-before-load", nullptr);
     loaded = Load(task.fault.page, *registration);
     UFFD_BARRIER("server-after-load", nullptr);
@@ -102,6 +105,9 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
   }
   if (answer.outcome == Outcome::kResolved && observed) {
     registration->policy->observer->AfterWrite(Clock::now() - task.fault.read_at);
+  } else if (answer.outcome == Outcome::kResolved && loader != nullptr) {
+    registration->policy->loader->Touched(registration->OffsetOf(task.fault.page.start),
+                                          Clock::now() - task.fault.read_at);
   } else if (answer.outcome == Outcome::kResolved && !registration->policy->written) {
     Event event = task.fault;
     event.ending = {task.by, answer.action};
@@ -131,7 +137,8 @@ FaultResolver::Answer FaultServer::AnswerOf(const Task& task, Range writable,
 
 Result<const uint8_t*> FaultServer::Load(Range page, const Registration& registration) noexcept {
   const uint64_t offset = registration.OffsetOf(page.start);
-  if (registration.given_back->Has(offset)) return static_cast<const uint8_t*>(nullptr);
+  if (registration.given_back && registration.given_back->Has(offset))
+    return static_cast<const uint8_t*>(nullptr);
   return buffer_.Load(*registration.policy->source, offset, page.Length());
 }
 
@@ -201,7 +208,12 @@ void FaultServer::ObserveFork(Event event, bool keep) noexcept {
 void FaultServer::NoteGivenBack(Range range) noexcept {
   table_->ForEach([&](const Registration& each) {
     const Range part = each.range.Intersect(range);
-    if (part.Empty() || !each.given_back) return;
+    if (part.Empty()) return;
+    if (PageLoader* const loader = each.policy->loader.get()) {
+      if (loader->HasBegun()) loader->GivenBack(each.OffsetOf(part.start), part.Length());
+      return;
+    }
+    if (!each.given_back) return;
     children_.ParentGivesBack(each, part);
     each.given_back->Add(each.OffsetOf(part.start), part.Length());
   });

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <optional>
 
+#include "core/event_gate.h"
 #include "core/fault.h"
 #include "core/fault_queue.h"
 #include "core/fault_resolver.h"
@@ -60,6 +61,8 @@ class FaultServer {
   // it.
   void ObserveFork(Event event, bool keep) noexcept;
   ForkedChildren& Children() noexcept { return children_; }
+  // Closed from the reading of events until they were applied.
+  EventGate& Gate() noexcept { return gate_; }
   // Ends what is due.
   void ServeDue() noexcept;
   // When ServeDue must be called next.
@@ -122,6 +125,7 @@ class FaultServer {
   Notifier* const notifier_;
   const uint32_t consumer_thread_;
   FaultResolver resolver_;
+  EventGate gate_;
   std::atomic<int> fatal_error_{0};
 
   // Held for one decision and the ioctl that carries it out; never while user memory is touched, a

@@ -113,6 +113,13 @@ std::optional<Registration> RegistrationTable::Find(uint64_t address) const noex
   return entry;
 }
 
+bool RegistrationTable::Serves(uint32_t id, Range range) const noexcept {
+  const std::lock_guard<std::mutex> reading(lookup_);
+  return std::any_of(entries_->begin(), entries_->end(), [&](const Registration& entry) {
+    return entry.id == id && entry.range.Contains(range);
+  });
+}
+
 bool RegistrationTable::Overlaps(Range range, uint64_t modes) const noexcept {
   const std::shared_ptr<const Entries> entries = Current();
   return std::any_of(entries->begin(), entries->end(), [&](const Registration& entry) {

@@ -13,6 +13,7 @@
 #include "core/given_back.h"
 #include "core/mapping.h"
 #include "core/page_allocator.h"
+#include "core/page_loader.h"
 #include "core/page_source.h"
 #include "core/range.h"
 #include "core/write_observer.h"
@@ -30,6 +31,8 @@ struct Policy {
   // The loop's own answer to a missing page: its bytes from here, else (none, or it failed) poison
   // or zeros. To a minor fault: poison, or the page that is there.
   std::shared_ptr<const PageSource> source;
+  // The same source, where it is one that loads by itself. Its faults are not recorded.
+  std::shared_ptr<PageLoader> loader;
   bool poison = false;
   // One page of them: what UFFDIO_COPY reads where UFFDIO_ZEROPAGE is not to be had. Never freed.
   const uint8_t* zeros = nullptr;
@@ -47,7 +50,7 @@ struct Registration {
   uint64_t ioctls = 0;  // 1 << _UFFDIO_*, what this kind of memory allows
   std::shared_ptr<const Policy> policy;
   std::shared_ptr<Mapping> memory;        // keeps memory of our own mapped while it is registered
-  std::shared_ptr<GivenBack> given_back;  // where there is a source
+  std::shared_ptr<GivenBack> given_back;  // where there is a source and no loader
 
   uint64_t OffsetOf(uint64_t address) const noexcept { return base + (address - range.start); }
   Range PageOf(uint64_t address) const noexcept {
@@ -69,6 +72,9 @@ class RegistrationTable {
   void Cut(Range range);
   void Move(Range range, uint64_t to);
   std::optional<Registration> Find(uint64_t address) const noexcept;
+  // Whether all of it is still that registration's, at the offset it was registered with. Copies
+  // nothing: may be called from a signal handler.
+  bool Serves(uint32_t id, Range range) const noexcept;
   // Whether any of it is registered in one of these modes.
   bool Overlaps(Range range, uint64_t modes) const noexcept;
   // Whether pages are filled from any of it.

@@ -63,7 +63,8 @@ bool Registry::IsSource(Range range) noexcept {
 }
 
 void Registry::ReleaseAll() noexcept {
-  const std::vector<std::shared_ptr<Session>> live = Live();
+  std::vector<std::shared_ptr<Session>> live = Live();
+  std::erase_if(live, [](const auto& session) { return session->ServesToTheEnd(); });
   for (const std::shared_ptr<Session>& session : live) session->EndOpenFaults();
   // Sleepers of all sessions first: a call into one may sleep in a fault of another.
   for (const std::shared_ptr<Session>& session : live) session->FreeSleepers();

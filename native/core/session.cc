@@ -19,6 +19,9 @@ namespace {
 // waits for that reader between its tries, and gives up when others never stop changing the
 // mapping.
 constexpr std::chrono::seconds kChangingPatience(2);
+// Ticks of the watchdog at which a loop stood still while a fault waited.
+constexpr int kStuckTicks = 4;
+constexpr int kSlowTicks = 120;
 // What a loop may take to end the open faults of a session that closes.
 constexpr std::chrono::milliseconds kEndingPatience(200);
 
@@ -106,7 +109,7 @@ Result<Session::Registered> Session::Register(Range range,
   registration.range = range;
   registration.policy = policy;
   registration.memory = std::move(memory);
-  if (policy->source) {
+  if (policy->source && !policy->loader) {
     Result<std::shared_ptr<GivenBack>> given_back =
         GivenBack::Create(range.Length(), policy->page_size);
     if (!given_back) return given_back.Error();
@@ -188,6 +191,39 @@ Status Session::UnprotectInSignal(Range page) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
   return uffd_.WriteProtect(page, UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+}
+
+FaultResolver::Answer Session::FillPage(const Registration& registration, Range page,
+                                        const uint8_t* bytes) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return {Outcome::kDiscarded, Action::kNone, kClosedErrno};
+  const EventGate::Pass pass(&server_->Gate());
+  if (!table_.Serves(registration.id, page)) return {Outcome::kDiscarded, Action::kNone, ENOENT};
+  const PageLoader& loader = *registration.policy->loader;
+  if (bytes != nullptr && !loader.IsNeeded(registration.OffsetOf(page.start))) {
+    return {Outcome::kDeferred, Action::kNone, EAGAIN};
+  }
+  return FaultResolver(&uffd_).Fill(page, bytes, registration, false);
+}
+
+FaultResolver::Answer Session::PoisonPage(Range page) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return {Outcome::kDiscarded, Action::kNone, kClosedErrno};
+  return FaultResolver(&uffd_).Poison(page);
+}
+
+Partial Session::FillPages(const Registration& registration, Range pages,
+                           const uint8_t* bytes) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return {0, kClosedErrno};
+  const EventGate::Pass pass(&server_->Gate());
+  if (!table_.Serves(registration.id, pages)) return {0, ENOENT};
+  const Policy& policy = *registration.policy;
+  for (uint64_t page = pages.start; page < pages.end; page += policy.page_size) {
+    if (!policy.loader->IsNeeded(registration.OffsetOf(page))) return {0, EAGAIN};
+  }
+  const bool armed = (policy.mode & UFFDIO_REGISTER_MODE_WP) != 0;
+  return uffd_.Copy(pages, bytes, armed ? UFFDIO_COPY_MODE_WP : 0);
 }
 
 Status Session::Wake(Range range) noexcept {
@@ -397,8 +433,24 @@ bool Session::CallsEnded() const noexcept {
 
 void Session::UnregisterAndWakeAll() noexcept {
   for (const Registration& registration : table_.All()) {
+    const PageLoader* const loader = registration.policy->loader.get();
+    if (loader != nullptr && loader->HasBegun()) PoisonNeeded(registration);
     static_cast<void>(uffd_.Unregister(registration.range).Ok());
     static_cast<void>(uffd_.Wake(registration.range).Ok());
+  }
+}
+
+// What was not loaded must not become zeros (test 69, B3).
+void Session::PoisonNeeded(const Registration& registration) noexcept {
+  const Policy& policy = *registration.policy;
+  const auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
+  FaultResolver resolver(&uffd_);
+  for (uint64_t start = registration.range.start; start < registration.range.end;
+       start += policy.page_size) {
+    if (!policy.loader->IsNeeded(registration.OffsetOf(start))) continue;
+    const Range page{start, start + policy.page_size};
+    while (resolver.Poison(page).outcome == Outcome::kDeferred && loop_->AwaitReading(deadline)) {
+    }
   }
 }
 
@@ -408,7 +460,8 @@ bool Session::AwaitEvents() noexcept {
 }
 
 bool Session::NeedsRescue() noexcept {
-  constexpr int kStuckTicks = 4;
+  // A disk may take its time.
+  const int stuck_ticks = to_the_end_ ? kSlowTicks : kStuckTicks;
   // Held, so that the descriptor is not closed while the loop is asked. A release on its way needs
   // no rescue.
   const std::unique_lock<std::mutex> not_releasing(release_, std::try_to_lock);
@@ -417,7 +470,7 @@ bool Session::NeedsRescue() noexcept {
   const FaultLoop::Pulse pulse = loop_->TakePulse(&seen_progress_);
   if (pulse == FaultLoop::Pulse::kStuck) stuck_ticks_++;
   if (pulse == FaultLoop::Pulse::kWell) stuck_ticks_ = 0;
-  if (fatal == 0 && stuck_ticks_ < kStuckTicks) return false;
+  if (fatal == 0 && stuck_ticks_ < stuck_ticks) return false;
   failed_with_ = fatal != 0 ? fatal : kStuckErrno;
   return true;
 }

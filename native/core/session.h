@@ -44,6 +44,14 @@ class Session : public std::enable_shared_from_this<Session> {
   Status WriteProtect(Range range, uint64_t mode) noexcept;
   // For a signal handler on the thread that faulted: takes no lock, wakes nobody.
   Status UnprotectInSignal(Range page) noexcept;
+  // For threads that load missing pages beside the loop, also in a signal handler; with `bytes`, or
+  // zeros. Nothing happens, and the answer is kDeferred, while the memory is changing or where a
+  // page is needed no more: look again.
+  FaultResolver::Answer FillPage(const Registration& registration, Range page,
+                                 const uint8_t* bytes) noexcept;
+  FaultResolver::Answer PoisonPage(Range page) noexcept;
+  // The same of several pages with bytes, as far as it comes; EAGAIN: look again.
+  Partial FillPages(const Registration& registration, Range pages, const uint8_t* bytes) noexcept;
   Status Wake(Range range) noexcept;
   Partial Copy(Range destination, const void* source, uint64_t mode) noexcept;
   Partial Zeropage(Range range, uint64_t mode) noexcept;
@@ -72,6 +80,11 @@ class Session : public std::enable_shared_from_this<Session> {
   void CloseChild(uint64_t id) noexcept;
   // Whether somebody reads the events.
   void SetConsumer(bool present) noexcept;
+
+  // Its faults are answered natively until the process ends, and a slow disk does not make it
+  // stuck: neither the end of the process nor a watchdog in a hurry releases it.
+  void ServeToTheEnd() noexcept { to_the_end_ = true; }
+  bool ServesToTheEnd() const noexcept { return to_the_end_.load(); }
 
   // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up,
   // the watchdog), when it returns no thread sleeps in a fault of this userfaultfd and none will.
@@ -116,6 +129,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void UnregisterAndWakeAll() noexcept;
   // Ends the faults of a range that is to be served no more.
   Status EndRegistrationOf(Range range) noexcept;
+  void PoisonNeeded(const Registration& registration) noexcept;
   bool CallsEnded() const noexcept;
   void ReadWhatIsLeft() noexcept;
   void Leak() noexcept;
@@ -135,6 +149,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::unique_ptr<FaultServer> server_;
   std::unique_ptr<FaultLoop> loop_;
 
+  std::atomic<bool> to_the_end_{false};
   std::atomic<bool> closed_{false};
   std::atomic<uint32_t> in_flight_{0};
   std::atomic<int> failed_with_{0};

@@ -8,7 +8,6 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <mutex>
@@ -24,11 +23,10 @@ struct Slot {
   std::atomic<uint64_t> start{0};
   std::atomic<uint64_t> end{0};
   std::atomic<uint64_t> page_size{0};
-  std::atomic<WriteObserver*> observer{nullptr};
-  std::atomic<Session*> session{nullptr};
+  std::atomic<InThreadServer*> server{nullptr};
   std::atomic<uint32_t> users{0};  // handlers that look at the rest
-  // SIGBUS came for an address that is not armed any more: of a thread that faulted before that, or
-  // it has another cause.
+  // SIGBUS came for an address that does not fault any more: of a thread that faulted before that,
+  // or it has another cause.
   std::atomic<uint32_t> late{0};
 };
 
@@ -37,7 +35,6 @@ constexpr size_t kSlots = 512;
 constexpr size_t kInTurn = 16;
 // More threads than that do not fault on one range while it is let go of.
 constexpr uint32_t kMostLate = 10'000;
-constexpr int kSpins = 1000;
 
 std::array<Slot, kSlots> g_slots;
 // The slots below this number were used.
@@ -96,21 +93,6 @@ void PassOn(int signal, siginfo_t* info, void* context) noexcept {
   if (!again) g_passing_on = 0;
 }
 
-void Resolve(Slot* slot, WriteObserver* observer, Range pages) noexcept {
-  const auto start = std::chrono::steady_clock::now();
-  for (int spins = 0; observer->BeforeWrite(&pages) == WriteObserver::Verdict::kWait; spins++) {
-    if (spins > kSpins) sched_yield();
-  }
-  for (;;) {
-    const Status done = slot->session.load()->UnprotectInSignal(pages);
-    // EAGAIN: the mapping is changing, until the event of that is read. Whatever else it is, the
-    // write is tried again: it goes through, or comes back here.
-    if (done || done.Error().error != EAGAIN) break;
-    sched_yield();
-  }
-  observer->AfterWrite(std::chrono::steady_clock::now() - start);
-}
-
 bool Holds(const Slot& slot, uint64_t address) noexcept {
   return address >= slot.start.load() && address < slot.end.load();
 }
@@ -120,12 +102,12 @@ bool TryResolve(Slot* slot, uint64_t address) noexcept {
   if (!Holds(*slot, address)) return false;
   slot->users++;
   // Loaded once: it may be taken away at any moment, and lives until `users` is 0 again.
-  WriteObserver* const observer = Holds(*slot, address) ? slot->observer.load() : nullptr;
-  if (observer != nullptr) {
-    Resolve(slot, observer, Range{address, address + 1}.RoundOutward(slot->page_size.load()));
+  InThreadServer* const server = Holds(*slot, address) ? slot->server.load() : nullptr;
+  if (server != nullptr) {
+    server->Serve(Range{address, address + 1}.RoundOutward(slot->page_size.load()));
   }
   slot->users--;
-  return observer != nullptr;
+  return server != nullptr;
 }
 
 bool IsLate(Slot* slot, uint64_t address) noexcept {
@@ -185,8 +167,7 @@ bool SigbusResolver::Reinstall() noexcept {
 }
 
 Result<std::unique_ptr<SigbusResolver>> SigbusResolver::Start(Range pages, uint64_t page_size,
-                                                              WriteObserver* observer,
-                                                              Session* session) noexcept {
+                                                              InThreadServer* server) noexcept {
   Reinstall();
   const std::lock_guard<std::mutex> lock(g_install);
   Slot* const slot = FreeSlot();
@@ -197,8 +178,7 @@ Result<std::unique_ptr<SigbusResolver>> SigbusResolver::Start(Range pages, uint6
   while (slot->users != 0) sched_yield();
   slot->late = 0;
   slot->page_size = page_size;
-  slot->session = session;
-  slot->observer = observer;
+  slot->server = server;
   slot->start = pages.start;
   slot->end = pages.end;
   return std::unique_ptr<SigbusResolver>(new SigbusResolver(slot - g_slots.data()));
@@ -207,9 +187,8 @@ Result<std::unique_ptr<SigbusResolver>> SigbusResolver::Start(Range pages, uint6
 SigbusResolver::~SigbusResolver() {
   Slot& slot = g_slots[slot_];
   // The addresses stay: a thread may have faulted and not be here yet.
-  slot.observer = nullptr;
+  slot.server = nullptr;
   while (slot.users != 0) sched_yield();
-  slot.session = nullptr;
   slot.taken = false;
 }
 

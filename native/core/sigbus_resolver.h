@@ -1,16 +1,19 @@
-// Resolves write faults on the very thread that faulted (UFFD_FEATURE_SIGBUS): the kernel queues no
-// event and sends SIGBUS, and the handler has the page captured, unprotects it and returns. Needs
-// no privilege and no other thread. A system call that writes into an armed page fails with EFAULT.
+// Has faults answered on the very thread that faulted (UFFD_FEATURE_SIGBUS): the kernel queues no
+// event and sends SIGBUS, and the handler has the fault served and returns. Needs no privilege and
+// no other thread. A system call that faults itself fails with EFAULT.
 //
-// The handler takes no lock but the claim of a page and allocates nothing. What is not ours goes to
-// the handler that was there before (test 65, C4).
+// The handler allocates nothing and takes no lock that a faulting thread may hold. What is not ours
+// goes to the handler that was there before (test 65, C4).
 #ifndef UFFD_CORE_SIGBUS_RESOLVER_H_
 #define UFFD_CORE_SIGBUS_RESOLVER_H_
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/in_thread_server.h"
 #include "core/range.h"
 #include "core/result.h"
-#include "core/session.h"
-#include "core/write_observer.h"
 
 namespace uffd {
 
@@ -19,11 +22,10 @@ class SigbusResolver {
  public:
   // Installs the handler where it is not installed. EMFILE: too many ranges at a time.
   static Result<std::unique_ptr<SigbusResolver>> Start(Range pages, uint64_t page_size,
-                                                       WriteObserver* observer,
-                                                       Session* session) noexcept;
+                                                       InThreadServer* server) noexcept;
   SigbusResolver(const SigbusResolver&) = delete;
   SigbusResolver& operator=(const SigbusResolver&) = delete;
-  // The range must not be armed any more. Waits for the handlers that are at it.
+  // The range must not fault any more. Waits for the handlers that are at it.
   ~SigbusResolver();
 
   // Puts our handler back where somebody put another in its place, which is called for what is not

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/compare.h"
+#include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
@@ -45,6 +46,7 @@ Result<Snapshot::Restored> Snapshot::Restore(const std::vector<Range>& live) noe
       total.pages += bytes > 0 ? 1 : 0;
       total.bytes += bytes;
     });
+    UFFD_BARRIER("put back", nullptr);
     // Peek left the pages unarmed, so putting them back cost no faults. Re-arm first, compare
     // after: whoever writes from here on is seen, whoever wrote before differs.
     RangeSet rearmed;

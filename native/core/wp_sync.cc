@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/mapping.h"
+#include "core/no_reader.h"
 #include "core/session.h"
 #include "core/written_pages.h"
 
@@ -14,11 +15,6 @@ namespace uffd {
 namespace {
 
 // Nobody reads the events of this session: there are none.
-class NoReader final : public Notifier {
- public:
-  void Poke() noexcept override {}
-};
-
 OpenRequest RequestOf(UserMode user_mode) noexcept {
   OpenRequest request;
   request.required_features = UFFD_FEATURE_PAGEFAULT_FLAG_WP;
@@ -113,7 +109,7 @@ class WpSyncMarks final : public PageMarks {
     // The watchdog released the last one. What it had armed is found missing by the next collect.
     parts_.clear();
     session_ = nullptr;
-    Session::Opened opened = Session::Open(RequestOf(user_mode_), &no_reader_);
+    Session::Opened opened = Session::Open(RequestOf(user_mode_), NoReader());
     if (!opened.session) return opened.failure;
     Result<Pagemap> pagemap = Pagemap::Create();
     session_ = std::move(opened.session);
@@ -207,7 +203,6 @@ class WpSyncMarks final : public PageMarks {
   }
 
   const UserMode user_mode_;
-  NoReader no_reader_;
   std::shared_ptr<Session> session_;
   std::optional<Pagemap> pagemap_;
   bool sees_protection_ = false;

@@ -3,7 +3,7 @@ import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/in
 import { testing } from '../support/testing.js';
 import { residentBytes } from './resident.js';
 import { PAGE, pagesOf, touch } from './dirty-support.js';
-import { startWriter } from './history-worker.js';
+import { startWriter } from './barrier-writer.js';
 
 const MIB = 2 ** 20;
 

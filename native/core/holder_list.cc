@@ -1,25 +1,36 @@
-#include "core/capture_list.h"
+#include "core/holder_list.h"
 
 #include <algorithm>
 #include <iterator>
 
 namespace uffd {
 
-CaptureList& CaptureList::Get() noexcept {
-  static auto* list = new CaptureList();
+HolderList& HolderList::Get() noexcept {
+  static auto* list = new HolderList();
   return *list;
 }
 
-std::shared_ptr<CaptureList::Entry> CaptureList::Add(
+std::shared_ptr<HolderList::Entry> HolderList::AddCaptures(
     std::vector<std::shared_ptr<Capture>> captures) {
   auto entry = std::make_shared<Entry>();
+  for (const auto& capture : captures) entry->memories.push_back(capture->Pages());
   entry->captures = std::move(captures);
+  return Add(std::move(entry));
+}
+
+std::shared_ptr<HolderList::Entry> HolderList::AddLoad(std::vector<Range> memories) {
+  auto entry = std::make_shared<Entry>();
+  entry->memories = std::move(memories);
+  return Add(std::move(entry));
+}
+
+std::shared_ptr<HolderList::Entry> HolderList::Add(std::shared_ptr<Entry> entry) {
   const std::lock_guard<std::mutex> lock(mutex_);
   entries_.push_back(entry);
   return entry;
 }
 
-void CaptureList::Remove(Entry* entry) noexcept {
+void HolderList::Remove(Entry* entry) noexcept {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     entry->over = true;
@@ -28,17 +39,17 @@ void CaptureList::Remove(Entry* entry) noexcept {
   removed_.notify_all();
 }
 
-bool CaptureList::IsHurried(const Entry& entry) noexcept {
+bool HolderList::IsHurried(const Entry& entry) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   return entry.hurry;
 }
 
-bool CaptureList::Overlaps(const Entry& entry, Range range) noexcept {
-  return std::any_of(entry.captures.begin(), entry.captures.end(),
-                     [range](const auto& each) { return each->Pages().Overlaps(range); });
+bool HolderList::Overlaps(const Entry& entry, Range range) noexcept {
+  return std::any_of(entry.memories.begin(), entry.memories.end(),
+                     [range](const Range& memory) { return memory.Overlaps(range); });
 }
 
-void CaptureList::BeforeDiscard(Range range) noexcept {
+void HolderList::BeforeDiscard(Range range) noexcept {
   std::vector<std::shared_ptr<Entry>> overlapping;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -50,12 +61,12 @@ void CaptureList::BeforeDiscard(Range range) noexcept {
   }
 }
 
-void CaptureList::BeginEnding(Entry* entry) noexcept {
+void HolderList::BeginEnding(Entry* entry) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   entry->ending = std::this_thread::get_id();
 }
 
-void CaptureList::Finish(Range range) noexcept {
+void HolderList::Finish(Range range) noexcept {
   const std::thread::id self = std::this_thread::get_id();
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {

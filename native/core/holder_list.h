@@ -1,7 +1,8 @@
-// The captures under way in this process: whoever wants to track memory that is being captured has
-// its capture finished first, for memory has one userfaultfd at a time.
-#ifndef UFFD_CORE_CAPTURE_LIST_H_
-#define UFFD_CORE_CAPTURE_LIST_H_
+// Who holds memory for a while, to capture it or to load it: whoever wants to track such memory has
+// that finished first, for memory has one userfaultfd at a time, and what is not loaded yet looks
+// like zeros that nobody wrote.
+#ifndef UFFD_CORE_HOLDER_LIST_H_
+#define UFFD_CORE_HOLDER_LIST_H_
 
 #include <condition_variable>
 #include <memory>
@@ -14,31 +15,33 @@
 
 namespace uffd {
 
-class CaptureList {
+class HolderList {
  public:
   struct Entry {
-    std::vector<std::shared_ptr<Capture>> captures;
+    std::vector<Range> memories;
+    std::vector<std::shared_ptr<Capture>> captures;  // of them; none when they are being loaded
     // Under the list's lock.
     bool hurry = false;
     bool over = false;
     std::thread::id ending;  // the thread that lets go of the memory and tracks it instead
   };
 
-  static CaptureList& Get() noexcept;  // never destroyed
+  static HolderList& Get() noexcept;  // never destroyed
 
-  std::shared_ptr<Entry> Add(std::vector<std::shared_ptr<Capture>> captures);
+  std::shared_ptr<Entry> AddCaptures(std::vector<std::shared_ptr<Capture>> captures);
+  std::shared_ptr<Entry> AddLoad(std::vector<Range> memories);
   // This thread, which may track the memory now: nobody else comes in between.
   void BeginEnding(Entry* entry) noexcept;
   void Remove(Entry* entry) noexcept;
   bool IsHurried(const Entry& entry) noexcept;
   // Before this range is given back to the kernel: what of it is being captured is captured first.
   void BeforeDiscard(Range range) noexcept;
-  // Returns when nothing of `range` is being captured any more, but by what this thread itself is
-  // ending.
+  // Returns when nobody holds anything of `range` any more, but what this thread itself is ending.
   void Finish(Range range) noexcept;
 
  private:
-  CaptureList() = default;
+  HolderList() = default;
+  std::shared_ptr<Entry> Add(std::shared_ptr<Entry> entry);
   static bool Overlaps(const Entry& entry, Range range) noexcept;
   std::mutex mutex_;
   std::condition_variable removed_;
@@ -47,4 +50,4 @@ class CaptureList {
 
 }  // namespace uffd
 
-#endif  // UFFD_CORE_CAPTURE_LIST_H_
+#endif  // UFFD_CORE_HOLDER_LIST_H_

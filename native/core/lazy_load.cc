@@ -1,0 +1,392 @@
+#include "core/lazy_load.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "core/kernel_abi.h"
+#include "core/native_thread.h"
+#include "core/no_reader.h"
+#include "core/sha256.h"
+#include "core/test_barrier.h"
+
+namespace uffd {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kRequired = UFFD_FEATURE_POISON | UFFD_FEATURE_EVENT_REMOVE |
+                               UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP;
+constexpr uint64_t kOptional = UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MISSING_SHMEM;
+// Installed by the background with one ioctl: what a fault may have to wait for.
+constexpr uint64_t kBatchBytes = 256UL * 1024;
+// Of a page that is loaded by the thread that touched it.
+constexpr size_t kTouchBuffers = 4;
+// How long the background stands aside for faults that keep coming, before each batch.
+constexpr std::chrono::milliseconds kAside(2);
+// How long the kernel may be without memory.
+constexpr std::chrono::seconds kPatience(5);
+
+OpenRequest RequestFor(LazyLoad::Resolver resolver) noexcept {
+  if (resolver == LazyLoad::Resolver::kInThread) {
+    return {kRequired | UFFD_FEATURE_SIGBUS, kOptional, UserMode::kOnly};
+  }
+  return {kRequired, kOptional, UserMode::kNever};
+}
+
+void AdviseForks(const Range& pages, int advice) noexcept {
+  static_cast<void>(madvise(reinterpret_cast<void*>(pages.start), pages.Length(), advice));
+}
+
+}  // namespace
+
+// On the thread that touched a page.
+class LazyLoad::TouchServer final : public InThreadServer {
+ public:
+  static Result<std::unique_ptr<InThreadServer>> Create(Part* part, Session* session) noexcept {
+    auto buffers = Mapping::Anonymous(kTouchBuffers * part->memory.page_size);
+    if (!buffers) return buffers.Error();
+    return std::unique_ptr<InThreadServer>(
+        new TouchServer(part, session, std::move(buffers.Value())));
+  }
+
+  void Serve(Range page) noexcept override {
+    const auto start = Clock::now();
+    while (!part_->loader->HasBegun() && !session_->Released()) sched_yield();
+    const size_t taken = TakeBuffer();
+    uint8_t* const buffer = buffers_->Data() + taken * page.Length();
+    const uint64_t offset = page.start - part_->memory.pages.start;
+    FaultResolver::Answer answer{};
+    do {
+      const auto loaded = part_->loader->Load(offset, page.Length(), buffer);
+      UFFD_BARRIER("touch-after-load", nullptr);
+      // Poisoned, it is tried again, and is SIGBUS for somebody else to handle.
+      answer = loaded ? session_->FillPage(part_->registration, page, loaded.Value())
+                      : session_->PoisonPage(page);
+      if (answer.outcome == Outcome::kFailed) answer = session_->PoisonPage(page);
+      if (answer.outcome == Outcome::kDeferred) sched_yield();
+    } while (answer.outcome == Outcome::kDeferred);
+    if (answer.outcome == Outcome::kResolved) part_->loader->Touched(offset, Clock::now() - start);
+    taken_[taken].store(false, std::memory_order_release);
+  }
+
+ private:
+  TouchServer(Part* part, Session* session, std::shared_ptr<Mapping> buffers) noexcept
+      : part_(part), session_(session), buffers_(std::move(buffers)) {}
+
+  size_t TakeBuffer() noexcept {
+    for (;;) {
+      for (size_t i = 0; i < kTouchBuffers; i++) {
+        if (!taken_[i].exchange(true, std::memory_order_acquire)) return i;
+      }
+      sched_yield();
+    }
+  }
+
+  Part* const part_;
+  Session* const session_;
+  const std::shared_ptr<Mapping> buffers_;
+  std::array<std::atomic<bool>, kTouchBuffers> taken_{};
+};
+
+LazyLoad::LazyLoad(std::shared_ptr<Session> session, std::shared_ptr<LoadState> state,
+                   std::vector<LoadState::Touch> order, const Options& options,
+                   std::function<void()> over) noexcept
+    : options_(options),
+      session_(std::move(session)),
+      state_(std::move(state)),
+      order_(std::move(order)),
+      when_over_(std::move(over)) {}
+
+LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
+                                  std::shared_ptr<const SnapshotPages> pages,
+                                  std::vector<LoadState::Touch> order, const Options& options,
+                                  std::function<void()> over) noexcept {
+  Started started;
+  const auto fail = [&](Failure failure) {
+    started.failure = failure;
+    return started;
+  };
+  if (!HasSha256()) return fail({ENOSYS, "SHA256_Init"});
+  uint64_t page_count = 0;
+  std::vector<Range> ranges;
+  for (const Memory& memory : memories) {
+    HolderList::Get().Finish(memory.pages);
+    page_count += memory.pages.Length() / memory.page_size;
+    ranges.push_back(memory.pages);
+  }
+  auto state = LoadState::Create(page_count);
+  if (!state) return fail(state.Error());
+  Session::Opened opened =
+      Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kSpins);
+  started.attempts = std::move(opened.attempts);
+  started.missing_features = opened.missing_features;
+  if (opened.session == nullptr) return fail(opened.failure);
+  opened.session->ServeToTheEnd();
+  std::shared_ptr<LazyLoad> load(new LazyLoad(std::move(opened.session), std::move(state.Value()),
+                                              std::move(order), options, std::move(over)));
+  const Status added = load->AddParts(memories, pages);
+  if (!added) return fail(added.Error());
+  // The thread first: once the memories are empty nothing may fail any more.
+  auto* self = new std::shared_ptr<LazyLoad>(load);
+  const Result<pthread_t> thread = StartNativeThread("uffd-load", &LazyLoad::ThreadMain, self);
+  if (!thread) {
+    delete self;
+    return fail(thread.Error());
+  }
+  pthread_detach(thread.Value());
+  load->entry_ = HolderList::Get().AddLoad(std::move(ranges));
+  const Status empty = load->Empty();
+  load->Begin(empty.Ok());
+  if (!empty) {
+    load->Forget();
+    return fail(empty.Error());
+  }
+  started.load = std::move(load);
+  return started;
+}
+
+Status LazyLoad::AddParts(const std::vector<Memory>& memories,
+                          const std::shared_ptr<const SnapshotPages>& pages) noexcept {
+  uint64_t largest = kBatchBytes;
+  for (uint32_t i = 0; i < memories.size(); i++) {
+    const Memory& memory = memories[i];
+    auto loader = LazyMemory::Create(pages, i, memory.pages.Length(), memory.page_size, state_);
+    if (!loader) return loader.Error();
+    parts_.push_back({memory, std::move(loader.Value()), {}, nullptr, nullptr});
+    largest = std::max(largest, memory.page_size);
+  }
+  auto buffer = Mapping::Anonymous(largest);
+  if (!buffer) return buffer.Error();
+  buffer_ = std::move(buffer.Value());
+  for (Part& part : parts_) {
+    const Status registered = Register(&part);
+    if (!registered) return registered;
+  }
+  return Done{};
+}
+
+Status LazyLoad::Register(Part* part) noexcept {
+  if (part->memory.pages.Empty()) return Done{};
+  auto policy = std::make_shared<Policy>();
+  policy->mode = UFFDIO_REGISTER_MODE_MISSING;
+  policy->page_size = part->memory.page_size;
+  policy->source = part->loader;
+  policy->loader = part->loader;
+  policy->poison = true;
+  policy->zeros = ZeroPage(policy->page_size);
+  if (policy->zeros == nullptr) return Failure{ENOMEM, "mmap"};
+  Registration& registration = part->registration;
+  registration.range = part->memory.pages;
+  registration.policy = policy;
+  if (options_.resolver == Resolver::kInThread) {
+    auto server = TouchServer::Create(part, session_.get());
+    if (!server) return server.Error();
+    part->server = std::move(server.Value());
+    auto resolver =
+        SigbusResolver::Start(part->memory.pages, policy->page_size, part->server.get());
+    if (!resolver) return resolver.Error();
+    part->resolver = std::move(resolver.Value());
+  }
+  const auto registered = session_->Register(part->memory.pages, policy, part->memory.mapping);
+  if (!registered) return registered.Error();
+  registration.id = registered.Value().id;
+  registration.ioctls = registered.Value().ioctls;
+  return Done{};
+}
+
+Status LazyLoad::Empty() noexcept {
+  emptied_ = parts_.empty();
+  for (const Part& part : parts_) {
+    if (part.memory.pages.Empty()) continue;
+    const Status empty = Empty(part.memory);
+    if (!empty) return empty;
+    emptied_ = true;
+    UFFD_BARRIER("load-between-emptying", nullptr);
+  }
+  // The loop knows of it all: what goes from here on was given back.
+  static_cast<void>(session_->AwaitEvents());
+  return Done{};
+}
+
+Status LazyLoad::Empty(const Memory& memory) noexcept {
+  // Memory of our own is in no forked child anyway; one that has not been loaded must not be.
+  if (memory.mapping == nullptr) AdviseForks(memory.pages, MADV_DONTFORK);
+  if (memory.mapping != nullptr && memory.mapping->IsShared()) {
+    return memory.mapping->Discard(memory.pages);
+  }
+  Status discarded = Discard(memory.pages);
+  if (discarded || discarded.Error().error != EINVAL) return discarded;
+  // Locked in memory (mlockall).
+  if (madvise(reinterpret_cast<void*>(memory.pages.start), memory.pages.Length(),
+              MADV_DONTNEED_LOCKED) != 0) {
+    return Failure{errno, "madvise(MADV_DONTNEED_LOCKED)"};
+  }
+  return Done{};
+}
+
+// What was emptied is loaded or poisoned, and never zeros; what was not is left alone.
+void LazyLoad::Begin(bool empty) noexcept {
+  if (emptied_) state_->Begin();
+  session_->Retry();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    phase_ = empty ? Phase::kLoading : Phase::kGivenUp;
+  }
+  changed_.notify_all();
+}
+
+bool LazyLoad::AwaitBegin() noexcept {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return phase_ != Phase::kEmptying; });
+  return phase_ == Phase::kLoading;
+}
+
+void* LazyLoad::ThreadMain(void* self) noexcept {
+  const std::unique_ptr<std::shared_ptr<LazyLoad>> load(
+      static_cast<std::shared_ptr<LazyLoad>*>(self));
+  if ((*load)->AwaitBegin()) (*load)->Fill();
+  (*load)->End();
+  return nullptr;
+}
+
+void LazyLoad::Fill() noexcept {
+  UFFD_BARRIER("load-before-first", nullptr);
+  if (!FillInOrder()) return;
+  for (Part& part : parts_) {
+    if (!FillPart(&part)) return;
+  }
+}
+
+bool LazyLoad::FillInOrder() noexcept {
+  for (size_t i = 0; i < order_.size();) {
+    const auto [memory, page] = order_[i];
+    uint64_t count = 1;
+    while (++i < order_.size() && order_[i].memory == memory && order_[i].page == page + count) {
+      count++;
+    }
+    Part& part = parts_[memory];
+    const uint64_t end = page + count;
+    for (uint64_t at = page; at < end;) {
+      const uint64_t needed = part.loader->NextNeeded(at);
+      if (needed >= end) break;
+      at = needed + part.loader->NeededFrom(needed, end - needed);
+      if (!FillSome(&part, needed, at - needed)) return false;
+    }
+  }
+  return true;
+}
+
+bool LazyLoad::FillPart(Part* part) noexcept {
+  LazyMemory& loader = *part->loader;
+  const uint64_t most = std::max<uint64_t>(kBatchBytes / loader.PageBytes(), 1);
+  for (uint64_t page = loader.NextNeeded(0); page < loader.PageCount();
+       page = loader.NextNeeded(page)) {
+    // Behind the next multiple: with the files' own windows.
+    const uint64_t count = loader.NeededFrom(page, most - page % most);
+    if (!FillSome(part, page, std::max<uint64_t>(count, 1))) return false;
+  }
+  return true;
+}
+
+// Reads up to a batch of them at a time and installs those that nobody has installed meanwhile.
+bool LazyLoad::FillSome(Part* part, uint64_t page, uint64_t count) noexcept {
+  LazyMemory& loader = *part->loader;
+  const uint64_t size = loader.PageBytes();
+  const uint64_t most = std::max<uint64_t>(kBatchBytes / size, 1);
+  const uint64_t end = page + count;
+  const auto deadline = Clock::now() + kPatience;
+  for (uint64_t first = page; first < end; first = std::min(first + most, end)) {
+    const uint64_t last = std::min(first + most, end);
+    if (!MakeRoom((last - first) * size)) return false;
+    if (!loader.Read(first, last - first, buffer_->Data())) return false;
+    UFFD_BARRIER("load-after-read", nullptr);
+    for (uint64_t at = loader.NextNeeded(first); at < last; at = loader.NextNeeded(at)) {
+      const uint64_t some = loader.NeededFrom(at, last - at);
+      const uint64_t start = part->memory.pages.start + at * size;
+      const Partial done = session_->FillPages(part->registration, {start, start + some * size},
+                                               buffer_->Data() + (at - first) * size);
+      const uint64_t filled = done.bytes > 0 ? static_cast<uint64_t>(done.bytes) / size : 0;
+      loader.Filled(at, filled);
+      at += filled;
+      switch (done.error) {
+        case 0:
+        case EAGAIN:  // the mapping is changing, or has changed: see what is needed now
+          if (filled == 0) sched_yield();
+          break;
+        case EEXIST:  // somebody touched it
+          loader.Filled(at, 1);
+          break;
+        case ENOMEM:
+          if (Clock::now() > deadline) {
+            state_->Fail({ENOMEM, "ioctl(UFFDIO_COPY)"});
+            return false;
+          }
+          sched_yield();
+          break;
+        case ENOENT:  // unmapped or moved
+        case kClosedErrno:
+          state_->Fail({done.error == ENOENT ? ESTALE : ETIMEDOUT, "restore"});
+          return false;
+        default:
+          state_->Fail({done.error, "ioctl(UFFDIO_COPY)"});
+          return false;
+      }
+    }
+  }
+  return true;
+}
+
+// Waits as the rate asks, and while threads wait for their own pages. False: it failed.
+bool LazyLoad::MakeRoom(uint64_t filled_bytes) noexcept {
+  constexpr std::chrono::milliseconds kLook(5);
+  if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
+  const auto aside = Clock::now() + kAside;
+  while (!state_->IsCalm() && Clock::now() < aside && !IsHurried()) sched_yield();
+  if (options_.bytes_per_second != 0) {
+    const std::chrono::duration<double> share(static_cast<double>(filled_bytes) /
+                                              static_cast<double>(options_.bytes_per_second));
+    const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(share);
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (Clock::now() < until && !IsHurried() && state_->Error()) {
+      changed_.wait_until(lock, std::min<Clock::time_point>(until, Clock::now() + kLook));
+      if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
+    }
+  }
+  return state_->Error().Ok();
+}
+
+bool LazyLoad::IsHurried() noexcept { return HolderList::Get().IsHurried(*entry_); }
+
+void LazyLoad::End() noexcept {
+  UFFD_BARRIER("load-before-end", nullptr);
+  // Where they are mapped now, if they are.
+  for (const Registration& registration : session_->Table().All()) {
+    if (state_->Error() && !registration.memory) AdviseForks(registration.range, MADV_DOFORK);
+  }
+  session_->Release();
+  for (Part& part : parts_) {
+    part.resolver.reset();
+    part.memory.mapping.reset();
+  }
+  over_ = true;
+  HolderList::Get().Remove(entry_.get());
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (when_over_) when_over_();
+  when_over_ = nullptr;
+}
+
+void LazyLoad::Complete() noexcept {
+  for (const Part& part : parts_) HolderList::Get().Finish(part.memory.pages);
+}
+
+void LazyLoad::Forget() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  when_over_ = nullptr;
+}
+
+}  // namespace uffd

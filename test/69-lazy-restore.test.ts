@@ -1,0 +1,93 @@
+// Lazy restore: the memory has its content at once, and its pages are loaded as they are touched.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { MEMORIES } from './scenarios/copy-on-write-kinds.js';
+import { fillPages } from './scenarios/copy-on-write-support.js';
+import { PAGE } from './scenarios/dirty-support.js';
+import { passScenario, runScenario, type ScenarioOptions } from './support/scenario.js';
+
+const asNobody = process.getuid!() === 0;
+
+function it(title: string, scenario: string, args: string[] = [], options: ScenarioOptions = {}): void {
+  test(title, async () => {
+    await passScenario('lazy-restore', scenario, { args, timeoutMs: 30_000, ...options });
+  });
+}
+
+/** The process ends by SIGBUS. */
+function dies(title: string, scenario: string, args: string[]): void {
+  test(title, async () => {
+    const result = await runScenario('lazy-restore', scenario, { args });
+    const said = `\n${result.stdout}${result.stderr}`;
+    assert.match(result.stdout, /READY/, said);
+    assert.equal(result.signal, 'SIGBUS', `ended with code ${result.code}${said}`);
+  });
+}
+
+for (const resolver of ['loop', 'in-thread']) {
+  describe(`a lazy restore, resolver ${resolver}`, { concurrency: 2 }, () => {
+    for (const kind of Object.keys(MEMORIES)) {
+      it(`loads what is touched, then the rest: ${kind}`, 'everyKind', [kind, resolver]);
+    }
+    it('loads several memories from a chain of files', 'severalMemories', [resolver]);
+    it('loads first what was touched first the last time', 'replaysOrder', [resolver]);
+    it('is right for everybody who touches it at once', 'everybody', [resolver], { timeoutMs: 60_000 });
+    it('serves system calls, or lets them fail with EFAULT', 'systemCalls', [resolver]);
+
+    for (const who of [
+      'snapshot',
+      'copy-on-write',
+      'copy-on-write in-thread',
+      'history',
+      'tracker',
+      'tracker wp-sync',
+      'tracker compare',
+      'register',
+      'another restore',
+    ]) {
+      it(`is finished for who wants all of the memory: ${who} (B20)`, 'wholeForOthers', [who, resolver]);
+    }
+    it('is finished for a tracker that compares (B20)', 'comparedBefore', [resolver]);
+    it('leaves memory alone that something else holds', 'heldByOthers', [resolver]);
+
+    it('gives no page back its bytes that was discarded (B23)', 'discards', [resolver]);
+    it('gives none back that was being read for a thread (B23)', 'discardsUnderTouch', [resolver]);
+    for (const how of ['flipped', 'truncated']) {
+      it(`says that its file is damaged, and makes up no zeros: ${how} (B3)`, 'damage', [how, resolver]);
+      dies(`kills who touches what it has lost: ${how} (B3, C4)`, 'touchesDamage', [how, resolver]);
+    }
+    for (const how of ['exit', 'throw', 'natural']) {
+      test(`goes on while the process ends: ${how} (B3)`, async () => {
+        const directory = mkdtempSync(path.join(tmpdir(), 'uffd-lazy-'));
+        try {
+          const out = path.join(directory, 'out');
+          const result = await runScenario('lazy-restore', 'exitHalfWay', { args: [how, resolver, out] });
+          assert.equal(result.code, how === 'throw' ? 1 : 0, result.stdout + result.stderr);
+          const expected = Buffer.alloc(256 * PAGE);
+          fillPages(expected.subarray(0, 192 * PAGE));
+          for (let page = 0; page < 256; page += 5) expected.fill(0, page * PAGE, (page + 1) * PAGE);
+          assert.equal(Buffer.compare(readFileSync(out), expected), 0, 'what the Worker wrote');
+        } finally {
+          rmSync(directory, { recursive: true });
+        }
+      });
+    }
+    it('goes on when the Worker that began it ends', 'ownerGoes', ['worker', resolver]);
+    it('goes on when its object is forgotten', 'ownerGoes', ['forgotten', resolver], {
+      nodeArgs: ['--expose-gc'],
+    });
+    it('ends when its region is closed', 'memoryGoes', ['closed', resolver]);
+    it('ends when its memory is collected', 'memoryGoes', ['collected', resolver], {
+      nodeArgs: ['--expose-gc'],
+    });
+    it('keeps no child waiting', 'children', [resolver]);
+    it('leaves no descriptor and no thread', 'leavesNothing', [resolver]);
+  });
+}
+
+it('refuses what it cannot load into, and touches nothing', 'refuses');
+it('says what an ordinary user can do', 'ordinaryUser', [], { asNobody });
