@@ -107,7 +107,7 @@ function endOf(map: { length: number; first: Float64Array; count: Float64Array }
 
 function checkLengths(chain: SnapshotChain, regions: readonly Region[]): void {
   for (const [memory, { byteLength }] of chain.newest.memories.entries()) {
-    const now = regions[memory]!.byteLength;
+    const now = regions[memory]!.bytes.byteLength;
     if (now !== byteLength) throw snapshotLength(memory, byteLength, now);
   }
 }

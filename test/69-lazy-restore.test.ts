@@ -8,6 +8,7 @@ import { describe, test } from 'node:test';
 import { MEMORIES } from './scenarios/copy-on-write-kinds.js';
 import { fillPages } from './scenarios/copy-on-write-support.js';
 import { PAGE } from './scenarios/dirty-support.js';
+import { withHugePages } from './support/huge-pages.js';
 import { passScenario, runScenario, type ScenarioOptions } from './support/scenario.js';
 
 const asNobody = process.getuid!() === 0;
@@ -30,10 +31,26 @@ function dies(title: string, scenario: string, args: string[]): void {
 
 for (const resolver of ['loop', 'in-thread']) {
   describe(`a lazy restore, resolver ${resolver}`, { concurrency: 2 }, () => {
-    for (const kind of Object.keys(MEMORIES)) {
-      it(`loads what is touched, then the rest: ${kind}`, 'everyKind', [kind, resolver]);
+    for (const kind of Object.keys(MEMORIES).filter((name) => name !== 'private memfd')) {
+      test(`loads what is touched, then the rest: ${kind}`, async () => {
+        const run = (): Promise<unknown> =>
+          passScenario('lazy-restore', 'everyKind', { args: [kind, resolver] });
+        await (kind.includes('hugetlb') ? withHugePages(8, run) : run());
+      });
     }
-    it('loads several memories from a chain of files', 'severalMemories', [resolver]);
+    for (const kind of Object.keys(MEMORIES).filter((name) => !name.startsWith('private'))) {
+      test(`keeps clean what it loads under tracking, and dirty what is written: ${kind} (B16)`, async () => {
+        const run = (): Promise<unknown> =>
+          passScenario('lazy-restore', 'tracked', { args: [kind, resolver] });
+        await (kind.includes('hugetlb') ? withHugePages(8, run) : run());
+      });
+    }
+    it('keeps 1,000 pages clean and tells of 10 that are written (B16)', 'thousandPages', [resolver]);
+    it('goes with tracking that ends, or is of a part, or is a snapshot’s', 'otherTracking', [resolver]);
+    it('leaves a tracker alive when its file is damaged', 'damagedUnderTracking', [resolver]);
+    test('loads several memories from a chain of files', async () => {
+      await withHugePages(4, () => passScenario('lazy-restore', 'severalMemories', { args: [resolver] }));
+    });
     it('loads first what was touched first the last time', 'replaysOrder', [resolver]);
     it('is right for everybody who touches it at once', 'everybody', [resolver], { timeoutMs: 60_000 });
     it('serves system calls, or lets them fail with EFAULT', 'systemCalls', [resolver]);

@@ -26,6 +26,7 @@ class AliasedTracker final : public DirtyTracker {
   Result<bool> AnyWritten() noexcept override;
   void MarkDirty(Range pages) noexcept override;
   Status Follow(Range bytes) noexcept override;
+  void IgnoreLoads() noexcept override { main_->IgnoreLoads(); }
   void TakeWrites(WriteLog* log) noexcept override;
 
  private:

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/compare.h"
+#include "core/holder_list.h"
 
 namespace uffd {
 namespace {
@@ -166,6 +167,7 @@ uint64_t CompareTracker::CopyOf(uint64_t address) const noexcept {
 template <typename Visit>
 void CompareTracker::ForEachDifferent(Range pages, Visit visit) noexcept {
   constexpr size_t kBatch = PopulatedPages::kBatch;
+  HolderList::Get().FinishLoads(pages);
   const Range copy = copy_->AddressRange();
   for (uint64_t start = pages.start; start < pages.end; start += kBatch * PageSize()) {
     const size_t count = std::min<uint64_t>(kBatch, (pages.end - start) / PageSize());

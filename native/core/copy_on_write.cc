@@ -21,7 +21,7 @@ class WriteServer final : public InThreadServer {
   WriteServer(WriteObserver* observer, Session* session) noexcept
       : observer_(observer), session_(session) {}
 
-  void Serve(Range pages) noexcept override {
+  bool Serve(Range pages) noexcept override {
     constexpr int kSpins = 1000;
     const auto start = std::chrono::steady_clock::now();
     for (int spins = 0; observer_->BeforeWrite(&pages) == WriteObserver::Verdict::kWait; spins++) {
@@ -35,6 +35,7 @@ class WriteServer final : public InThreadServer {
       sched_yield();
     }
     observer_->AfterWrite(std::chrono::steady_clock::now() - start);
+    return true;
   }
 
  private:

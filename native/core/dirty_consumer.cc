@@ -10,6 +10,7 @@ Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(
   Result<std::unique_ptr<DirtyTracker>> tracker =
       CreateDirtyTracker(engine, bytes, page_size, memory);
   if (!tracker) return tracker.Error();
+  tracker.Value()->IgnoreLoads();
   auto shared = std::make_shared<Shared>();
   shared->tracker = std::move(tracker.Value());
   shared->bytes = bytes;

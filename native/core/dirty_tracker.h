@@ -36,6 +36,8 @@ class DirtyTracker {
   virtual void MarkDirty(Range pages) noexcept = 0;
   // The memory grew, shrank or moved to `bytes`. Pages that are new count as written.
   virtual Status Follow(Range bytes) noexcept = 0;
+  // What is loaded from a snapshot file is no write for whoever reads this.
+  virtual void IgnoreLoads() noexcept {}
   // Moves what the engine knows of the writes to collected pages to `log`.
   virtual void TakeWrites(WriteLog* /*log*/) noexcept {}
 };

@@ -3,6 +3,7 @@
 #ifndef UFFD_CORE_DOMAIN_TRACKER_H_
 #define UFFD_CORE_DOMAIN_TRACKER_H_
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -30,6 +31,7 @@ class DomainTracker final : public DirtyTracker {
   Result<bool> AnyWritten() noexcept override;
   void MarkDirty(Range pages) noexcept override;
   Status Follow(Range bytes) noexcept override;
+  void IgnoreLoads() noexcept override { ignores_loads_ = true; }
   void TakeWrites(WriteLog* log) noexcept override;
 
  private:
@@ -39,6 +41,7 @@ class DomainTracker final : public DirtyTracker {
 
   TrackingDomain* const domain_;
   bool attached_ = false;
+  std::atomic<bool> ignores_loads_{false};
   const uint64_t page_size_;
   // The rest is guarded by the domain's lock.
   Range pages_;

@@ -106,8 +106,11 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
   if (answer.outcome == Outcome::kResolved && observed) {
     registration->policy->observer->AfterWrite(Clock::now() - task.fault.read_at);
   } else if (answer.outcome == Outcome::kResolved && loader != nullptr) {
-    registration->policy->loader->Touched(registration->OffsetOf(task.fault.page.start),
-                                          Clock::now() - task.fault.read_at);
+    // What could not be loaded is still needed.
+    if (loaded) {
+      registration->policy->loader->Touched(registration->OffsetOf(task.fault.page.start),
+                                            Clock::now() - task.fault.read_at);
+    }
   } else if (answer.outcome == Outcome::kResolved && !registration->policy->written) {
     Event event = task.fault;
     event.ending = {task.by, answer.action};

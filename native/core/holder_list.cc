@@ -66,19 +66,27 @@ void HolderList::BeginEnding(Entry* entry) noexcept {
   entry->ending = std::this_thread::get_id();
 }
 
-void HolderList::Finish(Range range) noexcept {
-  const std::thread::id self = std::this_thread::get_id();
+template <typename Holds>
+void HolderList::FinishWhere(Holds holds) noexcept {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    const auto found =
-        std::find_if(entries_.begin(), entries_.end(), [range, self](const auto& entry) {
-          return entry->ending != self && Overlaps(*entry, range);
-        });
+    const auto found = std::find_if(entries_.begin(), entries_.end(), holds);
     if (found == entries_.end()) return;
     const std::shared_ptr<Entry> entry = *found;
     entry->hurry = true;
     removed_.wait(lock, [&] { return entry->over; });
   }
+}
+
+void HolderList::Finish(Range range) noexcept {
+  FinishWhere([range, self = std::this_thread::get_id()](const auto& entry) {
+    return entry->ending != self && Overlaps(*entry, range);
+  });
+}
+
+void HolderList::FinishLoads(Range range) noexcept {
+  FinishWhere(
+      [range](const auto& entry) { return entry->captures.empty() && Overlaps(*entry, range); });
 }
 
 }  // namespace uffd

@@ -38,10 +38,14 @@ class HolderList {
   void BeforeDiscard(Range range) noexcept;
   // Returns when nobody holds anything of `range` any more, but what this thread itself is ending.
   void Finish(Range range) noexcept;
+  // The same of loads only: for who reads the memory as it is.
+  void FinishLoads(Range range) noexcept;
 
  private:
   HolderList() = default;
   std::shared_ptr<Entry> Add(std::shared_ptr<Entry> entry);
+  template <typename Holds>
+  void FinishWhere(Holds holds) noexcept;
   static bool Overlaps(const Entry& entry, Range range) noexcept;
   std::mutex mutex_;
   std::condition_variable removed_;

@@ -9,8 +9,8 @@ namespace uffd {
 class InThreadServer {
  public:
   virtual ~InThreadServer() = default;
-  // When it returns the thread tries again.
-  virtual void Serve(Range page) noexcept = 0;
+  // True: the thread is to try again. False: the signal is for somebody else to handle.
+  virtual bool Serve(Range page) noexcept = 0;
 };
 
 }  // namespace uffd

@@ -13,6 +13,7 @@
 #include "core/no_reader.h"
 #include "core/sha256.h"
 #include "core/test_barrier.h"
+#include "core/wp_async.h"
 
 namespace uffd {
 namespace {
@@ -31,11 +32,17 @@ constexpr std::chrono::milliseconds kAside(2);
 // How long the kernel may be without memory.
 constexpr std::chrono::seconds kPatience(5);
 
-OpenRequest RequestFor(LazyLoad::Resolver resolver) noexcept {
-  if (resolver == LazyLoad::Resolver::kInThread) {
-    return {kRequired | UFFD_FEATURE_SIGBUS, kOptional, UserMode::kOnly};
-  }
-  return {kRequired, kOptional, UserMode::kNever};
+constexpr uint64_t kForTracking =
+    UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
+
+OpenRequest RequestFor(LazyLoad::Resolver resolver, bool tracked) noexcept {
+  const bool in_thread = resolver == LazyLoad::Resolver::kInThread;
+  OpenRequest request{kRequired, kOptional, in_thread ? UserMode::kOnly : UserMode::kNever};
+  if (in_thread) request.required_features |= UFFD_FEATURE_SIGBUS;
+  if (!tracked) return request;
+  request.required_features |= kForTracking;
+  request.optional_features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+  return request;
 }
 
 void AdviseForks(const Range& pages, int advice) noexcept {
@@ -54,24 +61,26 @@ class LazyLoad::TouchServer final : public InThreadServer {
         new TouchServer(part, session, std::move(buffers.Value())));
   }
 
-  void Serve(Range page) noexcept override {
+  bool Serve(Range page) noexcept override {
     const auto start = Clock::now();
     while (!part_->loader->HasBegun() && !session_->Released()) sched_yield();
     const size_t taken = TakeBuffer();
     uint8_t* const buffer = buffers_->Data() + taken * page.Length();
     const uint64_t offset = page.start - part_->memory.pages.start;
-    FaultResolver::Answer answer{};
-    do {
+    Outcome outcome = Outcome::kDeferred;
+    while (outcome == Outcome::kDeferred) {
       const auto loaded = part_->loader->Load(offset, page.Length(), buffer);
       UFFD_BARRIER("touch-after-load", nullptr);
-      // Poisoned, it is tried again, and is SIGBUS for somebody else to handle.
-      answer = loaded ? session_->FillPage(part_->registration, page, loaded.Value())
-                      : session_->PoisonPage(page);
-      if (answer.outcome == Outcome::kFailed) answer = session_->PoisonPage(page);
-      if (answer.outcome == Outcome::kDeferred) sched_yield();
-    } while (answer.outcome == Outcome::kDeferred);
-    if (answer.outcome == Outcome::kResolved) part_->loader->Touched(offset, Clock::now() - start);
+      outcome = loaded ? session_->FillPage(part_->registration, page, loaded.Value()).outcome
+                       : Outcome::kFailed;
+      if (outcome == Outcome::kDeferred) sched_yield();
+    }
+    if (outcome == Outcome::kResolved) part_->loader->Touched(offset, Clock::now() - start);
     taken_[taken].store(false, std::memory_order_release);
+    if (outcome != Outcome::kFailed) return true;
+    // For system calls, which would find a hole. The signal is the same before and after.
+    static_cast<void>(session_->PoisonPage(page));
+    return false;
   }
 
  private:
@@ -113,16 +122,18 @@ LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
   };
   if (!HasSha256()) return fail({ENOSYS, "SHA256_Init"});
   uint64_t page_count = 0;
+  bool tracked = false;
   std::vector<Range> ranges;
   for (const Memory& memory : memories) {
     HolderList::Get().Finish(memory.pages);
+    tracked = tracked || WpAsyncDomain().Tracks(memory.pages);
     page_count += memory.pages.Length() / memory.page_size;
     ranges.push_back(memory.pages);
   }
   auto state = LoadState::Create(page_count);
   if (!state) return fail(state.Error());
   Session::Opened opened =
-      Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kSpins);
+      Session::Open(RequestFor(options.resolver, tracked), NoReader(), Session::Loop::kSpins);
   started.attempts = std::move(opened.attempts);
   started.missing_features = opened.missing_features;
   if (opened.session == nullptr) return fail(opened.failure);
@@ -130,12 +141,16 @@ LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
   std::shared_ptr<LazyLoad> load(new LazyLoad(std::move(opened.session), std::move(state.Value()),
                                               std::move(order), options, std::move(over)));
   const Status added = load->AddParts(memories, pages);
-  if (!added) return fail(added.Error());
+  if (!added) {
+    load->LetGoOfAll();
+    return fail(added.Error());
+  }
   // The thread first: once the memories are empty nothing may fail any more.
   auto* self = new std::shared_ptr<LazyLoad>(load);
   const Result<pthread_t> thread = StartNativeThread("uffd-load", &LazyLoad::ThreadMain, self);
   if (!thread) {
     delete self;
+    load->LetGoOfAll();
     return fail(thread.Error());
   }
   pthread_detach(thread.Value());
@@ -157,23 +172,37 @@ Status LazyLoad::AddParts(const std::vector<Memory>& memories,
     const Memory& memory = memories[i];
     auto loader = LazyMemory::Create(pages, i, memory.pages.Length(), memory.page_size, state_);
     if (!loader) return loader.Error();
-    parts_.push_back({memory, std::move(loader.Value()), {}, nullptr, nullptr});
+    Part part;
+    part.memory = memory;
+    part.loader = std::move(loader.Value());
+    parts_.push_back(std::move(part));
     largest = std::max(largest, memory.page_size);
   }
   auto buffer = Mapping::Anonymous(largest);
   if (!buffer) return buffer.Error();
   buffer_ = std::move(buffer.Value());
   for (Part& part : parts_) {
-    const Status registered = Register(&part);
+    if (part.memory.pages.Empty()) continue;
+    part.tracked = WpAsyncDomain().Tracks(part.memory.pages);
+    const Status registered = part.tracked ? HandOver(&part) : Register(&part);
     if (!registered) return registered;
   }
   return Done{};
 }
 
+Status LazyLoad::HandOver(Part* part) noexcept {
+  const auto take = [&](const RangeSet& tracked) -> Status {
+    Status registered = Register(part);
+    const std::lock_guard<std::mutex> lock(keeping_);
+    if (registered) kept_.AddAll(tracked);
+    return registered;
+  };
+  return WpAsyncDomain().HandOver(part->memory.pages, shared_from_this(), take);
+}
+
 Status LazyLoad::Register(Part* part) noexcept {
-  if (part->memory.pages.Empty()) return Done{};
   auto policy = std::make_shared<Policy>();
-  policy->mode = UFFDIO_REGISTER_MODE_MISSING;
+  policy->mode = UFFDIO_REGISTER_MODE_MISSING | (part->tracked ? UFFDIO_REGISTER_MODE_WP : 0);
   policy->page_size = part->memory.page_size;
   policy->source = part->loader;
   policy->loader = part->loader;
@@ -210,6 +239,10 @@ Status LazyLoad::Empty() noexcept {
   }
   // The loop knows of it all: what goes from here on was given back.
   static_cast<void>(session_->AwaitEvents());
+  for (const Part& part : parts_) {
+    // Where that fails everything is reported as written.
+    if (part.tracked) static_cast<void>(Arm(part.memory.pages).Ok());
+  }
   return Done{};
 }
 
@@ -249,16 +282,32 @@ bool LazyLoad::AwaitBegin() noexcept {
 void* LazyLoad::ThreadMain(void* self) noexcept {
   const std::unique_ptr<std::shared_ptr<LazyLoad>> load(
       static_cast<std::shared_ptr<LazyLoad>*>(self));
-  if ((*load)->AwaitBegin()) (*load)->Fill();
-  (*load)->End();
+  (*load)->End((*load)->AwaitBegin() && (*load)->Fill());
   return nullptr;
 }
 
-void LazyLoad::Fill() noexcept {
+bool LazyLoad::Fill() noexcept {
   UFFD_BARRIER("load-before-first", nullptr);
-  if (!FillInOrder()) return;
+  if (!FillInOrder()) return false;
   for (Part& part : parts_) {
-    if (!FillPart(&part)) return;
+    if (!FillPart(&part)) return false;
+  }
+  for (Part& part : parts_) {
+    if (part.tracked && options_.resolver == Resolver::kInThread) FillHoles(&part);
+  }
+  // Also what a thread found that touched it.
+  return state_->Error().Ok();
+}
+
+// Memory that stays registered when all is loaded: a hole would fail system calls for ever. Armed,
+// as all that is loaded (B16).
+void LazyLoad::FillHoles(Part* part) noexcept {
+  const uint64_t size = part->memory.page_size;
+  for (uint64_t start = part->memory.pages.start; start < part->memory.pages.end; start += size) {
+    const Range page{start, start + size};
+    while (session_->FillPage(part->registration, page, nullptr).outcome == Outcome::kDeferred) {
+      sched_yield();
+    }
   }
 }
 
@@ -302,6 +351,7 @@ bool LazyLoad::FillSome(Part* part, uint64_t page, uint64_t count) noexcept {
   const auto deadline = Clock::now() + kPatience;
   for (uint64_t first = page; first < end; first = std::min(first + most, end)) {
     const uint64_t last = std::min(first + most, end);
+    UFFD_BARRIER("load-before-batch", nullptr);
     if (!MakeRoom((last - first) * size)) return false;
     if (!loader.Read(first, last - first, buffer_->Data())) return false;
     UFFD_BARRIER("load-after-read", nullptr);
@@ -362,22 +412,62 @@ bool LazyLoad::MakeRoom(uint64_t filled_bytes) noexcept {
 
 bool LazyLoad::IsHurried() noexcept { return HolderList::Get().IsHurried(*entry_); }
 
-void LazyLoad::End() noexcept {
+void LazyLoad::End(bool loaded) noexcept {
   UFFD_BARRIER("load-before-end", nullptr);
   // Where they are mapped now, if they are.
   for (const Registration& registration : session_->Table().All()) {
-    if (state_->Error() && !registration.memory) AdviseForks(registration.range, MADV_DOFORK);
+    if (loaded && !registration.memory) AdviseForks(registration.range, MADV_DOFORK);
   }
-  session_->Release();
-  for (Part& part : parts_) {
-    part.resolver.reset();
-    part.memory.mapping.reset();
+  if (loaded) {
+    const std::lock_guard<std::mutex> lock(keeping_);
+    ended_ = true;
+    LetGo();
+  } else {
+    LetGoOfAll();
   }
   over_ = true;
   HolderList::Get().Remove(entry_.get());
   const std::lock_guard<std::mutex> lock(mutex_);
   if (when_over_) when_over_();
   when_over_ = nullptr;
+}
+
+// Whoever tracks it finds out at the next look, and registers it anew.
+void LazyLoad::LetGoOfAll() noexcept {
+  const std::lock_guard<std::mutex> lock(keeping_);
+  ended_ = true;
+  kept_.Clear();
+  LetGo();
+}
+
+// Of what nobody tracks. Under keeping_.
+void LazyLoad::LetGo() noexcept {
+  if (kept_.Empty()) session_->Release();
+  for (Part& part : parts_) {
+    const bool kept =
+        kept_.Any([&part](const Range& range) { return range.Overlaps(part.memory.pages); });
+    if (!part.loader || kept) continue;
+    if (!kept_.Empty()) static_cast<void>(session_->Unregister(part.memory.pages).Ok());
+    part.resolver.reset();
+    part.server.reset();
+    // What is left of it is not to hold the files open.
+    part.registration = {};
+    part.loader.reset();
+    part.memory.mapping.reset();
+  }
+}
+
+Status LazyLoad::Arm(Range pages) noexcept {
+  return session_->WriteProtect(pages, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
+void LazyLoad::Disarm(Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(keeping_);
+  kept_.Remove(pages);
+  if (!ended_) return;
+  // The rest of its memory may still be tracked.
+  static_cast<void>(session_->Unregister(pages).Ok());
+  LetGo();
 }
 
 void LazyLoad::Complete() noexcept {

@@ -9,6 +9,9 @@
 //                                                                          all there: unregisters,
 //                                                                          ends
 //
+// Memory that is tracked (wp-async) stays so, by the marks of this userfaultfd: what is loaded
+// comes armed. It is kept registered then as long as it is tracked.
+//
 // Nothing ends it but that all is loaded: not that its JavaScript object went, nor the end of the
 // environment or of the process, during which threads still run. What cannot be loaded, because a
 // file is damaged or gone, is poisoned: who touches it gets SIGBUS, and nobody zeros.
@@ -28,12 +31,13 @@
 
 #include "core/holder_list.h"
 #include "core/lazy_memory.h"
+#include "core/page_keeper.h"
 #include "core/session.h"
 #include "core/sigbus_resolver.h"
 
 namespace uffd {
 
-class LazyLoad : public std::enable_shared_from_this<LazyLoad> {
+class LazyLoad final : public PageKeeper, public std::enable_shared_from_this<LazyLoad> {
  public:
   enum class Resolver { kLoop, kInThread };
   struct Options {
@@ -54,7 +58,11 @@ class LazyLoad : public std::enable_shared_from_this<LazyLoad> {
                        std::function<void()> over) noexcept;
   LazyLoad(const LazyLoad&) = delete;
   LazyLoad& operator=(const LazyLoad&) = delete;
-  ~LazyLoad() = default;
+  ~LazyLoad() override = default;
+
+  // PageKeeper. The second by whoever tracks, also long after it is over.
+  Status Arm(Range pages) noexcept override;
+  void Disarm(Range pages) noexcept override;
 
   const LoadState& State() const noexcept { return *state_; }
   uint64_t PageBytes(size_t memory) const noexcept { return parts_[memory].memory.page_size; }
@@ -70,6 +78,7 @@ class LazyLoad : public std::enable_shared_from_this<LazyLoad> {
     Memory memory;
     std::shared_ptr<LazyMemory> loader;
     Registration registration;
+    bool tracked = false;
     std::unique_ptr<InThreadServer> server;
     std::unique_ptr<SigbusResolver> resolver;  // goes before its server
   };
@@ -80,19 +89,23 @@ class LazyLoad : public std::enable_shared_from_this<LazyLoad> {
   Status AddParts(const std::vector<Memory>& memories,
                   const std::shared_ptr<const SnapshotPages>& pages) noexcept;
   Status Register(Part* part) noexcept;
+  Status HandOver(Part* part) noexcept;
   Status Empty() noexcept;
   static Status Empty(const Memory& memory) noexcept;
   static void* ThreadMain(void* self) noexcept;
   // True: everything may begin. False: it was given up.
   bool AwaitBegin() noexcept;
   void Begin(bool empty) noexcept;
-  void Fill() noexcept;
+  bool Fill() noexcept;
   bool FillInOrder() noexcept;
   bool FillPart(Part* part) noexcept;
+  void FillHoles(Part* part) noexcept;
   bool FillSome(Part* part, uint64_t page, uint64_t count) noexcept;
   bool MakeRoom(uint64_t filled_bytes) noexcept;
   bool IsHurried() noexcept;
-  void End() noexcept;
+  void End(bool loaded) noexcept;
+  void LetGo() noexcept;
+  void LetGoOfAll() noexcept;
 
   const Options options_;
   const std::shared_ptr<Session> session_;
@@ -102,6 +115,12 @@ class LazyLoad : public std::enable_shared_from_this<LazyLoad> {
   std::shared_ptr<Mapping> buffer_;  // of the background
   std::shared_ptr<HolderList::Entry> entry_;
   bool emptied_ = false;  // some of the memories, or all
+
+  // What is tracked, and whether the load is over: under a lock of their own, for those who track
+  // call with theirs.
+  std::mutex keeping_;
+  RangeSet kept_;
+  bool ended_ = false;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -5,9 +5,11 @@
 #define UFFD_CORE_PAGE_MARKS_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "core/page_keeper.h"
 #include "core/pagemap.h"
 #include "core/range.h"
 #include "core/result.h"
@@ -42,6 +44,8 @@ class PageMarks {
   virtual Result<bool> AnyWritten(Range pages, Rearm rearm) noexcept = 0;
   // The protection of these pages may be gone: the next collect arms them again.
   virtual void NoteUnarmed(Range /*pages*/) noexcept {}
+  // `keeper` has these pages registered from now on.
+  virtual void Entrust(Range /*pages*/, std::shared_ptr<PageKeeper> /*keeper*/) noexcept {}
   // Moves what is known of the writes to collected pages to `log`.
   virtual void TakeWrites(Range /*pages*/, WriteLog* /*log*/) noexcept {}
 };

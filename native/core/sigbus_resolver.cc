@@ -97,17 +97,19 @@ bool Holds(const Slot& slot, uint64_t address) noexcept {
   return address >= slot.start.load() && address < slot.end.load();
 }
 
-// Whether the write is to be tried again.
-bool TryResolve(Slot* slot, uint64_t address) noexcept {
-  if (!Holds(*slot, address)) return false;
+enum class Served { kNotHere, kYes, kNo };
+
+Served TryServe(Slot* slot, uint64_t address) noexcept {
+  if (!Holds(*slot, address)) return Served::kNotHere;
   slot->users++;
   // Loaded once: it may be taken away at any moment, and lives until `users` is 0 again.
   InThreadServer* const server = Holds(*slot, address) ? slot->server.load() : nullptr;
-  if (server != nullptr) {
-    server->Serve(Range{address, address + 1}.RoundOutward(slot->page_size.load()));
-  }
+  const Range page = Range{address, address + 1}.RoundOutward(slot->page_size.load());
+  const Served served = server == nullptr     ? Served::kNotHere
+                        : server->Serve(page) ? Served::kYes
+                                              : Served::kNo;
   slot->users--;
-  return server != nullptr;
+  return served;
 }
 
 bool IsLate(Slot* slot, uint64_t address) noexcept {
@@ -117,15 +119,19 @@ bool IsLate(Slot* slot, uint64_t address) noexcept {
 void OnSigbus(int signal, siginfo_t* info, void* context) {
   const int error = errno;
   const auto address = reinterpret_cast<uint64_t>(info->si_addr);
-  bool ours = false;
+  Served served = Served::kNotHere;
   UFFD_BARRIER("sigbus-before-lookup", nullptr);
   // Not what another process sent, nor what a machine check found.
   if (info->si_code == BUS_ADRERR) {
     const size_t used = g_used.load();
-    for (size_t i = 0; i < used && !ours; i++) ours = TryResolve(&g_slots[i], address);
-    for (size_t i = 0; i < used && !ours; i++) ours = IsLate(&g_slots[i], address);
+    for (size_t i = 0; i < used && served == Served::kNotHere; i++) {
+      served = TryServe(&g_slots[i], address);
+    }
+    for (size_t i = 0; i < used && served == Served::kNotHere; i++) {
+      if (IsLate(&g_slots[i], address)) served = Served::kYes;
+    }
   }
-  if (!ours) PassOn(signal, info, context);
+  if (served != Served::kYes) PassOn(signal, info, context);
   errno = error;
 }
 

@@ -177,6 +177,37 @@ Status TrackingDomain::Change(Range pages, const std::function<Status()>& change
   return changed;
 }
 
+bool TrackingDomain::Tracks(Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return !TrackersOn(pages).empty();
+}
+
+Status TrackingDomain::HandOver(Range pages, const std::shared_ptr<PageKeeper>& keeper,
+                                const std::function<Status(const RangeSet&)>& take) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::vector<DomainTracker*> trackers = TrackersOn(pages);
+  RangeSet covered;
+  for (const DomainTracker* tracker : trackers) covered.Add(tracker->pages_.Intersect(pages));
+  RangeSet written;
+  for (const Range& part : covered.Ranges()) {
+    if (!marks_->Written(part, Rearm::kYes, &written)) written.Add(part);
+  }
+  PassOn(&written, trackers);
+  for (const Range& part : covered.Ranges()) marks_->Disarm(part);
+  Status taken = take(covered);
+  for (const Range& part : covered.Ranges()) {
+    if (taken) marks_->Entrust(part, keeper);
+  }
+  for (DomainTracker* tracker : trackers) {
+    // Nobody watched meanwhile.
+    if (!taken)
+      static_cast<void>(marks_->Arm(tracker->pages_.Intersect(pages), tracker->page_size_).Ok());
+    if (taken && tracker->ignores_loads_) continue;
+    tracker->pending_.Add(pages.Intersect(tracker->pages_));
+  }
+  return taken;
+}
+
 Status TrackingDomain::Cover(Range pages, uint64_t page_size) noexcept {
   const std::vector<DomainTracker*> present = TrackersOn(pages);
   RangeSet covered;

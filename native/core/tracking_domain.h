@@ -46,6 +46,13 @@ class TrackingDomain {
   // that for shared memory and files. No scan comes in between, and every tracker of the pages
   // reports them.
   Status Change(Range pages, const std::function<Status()>& change) noexcept;
+  // Whether any of them is tracked.
+  bool Tracks(Range pages) noexcept;
+  // Memory that `take` registers for itself, in order to load it: what is tracked of it is in
+  // `keeper`'s hands from there on. What was written before is told at the next collect; what is
+  // loaded, only to those who ask (DirtyTracker::IgnoreLoads).
+  Status HandOver(Range pages, const std::shared_ptr<PageKeeper>& keeper,
+                  const std::function<Status(const RangeSet& tracked)>& take) noexcept;
 
  private:
   // Registers and arms the parts of `pages` that no tracker covers yet, and consumes what was

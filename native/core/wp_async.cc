@@ -1,8 +1,10 @@
 #include "core/wp_async.h"
 
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <utility>
+#include <vector>
 
 namespace uffd {
 namespace {
@@ -24,16 +26,42 @@ class WpAsyncMarks final : public PageMarks {
 
   Status Arm(Range pages, uint64_t /*page_size*/) noexcept override {
     if (const auto why = WhyUnavailable()) return why->failure;
-    const Result<uint64_t> registered = uffd_.Register(pages, UFFDIO_REGISTER_MODE_WP);
-    // What could not be registered is left alone: it may be another userfaultfd's, and kernels
-    // before 6.17 let anybody unregister that.
-    if (!registered) return registered.Error();
-    Status armed = uffd_.WriteProtect(pages, UFFDIO_WRITEPROTECT_MODE_WP);
-    if (!armed) Disarm(pages);
-    return armed;
+    RangeSet own;
+    own.Add(pages);
+    std::erase_if(kept_, [&](const Kept& each) {
+      const Range part = each.pages.Intersect(pages);
+      if (part.Empty()) return false;
+      if (!each.keeper->Arm(part)) return true;
+      own.Remove(part);
+      return false;
+    });
+    for (const Range& part : own.Ranges()) {
+      const Status armed = ArmOwn(part);
+      if (!armed) return armed;
+    }
+    return Done{};
   }
 
-  void Disarm(Range pages) noexcept override { static_cast<void>(uffd_.Unregister(pages).Ok()); }
+  void Disarm(Range pages) noexcept override {
+    RangeSet own;
+    own.Add(pages);
+    for (const Kept& each : std::exchange(kept_, {})) {
+      const Range part = each.pages.Intersect(pages);
+      RangeSet rest;
+      rest.Add(each.pages);
+      if (!part.Empty()) {
+        each.keeper->Disarm(part);
+        rest.Remove(part);
+        own.Remove(part);
+      }
+      for (const Range& left : rest.Ranges()) kept_.push_back({left, each.keeper});
+    }
+    for (const Range& part : own.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
+  }
+
+  void Entrust(Range pages, std::shared_ptr<PageKeeper> keeper) noexcept override {
+    kept_.push_back({pages, std::move(keeper)});
+  }
 
   Status Written(Range pages, Rearm rearm, RangeSet* written) noexcept override {
     return pagemap_->Written(pages, rearm, written);
@@ -44,8 +72,24 @@ class WpAsyncMarks final : public PageMarks {
   }
 
  private:
+  struct Kept {
+    Range pages;
+    std::shared_ptr<PageKeeper> keeper;
+  };
+
+  Status ArmOwn(Range pages) noexcept {
+    const Result<uint64_t> registered = uffd_.Register(pages, UFFDIO_REGISTER_MODE_WP);
+    // What could not be registered is left alone: it may be another userfaultfd's, and kernels
+    // before 6.17 let anybody unregister that.
+    if (!registered) return registered.Error();
+    Status armed = uffd_.WriteProtect(pages, UFFDIO_WRITEPROTECT_MODE_WP);
+    if (!armed) static_cast<void>(uffd_.Unregister(pages).Ok());
+    return armed;
+  }
+
   Userfaultfd uffd_;
   std::optional<Pagemap> pagemap_;
+  std::vector<Kept> kept_;  // disjoint
 };
 
 }  // namespace
