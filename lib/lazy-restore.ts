@@ -218,13 +218,7 @@ function start(
   const { pageSize, maps, links } = chain;
   checkRestorable(chain, regions);
   for (const region of regions) {
-    if (!isProtectable(region)) {
-      throw invalidValue(
-        'memory',
-        'must be a WebAssembly.Memory or allocated by this package, not of a file and not aliased, to be loaded lazily',
-        region,
-      );
-    }
+    if (!isProtectable(region)) throw notLoadable(region);
   }
   const pairs = checkOrder(order, regions);
   if (resolver === 'in-thread') keepSigbusHandler();
@@ -245,7 +239,18 @@ function start(
     regions.map((region) => regionInternals(region).keepAlive),
     onOver,
   );
-  if (failure !== undefined) throw startError(failure);
+  if (failure === undefined) return;
+  throw failure.errno === -constants.errno.EOPNOTSUPP && failure.syscall === 'restore'
+    ? notLoadable(regions)
+    : startError(failure);
+}
+
+function notLoadable(memory: unknown): Error {
+  return invalidValue(
+    'memory',
+    'must be a WebAssembly.Memory or allocated by this package, not of a file, no private mapping of a memfd and not aliased, to be loaded lazily',
+    memory,
+  );
 }
 
 function startError(failure: NonNullable<ReturnType<NativeLazyLoad['start']>>): UffdError {

@@ -142,6 +142,7 @@ Napi::Value LazyLoadWrap::State(const Napi::CallbackInfo& info) {
 
 // [memory, offset, …]
 Napi::Value LazyLoadWrap::Touches(const Napi::CallbackInfo& info) {
+  load_->AwaitTouches();
   const LoadState& state = load_->State();
   const size_t count = state.TouchCount();
   Napi::Float64Array touches = Napi::Float64Array::New(info.Env(), count * 2);

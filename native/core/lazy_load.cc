@@ -125,6 +125,10 @@ LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
   bool tracked = false;
   std::vector<Range> ranges;
   for (const Memory& memory : memories) {
+    // Its pages come back as those of a file that only the kernel has.
+    const bool is_private_file = memory.mapping != nullptr && !memory.mapping->IsShared() &&
+                                 memory.mapping->PagesOf() == Backing::kMemfd;
+    if (is_private_file) return fail({EOPNOTSUPP, "restore"});
     HolderList::Get().Finish(memory.pages);
     tracked = tracked || WpAsyncDomain().Tracks(memory.pages);
     page_count += memory.pages.Length() / memory.page_size;

@@ -65,6 +65,8 @@ class LazyLoad final : public PageKeeper, public std::enable_shared_from_this<La
   void Disarm(Range pages) noexcept override;
 
   const LoadState& State() const noexcept { return *state_; }
+  // Whoever was let go on before this call is in what the state tells.
+  void AwaitTouches() noexcept { static_cast<void>(session_->AwaitEvents()); }
   uint64_t PageBytes(size_t memory) const noexcept { return parts_[memory].memory.page_size; }
   bool IsOver() const noexcept { return over_.load(); }
   // Loads the rest as fast as it goes and returns when it is over.

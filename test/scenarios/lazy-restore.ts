@@ -681,6 +681,7 @@ export async function refuses(): Promise<void> {
   into(Region.allocate({ bytes: 63 * PAGE }), { code: 'ERR_UFFD_SNAPSHOT_LENGTH' });
   into([region, region], value);
   into(new ArrayBuffer(64 * PAGE), value);
+  into(Region.allocate({ bytes: 64 * PAGE, backing: 'memfd', mapping: 'private' }), value);
   const shared = Region.allocate({ bytes: 64 * PAGE, backing: 'memfd' });
   using alias = shared.alias();
   into(shared, value);
