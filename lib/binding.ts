@@ -186,6 +186,8 @@ export interface NativeSnapshot {
   /** In `onSettled` only: no further call of it. */
   stopWaiting(): void;
   restore(views: Uint8Array[]): { pages: number; bytes: number; different: number } | NativeFailure;
+  /** Also pages that are as they were; ENOTSUP where writes are not seen. */
+  written(views: Uint8Array[]): Float64Array[] | NativeFailure;
   diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
   read(memory: number, offset: number, length: number): Uint8Array | NativeFailure;
   close(): void;

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { outOfRange, parentMismatch, throwIfAborted } from './errors.js';
 import { PageRuns } from './page-runs.js';
+import type { RangeList } from './range-list.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import {
   DIGEST_BYTES,
@@ -27,6 +28,10 @@ export interface SnapshotSource {
   readonly pageSize: number;
   /** A copy, which becomes the encoder's. */
   read(offset: number, length: number, memory: number): Uint8Array;
+  /** The bytes of a memory that may differ from the file with this digest; undefined: all may. */
+  changesSince?(digest: string, memory: number): RangeList | undefined;
+  /** All of it was made into a file, or a stream. */
+  saved?(stats: SaveStats): void;
 }
 
 /** What a saved file or a stream holds. */
@@ -132,26 +137,54 @@ export async function* encode(
   const { byteLengths, pageSize } = source;
   const total = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
   const step = Math.ceil(STEP / pageSize) * pageSize;
+  let before = 0;
   let done = 0;
+  const advance = (to: number): void => {
+    if (to > done) onProgress?.({ done: (done = to), total });
+  };
   yield encoder.header();
   for (const [memory, byteLength] of byteLengths.entries()) {
     encoder.memory(byteLength);
     const older = parent && new ParentPages(parent.digestReader(memory));
-    for (let offset = 0; offset < byteLength; offset += step) {
+    for (const { offset, length } of steps(source, memory, parent, step)) {
       throwIfAborted(signal);
-      const length = Math.min(step, byteLength - offset);
       const pages = wholePages(source.read(offset, length, memory), pageSize);
       const first = offset / pageSize;
       await older?.load(first, pages.length / pageSize);
       const kept = selectPages(encoder, pages, first, pageSize, older);
-      done += length;
-      onProgress?.({ done, total });
+      advance(before + offset + length);
       // Where nothing is to be written nothing would let other work of the program run.
       if (kept.length > 0) yield kept;
       else await setImmediate();
     }
+    before += byteLength;
+    advance(before);
   }
   yield* encoder.end();
+  source.saved?.(encoder.stats!);
+  return undefined;
+}
+
+/** What must be looked at: whole pages (but for the last of a memory), at most `step` bytes each. */
+function* steps(
+  source: SnapshotSource,
+  memory: number,
+  parent: SnapshotChain | undefined,
+  step: number,
+): Generator<{ offset: number; length: number }, undefined, undefined> {
+  const { pageSize } = source;
+  const byteLength = source.byteLengths[memory]!;
+  const isAsLong = parent?.newest.memories[memory]!.byteLength === byteLength;
+  const changes = isAsLong ? source.changesSince?.(parent.newest.digest.toString('hex'), memory) : undefined;
+  const ranges = changes ?? Float64Array.of(0, byteLength);
+  let behind = 0;
+  for (let i = 0; i < ranges.length; i += 2) {
+    const first = Math.max(behind, Math.floor(ranges[i]! / pageSize) * pageSize);
+    behind = Math.min(Math.ceil((ranges[i]! + ranges[i + 1]!) / pageSize) * pageSize, byteLength);
+    for (let offset = first; offset < behind; offset += step) {
+      yield { offset, length: Math.min(step, behind - offset) };
+    }
+  }
   return undefined;
 }
 

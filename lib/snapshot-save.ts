@@ -13,6 +13,7 @@ import {
   type SnapshotSource,
 } from './snapshot-encoder.js';
 import type { SnapshotFile } from './snapshot-file.js';
+import type { Lineage } from './snapshot-lineage.js';
 import { checkFileOrPath, openChain } from './snapshot-parents.js';
 import { checkOptions, checkPath, checkProgress, checkSignal } from './validate.js';
 
@@ -40,13 +41,22 @@ interface Readout {
   read(offset: number, length: number, memory: number): Uint8Array;
 }
 
+/** What a snapshot tells beside its bytes. @internal */
+export interface Kinship {
+  readonly lineage: Lineage;
+  /** Digests of the files it was saved to. */
+  readonly savedAs: Set<string>;
+}
+
 /** @internal */
-export function sourceOf(snapshot: Readout): SnapshotSource {
+export function sourceOf(snapshot: Readout, { lineage, savedAs }: Kinship): SnapshotSource {
   if (snapshot.closed) throw closedError('snapshot');
   return {
     byteLengths: snapshot.byteLengths,
     pageSize: binding().pageSize,
     read: (offset, length, memory) => snapshot.read(offset, length, memory),
+    changesSince: (digest, memory) => lineage.changesSince(digest, memory),
+    saved: ({ digest }) => savedAs.add(digest),
   };
 }
 

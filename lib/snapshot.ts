@@ -12,11 +12,13 @@ import {
   saveSnapshot,
   sourceOf,
   streamSnapshot,
+  type Kinship,
   type SaveOptions,
   type StreamOptions,
 } from './snapshot-save.js';
 import { publishSnapshot } from './snapshot-diagnostics.js';
 import { snapshotError } from './snapshot-errors.js';
+import { enterLineage, Lineage, type Ancestor } from './snapshot-lineage.js';
 import { checkSnapshotOptions, type SnapshotMode, type SnapshotOptions } from './snapshot-options.js';
 import { takeSnapshot } from './snapshot-taking.js';
 import { checkByteRange, checkConstruct, checkInteger, CONSTRUCT } from './validate.js';
@@ -58,6 +60,10 @@ export class Snapshot implements Disposable {
   readonly #regions: readonly Region[];
   readonly #user: RegionUser = { regionClosing: () => this.close() };
   readonly #leaveRegions: readonly (() => void)[];
+  readonly #kinship: Kinship;
+  /** Weakly held by those that come after it. */
+  readonly #ancestor: Ancestor;
+  readonly #leaveLineage: () => void;
   #settle: { resolve: () => void; reject: (reason: Error) => void } | undefined;
   #unlisten: (() => void) | undefined;
   #closed = false;
@@ -73,6 +79,13 @@ export class Snapshot implements Disposable {
     this.#regions = regions;
     this.byteLengths = regions.map((region) => region.byteLength);
     this.#leaveRegions = regions.map((region) => regionInternals(region).attach(this.#user));
+    this.#kinship = { lineage: new Lineage(regions, this.byteLengths), savedAs: new Set() };
+    this.#ancestor = {
+      savedAs: this.#kinship.savedAs,
+      byteLengths: this.byteLengths,
+      writtenSince: () => this.#writtenSince(),
+    };
+    this.#leaveLineage = enterLineage(regions, this.#ancestor);
     this.#ready = mode === 'copy' ? Promise.resolve() : this.#untilSettled(signal);
     publishSnapshot('taken', this);
   }
@@ -174,12 +187,12 @@ export class Snapshot implements Disposable {
    * @throws {UffdError} `ERR_UFFD_SNAPSHOT_PARENT_MISMATCH`, and what the file system refuses.
    */
   async save(path: string, options?: SaveOptions): Promise<SaveStats> {
-    return saveSnapshot(sourceOf(this), path, options);
+    return saveSnapshot(sourceOf(this, this.#kinship), path, options);
   }
 
   /** The bytes of such a file; `SnapshotFile.from()` is the way back. */
   stream(options?: StreamOptions): Readable {
-    return streamSnapshot(sourceOf(this), options);
+    return streamSnapshot(sourceOf(this, this.#kinship), options);
   }
 
   /** Ends the capture, frees the copy and stops tracking. Closing twice is fine. */
@@ -200,6 +213,7 @@ export class Snapshot implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#native.close();
+    this.#leaveLineage();
     for (const leave of this.#leaveRegions) leave();
     this.#unlisten?.();
     this.#settle?.reject(reason);
@@ -220,6 +234,12 @@ export class Snapshot implements Disposable {
       publishSnapshot('failed', this, error);
     }
     this.#settle = undefined;
+  }
+
+  #writtenSince(): Float64Array[] | undefined {
+    if (this.#closed) return undefined;
+    const written = this.#native.written(this.#regions.map((region) => region.bytes));
+    return isFailure(written) ? undefined : written;
   }
 
   #views(): Uint8Array[] {

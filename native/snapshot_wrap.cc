@@ -49,6 +49,16 @@ Napi::Object ProgressObject(Napi::Env env, const Cut::Progress& progress) {
   return object;
 }
 
+Napi::Value SetsOrFailure(Napi::Env env, Result<std::vector<RangeSet>> pages,
+                          const std::vector<Range>& live) {
+  if (!pages) return FailureObject(env, pages.Error());
+  Napi::Array sets = Napi::Array::New(env, live.size());
+  for (uint32_t i = 0; i < live.size(); i++) {
+    sets.Set(i, OffsetsArray(env, &pages.Value()[i], live[i]));
+  }
+  return sets;
+}
+
 }  // namespace
 
 Napi::Function SnapshotWrap::Define(Napi::Env env) {
@@ -59,8 +69,8 @@ Napi::Function SnapshotWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::TakeCopyOnWrite>("takeCopyOnWrite"),
        InstanceMethod<&Wrap::State>("state"), InstanceMethod<&Wrap::KeepWaiting>("keepWaiting"),
        InstanceMethod<&Wrap::StopWaiting>("stopWaiting"), InstanceMethod<&Wrap::Restore>("restore"),
-       InstanceMethod<&Wrap::Diff>("diff"), InstanceMethod<&Wrap::Read>("read"),
-       InstanceMethod<&Wrap::Close>("close"),
+       InstanceMethod<&Wrap::Written>("written"), InstanceMethod<&Wrap::Diff>("diff"),
+       InstanceMethod<&Wrap::Read>("read"), InstanceMethod<&Wrap::Close>("close"),
        StaticMethod<&Wrap::ReinstallSigbusHandler>("reinstallSigbusHandler")});
 }
 
@@ -138,17 +148,16 @@ Napi::Value SnapshotWrap::Restore(const Napi::CallbackInfo& info) {
   return stats;
 }
 
-Napi::Value SnapshotWrap::Diff(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  if (!snapshot_) return FailureObject(env, kClosed);
+Napi::Value SnapshotWrap::Written(const Napi::CallbackInfo& info) {
+  if (!snapshot_) return FailureObject(info.Env(), kClosed);
   const std::vector<Range> live = ViewRanges(info[0]);
-  Result<std::vector<RangeSet>> different = snapshot_->Diff(live);
-  if (!different) return FailureObject(env, different.Error());
-  Napi::Array sets = Napi::Array::New(env, live.size());
-  for (uint32_t i = 0; i < live.size(); i++) {
-    sets.Set(i, OffsetsArray(env, &different.Value()[i], live[i]));
-  }
-  return sets;
+  return SetsOrFailure(info.Env(), snapshot_->Written(live), live);
+}
+
+Napi::Value SnapshotWrap::Diff(const Napi::CallbackInfo& info) {
+  if (!snapshot_) return FailureObject(info.Env(), kClosed);
+  const std::vector<Range> live = ViewRanges(info[0]);
+  return SetsOrFailure(info.Env(), snapshot_->Diff(live), live);
 }
 
 Napi::Value SnapshotWrap::Read(const Napi::CallbackInfo& info) {

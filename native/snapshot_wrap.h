@@ -21,6 +21,7 @@ class SnapshotWrap final : public Napi::ObjectWrap<SnapshotWrap> {
   Napi::Value TakeCopyOnWrite(const Napi::CallbackInfo& info);
   Napi::Value State(const Napi::CallbackInfo& info);
   Napi::Value Restore(const Napi::CallbackInfo& info);
+  Napi::Value Written(const Napi::CallbackInfo& info);
   Napi::Value Diff(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info);
   // For it to settle.

@@ -48,6 +48,16 @@ for (const kind of KINDS) {
   });
 }
 
+for (const mode of ['copy', 'copy-on-write']) {
+  test(`a difference costs what was written since: ${mode}`, async () => {
+    await passScenario('snapshot-file', 'costOfDifference', { args: [mode], timeoutMs: 30_000 });
+  });
+}
+
+test('a difference is right where it has no older snapshot to go by', async () => {
+  await passScenario('snapshot-file', 'noShortCut', { timeoutMs: 30_000 });
+});
+
 for (const resolver of ['loop', 'in-thread']) {
   test(`it saves a snapshot that is not yet captured, resolver ${resolver}`, async () => {
     await passScenario('snapshot-file', 'beforeReady', { args: [resolver], timeoutMs: 30_000 });

@@ -61,6 +61,19 @@ Result<Snapshot::Restored> Snapshot::Restore(const std::vector<Range>& live) noe
   return total;
 }
 
+Result<std::vector<RangeSet>> Snapshot::Written(const std::vector<Range>& live) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Status followed = Follow(live);
+  if (!followed) return followed.Error();
+  std::vector<RangeSet> written(memories_.size());
+  for (size_t i = 0; i < memories_.size(); i++) {
+    if (!memories_[i].tracked_by_writes) return Failure{ENOTSUP, "snapshot"};
+    const Status peeked = memories_[i].tracker->Peek(&written[i]);
+    if (!peeked) return peeked.Error();
+  }
+  return written;
+}
+
 Result<std::vector<RangeSet>> Snapshot::Diff(const std::vector<Range>& live) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   const Status followed = Follow(live);

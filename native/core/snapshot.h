@@ -68,6 +68,9 @@ class Snapshot {
   // `live`: where the memories are now. A memory that grew is put back and the rest zeroed; one
   // that shrank is ERANGE and nothing is written.
   Result<Restored> Restore(const std::vector<Range>& live) noexcept;
+  // For each memory the pages written since: every one that differs, also from what was between
+  // this snapshot and now. ENOTSUP: it is compared, so that cannot be told.
+  Result<std::vector<RangeSet>> Written(const std::vector<Range>& live) noexcept;
   // For each memory the pages whose bytes differ, among those written since.
   Result<std::vector<RangeSet>> Diff(const std::vector<Range>& live) noexcept;
 
@@ -79,6 +82,7 @@ class Snapshot {
   struct Memory {
     Range taken;  // where the memory was
     std::unique_ptr<DirtyTracker> tracker;
+    bool tracked_by_writes = false;
     std::shared_ptr<Mapping> copy;     // page by page, in the alignment of the memory
     std::shared_ptr<Capture> capture;  // copy-on-write only
     size_t verified = 0;               // pages of the capture; see VerifySome

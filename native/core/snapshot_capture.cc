@@ -36,6 +36,7 @@ Snapshot::Taken Snapshot::TakeCopyOnWrite(const std::vector<Source>& memories,
     Memory& memory = snapshot->memories_[i];
     memory.capture = snapshot->capturing_->At(i);
     memory.tracker = std::make_unique<CaptureTracker>(memory.capture);
+    memory.tracked_by_writes = true;
   }
   snapshot->trackers_ = trackers;
   snapshot->when_settled_ = std::move(settled);
@@ -102,6 +103,7 @@ Status Snapshot::TrackCaptured(Memory* memory) noexcept {
   auto tracker = trackers_.by_bytes(memory->taken, memory->copy);
   if (!tracker) return tracker.Error();
   memory->tracker = std::move(tracker.Value());
+  memory->tracked_by_writes = false;
   memory->verified = memory->capture->PageCount();
   return Done{};
 }

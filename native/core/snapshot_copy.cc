@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/compare.h"
+#include "core/dirty_engine.h"
 #include "core/snapshot.h"
 
 namespace uffd {
@@ -29,6 +30,7 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
     Memory memory;
     memory.taken = bytes;
     memory.tracker = std::move(tracker.Value());
+    memory.tracked_by_writes = track != &TrackByCompare;
     memory.copy = std::move(copy.Value());
     snapshot->memories_.push_back(std::move(memory));
   }

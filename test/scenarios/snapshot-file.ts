@@ -15,12 +15,12 @@ import {
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { Region, Snapshot, SnapshotFile } from '../../lib/index.js';
+import { Region, Snapshot, SnapshotFile, type SnapshotOptions } from '../../lib/index.js';
 import { PageRuns } from '../../lib/page-runs.js';
 import { encodeHeader, encodeTrailer, headerDigestOf, sha256 } from '../../lib/snapshot-format.js';
 import { encodeIndex } from '../../lib/snapshot-index.js';
 import { saveSnapshot } from '../../lib/snapshot-save.js';
-import { sourceOf, writePages } from '../support/snapshot-files.js';
+import { assertSame, sourceOf, writePages } from '../support/snapshot-files.js';
 import { PAGE, pagesOf, seeded, touch } from './dirty-support.js';
 
 const MIB = 2 ** 20;
@@ -145,6 +145,79 @@ export async function holes(): Promise<void> {
     assert.deepEqual(await file.restore(region), { pages: 1, bytes: PAGE });
     assert.ok(shared() - before < 4 * MIB, `restore() made ${shared() - before} bytes resident`);
     assert.equal(region.bytes[500 * PAGE], 0);
+  });
+}
+
+/** A difference from a file of an older snapshot that is still there looks at what was written, and at no more. */
+export async function costOfDifference(mode: 'copy' | 'copy-on-write'): Promise<void> {
+  await inDirectory(async (directory) => {
+    const region = Region.allocate({ bytes: 16 * MIB });
+    const wasm = new WebAssembly.Memory({ initial: 16 });
+    const memories = [region, wasm];
+    const views = [region.bytes, new Uint8Array(wasm.buffer)];
+    for (const bytes of views) writePages(bytes, Array(bytes.length / PAGE).keys(), 1);
+    const at = (name: string): string => path.join(directory, name);
+    const first = Snapshot.take(memories, { mode });
+    await first.save(at('full'));
+    await first.ready;
+    writePages(region.bytes, [3, 4, 5, 1000], 2);
+    region.bytes.fill(0, 7 * PAGE, 8 * PAGE);
+    region.discard(2000 * PAGE, PAGE);
+    // As it was.
+    region.bytes[9 * PAGE]! ^= 0;
+    writePages(views[1]!, [2], 3);
+
+    let looked = 0;
+    const takeAndSave = async (name: string, parent: string, options?: SnapshotOptions): Promise<string> => {
+      const snapshot = Snapshot.take(memories, { mode: 'copy', ...options });
+      const read = snapshot.read.bind(snapshot);
+      looked = 0;
+      snapshot.read = (offset, length, memory) => {
+        looked += length!;
+        return read(offset, length, memory);
+      };
+      const { digest, pages, zeroPages } = await snapshot.save(at(name), { parent: at(parent) });
+      assert.deepEqual([pages, zeroPages], [5, 2]);
+      snapshot.close();
+      return digest;
+    };
+    const digest = await takeAndSave('difference', 'full');
+    assert.ok(looked <= 8 * PAGE, `it looked at ${looked / PAGE} pages`);
+    const all = views.reduce((sum, bytes) => sum + bytes.length, 0);
+    // By digests of all of it, when the older one is gone: the same file.
+    first.close();
+    assert.equal(await takeAndSave('again', 'full'), digest);
+    assert.equal(looked, all);
+    using file = await SnapshotFile.open(at('difference'));
+    for (const [i, bytes] of views.entries()) assertSame(await file.read(0, undefined, i), bytes);
+  });
+}
+
+/** What is saved later, grew, or is of other memory has no such short cut, and is right. */
+export async function noShortCut(): Promise<void> {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => path.join(directory, name);
+    const memory = new WebAssembly.Memory({ initial: 2, maximum: 4 });
+    const bytes = (): Uint8Array => new Uint8Array(memory.buffer);
+    writePages(bytes(), [1, 2, 3], 1);
+    using first = Snapshot.take(memory);
+    await first.save(at('first'));
+    memory.grow(1);
+    writePages(bytes(), [2, 40], 2);
+    using second = Snapshot.take(memory);
+    await second.save(at('second'), { parent: at('first') });
+    writePages(bytes(), [5], 3);
+    using third = Snapshot.take(memory);
+    await third.save(at('third'), { parent: at('first') });
+    // Put back: as the first, but for what grew.
+    first.restore();
+    writePages(bytes(), [6], 4);
+    using fourth = Snapshot.take(memory);
+    await fourth.save(at('fourth'), { parent: at('third') });
+    for (const [name, snapshot] of Object.entries({ first, second, third, fourth })) {
+      using file = await SnapshotFile.open(at(name));
+      assertSame(await file.read(), Buffer.from(snapshot.read()), name);
+    }
   });
 }
 
