@@ -369,5 +369,5 @@ test('it makes no page of shared memory resident that is to be zero', async () =
 });
 
 test('its chain costs what changed, each link restores exactly, and compacted it is the same', async () => {
-  await passScenario('snapshot-file', 'chain', { timeoutMs: 600_000 });
+  await passScenario('snapshot-file', 'chain', { timeoutMs: 1_800_000 });
 });

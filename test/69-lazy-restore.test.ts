@@ -52,7 +52,7 @@ for (const resolver of ['loop', 'in-thread']) {
       await withHugePages(4, () => passScenario('lazy-restore', 'severalMemories', { args: [resolver] }));
     });
     it('loads first what was touched first the last time', 'replaysOrder', [resolver]);
-    it('is right for everybody who touches it at once', 'everybody', [resolver], { timeoutMs: 60_000 });
+    it('is right for everybody who touches it at once', 'everybody', [resolver], { timeoutMs: 300_000 });
     it('serves system calls, or lets them fail with EFAULT', 'systemCalls', [resolver]);
 
     for (const who of [

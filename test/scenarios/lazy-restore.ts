@@ -742,7 +742,8 @@ export async function leavesNothing(resolver: string): Promise<void> {
 }
 
 /** Main thread, Workers, pool threads and system calls at once; the writes of each stay. */
-export async function everybody(resolver: string, mebibytes = '32'): Promise<void> {
+export async function everybody(resolver: string): Promise<void> {
+  const mebibytes = process.env['UFFD_TEST_LAZY_MIB'] ?? '32';
   const memory = sharedWasm((Number(mebibytes) * 2 ** 20) / WASM_PAGE);
   const bytes = bytesOf(memory);
   const expected = Buffer.alloc(bytes.length);

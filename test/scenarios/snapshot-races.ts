@@ -177,8 +177,8 @@ export async function withoutPauses(kind: string): Promise<void> {
  * fifth begins while they stand still and is written to afterwards: it equals a copy made before.
  */
 export async function copyOnWrite(resolver: string): Promise<void> {
-  const mib = Number(process.env['UFFD_COW_MIB'] ?? 2);
-  const rounds = Number(process.env['UFFD_COW_ROUNDS'] ?? 100);
+  const mib = Number(process.env['UFFD_TEST_SNAPSHOT_MIB'] ?? 2);
+  const rounds = 100;
   const memories = [0, 1].map(
     () => new WebAssembly.Memory({ initial: mib * 16, maximum: mib * 16, shared: true }),
   );
