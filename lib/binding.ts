@@ -320,6 +320,12 @@ export interface NativeTesting {
   pinPages(view: Uint8Array): number | NativeFailure;
   /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
   mapAnew(view: Uint8Array): NativeFailure | undefined;
+  /** Maps until no mapping can be split any more (vm.max_map_count). */
+  takeMappings(): NativeFailure | undefined;
+  /** Unmaps so many of them again. */
+  giveMappings(count: number): void;
+  /** The descriptors of two connected unix sockets of datagrams. */
+  datagramPair(): [number, number] | NativeFailure;
   /** The positive errno of a second UFFDIO_API on one descriptor. */
   secondHandshake(): number;
   /** Moves the memory to other addresses and back: mremap(2), twice. */

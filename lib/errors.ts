@@ -68,6 +68,8 @@ const HINTS: Record<string, string> = {
   'ioctl(UFFDIO_API) EPERM': 'The feature EVENT_FORK needs CAP_SYS_PTRACE.',
   'ioctl(UFFDIO_REGISTER) EINVAL':
     'This memory cannot be registered in this mode; see `userfaultfd doctor` for the features of this kernel.',
+  'ioctl(UFFDIO_UNREGISTER) ENOMEM':
+    'The kernel would have to split a mapping and this process may have no more of them; the memory is registered and served as before. Free some or raise "sysctl vm.max_map_count" and try again, or close the userfaultfd.',
   'ioctl(UFFDIO_WRITEPROTECT) ENOENT':
     'Write-protect works on memory registered with this userfaultfd in mode "write-protect".',
   'ioctl(UFFDIO_WAKE) ENOENT': 'Only memory registered with this userfaultfd can be woken.',

@@ -204,7 +204,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     return registration;
   }
 
-  /** Ends every registration of this region and wakes whoever waits in it. UFFDIO_UNREGISTER, UFFDIO_WAKE. */
+  /**
+   * Ends every registration of this region and wakes whoever waits in it. UFFDIO_UNREGISTER, UFFDIO_WAKE.
+   * @throws {UffdError} `ENOMEM` at the limit of mappings: it is registered and served as before.
+   */
   unregister(region: Region): void {
     this.#checkOpen();
     checkRegion(region);
@@ -217,7 +220,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   closeRegistration(registration: Registration): void {
     for (const [id, { registration: each, leaveRegion }] of this.#registrations) {
       if (each !== registration) continue;
-      this.#native.unregister(id);
+      const failure = this.#native.unregister(id);
+      // It is still registered. One that the watchdog released is not.
+      if (failure !== undefined && errnoName(failure.errno) === 'ENOMEM') throw systemError(failure);
       leaveRegion();
       this.#registrations.delete(id);
       if (this.#native.state().queued) this.#retired.set(id, new WeakRef(registration.region));

@@ -63,6 +63,20 @@ Napi::Value InheritOnFork(const Napi::CallbackInfo& info) {
 Napi::Value MapAnew(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::MapAnew(ViewRange(info[0])));
 }
+Napi::Value TakeMappings(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::TakeMappings());
+}
+void GiveMappings(const Napi::CallbackInfo& info) {
+  testing::GiveMappings(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+}
+Napi::Value DatagramPair(const Napi::CallbackInfo& info) {
+  const auto pair = testing::DatagramPair();
+  if (!pair) return FailureObject(info.Env(), pair.Error());
+  Napi::Array fds = Napi::Array::New(info.Env(), 2);
+  fds.Set(0U, Napi::Number::New(info.Env(), pair.Value().fds[0]));
+  fds.Set(1U, Napi::Number::New(info.Env(), pair.Value().fds[1]));
+  return fds;
+}
 Napi::Value SecondHandshake(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::SecondHandshake());
 }
@@ -159,6 +173,9 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("mapAnew", Napi::Function::New<MapAnew>(env, "mapAnew"));
+  hooks.Set("takeMappings", Napi::Function::New<TakeMappings>(env, "takeMappings"));
+  hooks.Set("giveMappings", Napi::Function::New<GiveMappings>(env, "giveMappings"));
+  hooks.Set("datagramPair", Napi::Function::New<DatagramPair>(env, "datagramPair"));
   hooks.Set("secondHandshake", Napi::Function::New<SecondHandshake>(env, "secondHandshake"));
   hooks.Set("addressOf", Napi::Function::New<AddressOf>(env, "addressOf"));
   hooks.Set("forkChild", Napi::Function::New<ForkChild>(env, "forkChild"));

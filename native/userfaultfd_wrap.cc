@@ -150,7 +150,7 @@ Napi::Value UserfaultfdWrap::Register(const Napi::CallbackInfo& info) {
 Napi::Value UserfaultfdWrap::Unregister(const Napi::CallbackInfo& info) {
   const uint32_t id = info[0].As<Napi::Number>().Uint32Value();
   const Status done = session_->Unregister(id);
-  kept_alive_.erase(id);
+  if (done) kept_alive_.erase(id);
   return StatusValue(info.Env(), done);
 }
 

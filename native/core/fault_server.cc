@@ -186,11 +186,11 @@ void FaultServer::Observe(Event event) noexcept {
       EndRemoved(range);
       break;
     case EventType::kUnmap:
-      table_->Cut(range);
+      FailUnless(table_->Cut(range));
       EndRemoved(range);
       break;
     case EventType::kRemap:
-      table_->Move(range, event.to);
+      FailUnless(table_->Move(range, event.to));
       EndRemoved(range);
       break;
     default:
@@ -236,6 +236,10 @@ void FaultServer::EndRemoved(Range range) noexcept {
 void FaultServer::Record(const Event& event) noexcept {
   if (!queue_->Push(event)) children_.Close(event.child);
   notifier_->Poke();
+}
+
+void FaultServer::FailUnless(const Status& done) noexcept {
+  if (!done) Fail(done.Error().error);
 }
 
 void FaultServer::Fail(int error) noexcept {

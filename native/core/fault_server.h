@@ -70,6 +70,7 @@ class FaultServer {
   // The errno that made the descriptor unusable, 0 while it is well.
   int FatalError() const noexcept { return fatal_error_.load(); }
   void Fail(int error) noexcept;
+  void FailUnless(const Status& done) noexcept;
 
   // Any thread.
 

@@ -16,6 +16,7 @@
 #include "core/page_loader.h"
 #include "core/page_source.h"
 #include "core/range.h"
+#include "core/result.h"
 #include "core/write_observer.h"
 #include "core/written_pages.h"
 
@@ -58,49 +59,55 @@ struct Registration {
   }
 };
 
-// The lock is held for a few loads, never across a system call, an allocation or a touch of memory
-// that may fault: the loop takes it while threads sleep. No change is made of malloc's memory: the
-// loop makes some, and waits for those of others.
+// The lock is held for a few moves, never across a system call, an allocation, the end of an entry or
+// a touch of memory that may fault: the loop takes it while threads sleep. What it guards is not
+// malloc's memory: the loop changes it too. Only growing allocates, so that a registration can end
+// when there is no memory (test 37).
 class RegistrationTable {
  public:
-  // 0 when the range overlaps another one.
-  uint32_t Add(Registration registration);
-  void SetIoctls(uint32_t id, uint64_t ioctls);
-  void Remove(uint32_t id);
-  void Clear();
-  // The kernel took `range` away, or moved it to `to`.
-  void Cut(Range range);
-  void Move(Range range, uint64_t to);
+  // Its id. EBUSY: the range overlaps another one.
+  Result<uint32_t> Add(Registration registration) noexcept;
+  void SetIoctls(uint32_t id, uint64_t ioctls) noexcept;
+  void Remove(uint32_t id) noexcept;
+  // A part of a registration, unless it was moved since.
+  void RemovePart(uint32_t id, Range range) noexcept;
+  void Clear() noexcept;
+  // The kernel took `range` away, or moved it to `to`. ENOMEM only where an entry is split.
+  Status Cut(Range range) noexcept;
+  Status Move(Range range, uint64_t to) noexcept;
   std::optional<Registration> Find(uint64_t address) const noexcept;
   // Whether all of it is still that registration's, at the offset it was registered with. Copies
   // nothing: may be called from a signal handler.
   bool Serves(uint32_t id, Range range) const noexcept;
+  // Any part of it.
+  std::optional<Registration> PartOf(uint32_t id) const noexcept;
   // Whether any of it is registered in one of these modes.
   bool Overlaps(Range range, uint64_t modes) const noexcept;
   // Whether pages are filled from any of it.
   bool IsSource(Range range) const noexcept;
-  // Tells the observers of registrations that it overlaps. Allocates nothing.
+  // Tells the observers of registrations that it overlaps.
   void TellLost(Range range) const noexcept;
-  std::vector<Registration> WithId(uint32_t id) const;
-  std::vector<Registration> All() const;
-  // The same. Allocates nothing.
+  // In address order, each as it is when its turn comes.
   template <typename Visit>
   void ForEach(Visit visit) const noexcept {
-    const std::shared_ptr<const Entries> entries = Current();
-    for (const Registration& entry : *entries) visit(entry);
+    for (auto entry = From(0); entry; entry = From(entry->range.end)) visit(*entry);
   }
 
  private:
   using Entries = std::vector<Registration, PageAllocator<Registration>>;
-  static std::shared_ptr<Entries> MakeEntries(Entries entries = {});
-  std::shared_ptr<const Entries> Current() const noexcept;
-  void Publish(std::shared_ptr<const Entries> next);
-  static Entries Without(const Entries& entries, Range range);
-  static void Insert(Entries* entries, Registration registration);
+  Status Grow(size_t size) noexcept;
+  // The first one that begins there or later.
+  std::optional<Registration> From(uint64_t address) const noexcept;
+  // Takes out the first one that matches: it ends when its taker lets go of it, without the lock.
+  template <typename Matches>
+  std::optional<Registration> Take(Matches matches) noexcept;
+  Status ReplaceAll(Range range, std::optional<uint64_t> to) noexcept;
+  Result<bool> ReplaceOne(Range range, std::optional<uint64_t> to) noexcept;
+  void Insert(Registration registration) noexcept;
 
-  std::mutex writers_;         // one change at a time
-  mutable std::mutex lookup_;  // guards the pointer only
-  std::shared_ptr<const Entries> entries_ = MakeEntries();
+  std::mutex writers_;  // one change at a time
+  mutable std::mutex lookup_;
+  Entries entries_;  // in address order
   uint32_t next_id_ = 1;
 };
 

@@ -117,8 +117,9 @@ Result<Session::Registered> Session::Register(Range range,
   }
   Unmerge(range);
   // In the table first: a fault may come before the ioctl returns.
-  const uint32_t id = table_.Add(std::move(registration));
-  if (id == 0) return Failure{EBUSY, "ioctl(UFFDIO_REGISTER)"};
+  const Result<uint32_t> added = table_.Add(std::move(registration));
+  if (!added) return added.Error();
+  const uint32_t id = added.Value();
   // Asked when it is in the table: of two threads that register each other's source, one sees it.
   if (WouldWaitForLoop(range, *policy)) {
     table_.Remove(id);
@@ -126,6 +127,10 @@ Result<Session::Registered> Session::Register(Range range,
   }
   const Result<uint64_t> ioctls = uffd_.Register(range, mode);
   if (!ioctls) {
+    // The kernel may have come to a mapping that it could not split, with those before it done. Any
+    // other error comes before the first, and the memory may be another userfaultfd's, which kernels
+    // before 6.17 let anybody unregister.
+    if (ioctls.Error().error == ENOMEM) static_cast<void>(EndRegistrationOf(range).Ok());
     table_.Remove(id);
     return ioctls.Error();
   }
@@ -143,28 +148,29 @@ bool Session::WouldWaitForLoop(Range range, const Policy& policy) noexcept {
 Status Session::Unregister(uint32_t id) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_UNREGISTER)"};
-  Status done = Done{};
-  for (const Registration& part : table_.WithId(id)) {
-    const Status unregistered = EndRegistrationOf(part.range);
-    if (!unregistered) done = unregistered;
+  while (const auto part = table_.PartOf(id)) {
+    const Status ended = EndRegistrationOf(part->range);
+    if (!ended) return ended;
+    table_.RemovePart(id, part->range);
   }
-  table_.Remove(id);
-  return done;
+  return Done{};
 }
 
 Status Session::Unregister(Range range) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_UNREGISTER)"};
-  Status done = EndRegistrationOf(range);
-  table_.Cut(range);
-  return done;
+  Status ended = EndRegistrationOf(range);
+  return ended ? table_.Cut(range) : ended;
 }
 
 Status Session::EndRegistrationOf(Range range) noexcept {
   Status unregistered = uffd_.Unregister(range);
+  // A mapping that holds more than the range cannot be split at the limit of mappings: it is still
+  // registered, and its faults must be served (test 37). Memory that is gone gives other errors.
+  if (!unregistered && unregistered.Error().error == ENOMEM) return unregistered;
   static_cast<void>(uffd_.Wake(range).Ok());
   server_->Unregistered(range);
-  return unregistered;
+  return Done{};
 }
 
 // Repeats a step that the kernel refuses while an event of a changing mapping waits to be read.
@@ -432,12 +438,12 @@ bool Session::CallsEnded() const noexcept {
 }
 
 void Session::UnregisterAndWakeAll() noexcept {
-  for (const Registration& registration : table_.All()) {
+  table_.ForEach([this](const Registration& registration) {
     const PageLoader* const loader = registration.policy->loader.get();
     if (loader != nullptr && loader->HasBegun()) PoisonNeeded(registration);
     static_cast<void>(uffd_.Unregister(registration.range).Ok());
     static_cast<void>(uffd_.Wake(registration.range).Ok());
-  }
+  });
 }
 
 // What was not loaded must not become zeros (test 69, B3).

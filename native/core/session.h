@@ -37,6 +37,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // Every method below may be called from any thread and fails with ESHUTDOWN once released.
   Result<Registered> Register(Range range, const std::shared_ptr<const Policy>& policy,
                               std::shared_ptr<Mapping> memory) noexcept;
+  // ENOMEM at the limit of mappings: it is registered and served as before.
   Status Unregister(uint32_t id) noexcept;
   // A part of a registration, or of several.
   Status Unregister(Range range) noexcept;
@@ -127,7 +128,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // Frees every sleeper of the registered ranges. UNREGISTER first, WAKE after: the other order
   // leaves those asleep who fault in between, and UNREGISTER alone does not wake (test 13, A3).
   void UnregisterAndWakeAll() noexcept;
-  // Ends the faults of a range that is to be served no more.
+  // Ends the registration of a range with its open faults. Fails when it is still registered.
   Status EndRegistrationOf(Range range) noexcept;
   void PoisonNeeded(const Registration& registration) noexcept;
   bool CallsEnded() const noexcept;

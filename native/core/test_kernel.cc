@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -34,6 +35,7 @@ namespace {
 constexpr size_t kMostPages = 64;
 constexpr int kChildFailed = 99;
 std::atomic<uint32_t> g_sigbus_count{0};
+Range g_taken;  // by TakeMappings
 
 // In the child only what needs no lock: the other threads, and what they held, are gone.
 class ChildMain {
@@ -156,6 +158,40 @@ Status MapAnew(Range memory) noexcept {
                         PROT_READ | PROT_WRITE, kFlags, -1, 0);
   if (at == MAP_FAILED) return Failure{errno, "mmap"};
   return Done{};
+}
+
+Status TakeMappings() noexcept {
+  // Each page that differs from those beside it is two mappings more.
+  constexpr uint64_t kPages = 4'000'000;
+  const uint64_t bytes = kPages * PageSize();
+  void* const room =
+      mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return Failure{errno, "mmap"};
+  g_taken = {reinterpret_cast<uint64_t>(room), reinterpret_cast<uint64_t>(room) + bytes};
+  const auto differs = [](uint64_t page) {
+    return mprotect(reinterpret_cast<void*>(page), PageSize(), PROT_READ) == 0;
+  };
+  uint64_t page = g_taken.start + PageSize();
+  while (page < g_taken.end && differs(page)) page += 2 * PageSize();
+  // The last page is one more, where there was room for one.
+  static_cast<void>(differs(g_taken.end - PageSize()));
+  if (page < g_taken.end && errno == ENOMEM) return Done{};
+  GiveMappings(kPages);
+  return Failure{ERANGE, "mprotect"};
+}
+
+void GiveMappings(uint64_t count) noexcept {
+  const Range given{g_taken.start, std::min(g_taken.end, g_taken.start + count * PageSize())};
+  if (!given.Empty()) munmap(reinterpret_cast<void*>(given.start), given.Length());
+  g_taken.start = given.end;
+}
+
+Result<Pair> DatagramPair() noexcept {
+  Pair pair{};
+  if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair.fds) != 0) {
+    return Failure{errno, "socketpair"};
+  }
+  return pair;
 }
 
 Status InheritOnFork(Range memory) noexcept {

@@ -41,6 +41,17 @@ int SecondHandshake() noexcept;
 // Puts new memory in its place: mmap(2) with MAP_FIXED, which unmaps what was there.
 Status MapAnew(Range memory) noexcept;
 
+// Maps until the kernel allows this process no more mappings (vm.max_map_count): from then on none
+// can be split. GiveMappings() unmaps so many of them again.
+Status TakeMappings() noexcept;
+void GiveMappings(uint64_t count) noexcept;
+
+// Two connected unix sockets of datagrams.
+struct Pair {
+  int fds[2];
+};
+Result<Pair> DatagramPair() noexcept;
+
 // Gives forked children this memory (MADV_DOFORK).
 Status InheritOnFork(Range memory) noexcept;
 
