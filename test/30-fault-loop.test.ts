@@ -35,7 +35,7 @@ describe('a fault', () => {
     'firstWriteEverOldBehaviour',
   );
   it("carries the kernel's id of the thread: the main thread's and a Worker's", 'threadIds');
-  it('is one event when eight Workers write one page', 'eightWritersOfOnePage');
+  it('is one event when eight Workers write one page (E)', 'eightWritersOfOnePage');
 });
 
 describe('the loop', () => {
@@ -124,7 +124,10 @@ describe('an error of the loop', () => {
 });
 
 describe('signals', () => {
-  it('during one fault repeat it 200 times in the kernel and once for the observer', 'signalsDuringOneFault');
+  it(
+    'during one fault repeat it 200 times in the kernel and once for the observer (E)',
+    'signalsDuringOneFault',
+  );
   for (const signal of ['SIGUSR1', 'SIGUSR2', 'SIGPROF']) {
     it(`${signal} in a flood does not disturb a storm of faults (A8)`, 'signalFlood', {
       args: [signal],

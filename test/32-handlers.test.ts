@@ -50,6 +50,8 @@ describe('the nets under a handler', () => {
   });
   it("end the consumer's own faults at once, 10,000 times in a program of one thread (D1)", 'ownFaults');
   it('never install bytes in a page that was given back meanwhile (B23)', 'removedWhileOpen');
+  it('nor when that was between the claim of a handler and its answer (B23)', 'removedWhileClaimed');
+  it('nor when the loop has not yet applied what it read (B23)', 'removedAndNotApplied');
   it('leave a fault alone that is being resolved, and free who faults meanwhile', 'claimHeld');
   it('hand over a fault anew that came while the one before was being ended', 'faultsAgainWhileWoken');
   it('are watched themselves: a loop that stands still is found out (A8)', 'stuckWithOpenFault');

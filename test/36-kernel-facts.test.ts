@@ -20,10 +20,24 @@ describe('/proc/self/pagemap', () => {
 });
 
 it('a descriptor takes one handshake, so a second one negotiates (E)', 'secondHandshake');
+for (const [how, title] of [
+  ['user-mode-only', 'loses a datagram with EFAULT under user-mode-only'],
+  ['kernel-faults', 'gets it where faults inside system calls are served'],
+  ['wp-async', 'gets it under wp-async, and it is seen as written'],
+] as const) {
+  it(`a system call that receives into armed memory ${title} (E)`, 'datagram', [how]);
+}
+it(
+  'a thread with a signal waiting spins in a fault of a system call, and its fault is told once (E)',
+  'signalInSystemCall',
+);
 it('every other page can be armed, far beyond the limit of mappings (E)', 'everyOtherPage', [], {
   timeoutMs: 30_000,
 });
-it('memory that is registered and never armed tells nothing (E)', 'neverArmed');
+it(
+  'memory that is registered and never armed tells nothing, and all of it counts as written (E)',
+  'neverArmed',
+);
 it('a generator in restored memory repeats its numbers (E)', 'entropyRepeats');
 
 describe('memory that changes under protection', () => {

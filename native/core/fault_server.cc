@@ -227,7 +227,7 @@ void FaultServer::NoteGivenBack(Range range) noexcept {
 // EAGAIN, so ServeDue does it.
 void FaultServer::EndRemoved(Range range) noexcept {
   open_.ForEachOpen([&](OpenFaults::Entry* entry) {
-    if (entry->claimed || !entry->fault.page.Overlaps(range)) return;
+    if (!entry->fault.page.Overlaps(range)) return;
     entry->due = Clock::now();
     entry->due_to = EndedBy::kRemoved;
   });
@@ -314,8 +314,11 @@ std::optional<FaultServer::Claim> FaultServer::ClaimFault(uint64_t id) noexcept 
   return Claim{entry->fault.page, std::move(*registration), entry->fault.reason};
 }
 
-FaultResolver::Answer FaultServer::AnswerClaim(const Claim& claim, bool poison,
-                                               const uint8_t* bytes, bool arm) noexcept {
+std::optional<FaultResolver::Answer> FaultServer::AnswerClaim(uint64_t id, const Claim& claim,
+                                                              bool poison, const uint8_t* bytes,
+                                                              bool arm) noexcept {
+  const std::lock_guard<std::mutex> not_reading(reading_);
+  if (IsRemoved(id)) return std::nullopt;
   if (poison) return resolver_.Poison(claim.page);
   switch (claim.reason) {
     case FaultReason::kWriteProtect:
@@ -326,6 +329,12 @@ FaultResolver::Answer FaultServer::AnswerClaim(const Claim& claim, bool poison,
       break;
   }
   return resolver_.Fill(claim.page, bytes, claim.registration, arm);
+}
+
+bool FaultServer::IsRemoved(uint64_t id) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const OpenFaults::Entry* const entry = open_.FindOpen(id);
+  return entry != nullptr && entry->due_to == EndedBy::kRemoved;
 }
 
 // A thread may have faulted on the page once more while it was claimed, and been attached: whoever

@@ -52,6 +52,9 @@ class FaultServer {
 
   // Loop thread.
 
+  // Held from before events are read until they are applied: who gave pages back goes on when that
+  // was read, and they must not be filled with what a handler had for them (test 32, B23).
+  std::unique_lock<std::mutex> Reading() noexcept { return std::unique_lock(reading_); }
   // The stamp of what is read next.
   uint64_t Now() const noexcept { return wake_log_.Now(); }
   Outcome Serve(const Event& fault) noexcept;
@@ -88,10 +91,11 @@ class FaultServer {
   // A fault was not ended when it was due. Waits for nothing, so that it can be asked of a loop
   // that stands still.
   bool IsOverdue() noexcept;
-  // The way of a handler: claim, answer, then finish or abandon. Nothing when it has ended.
+  // The way of a handler: claim, answer, then finish or abandon. Nothing when it has ended, or its
+  // page was given back.
   std::optional<Claim> ClaimFault(uint64_t id) noexcept;
-  FaultResolver::Answer AnswerClaim(const Claim& claim, bool poison, const uint8_t* bytes,
-                                    bool arm) noexcept;
+  std::optional<FaultResolver::Answer> AnswerClaim(uint64_t id, const Claim& claim, bool poison,
+                                                   const uint8_t* bytes, bool arm) noexcept;
   void Finish(uint64_t id, Ending ending) noexcept;
   void Abandon(uint64_t id) noexcept;
   Ending EndingOf(uint64_t id) noexcept;
@@ -115,6 +119,7 @@ class FaultServer {
   Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
   void NoteGivenBack(Range range) noexcept;
   void EndRemoved(Range range) noexcept;
+  bool IsRemoved(uint64_t id) noexcept;
   void MakeDue(EndedBy by) noexcept;
   void Record(const Event& event) noexcept;
 
@@ -129,6 +134,9 @@ class FaultServer {
   EventGate gate_;
   std::atomic<int> fatal_error_{0};
 
+  // Taken before mutex_. The bytes of a handler are read under it; they lie in no memory that this
+  // loop serves.
+  std::mutex reading_;
   // Held for one decision and the ioctl that carries it out; never while user memory is touched, a
   // source loaded, malloc called (a thread that forks has its locks) or a result awaited.
   std::mutex mutex_;

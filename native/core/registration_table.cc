@@ -55,8 +55,8 @@ Status RegistrationTable::Grow(size_t size) noexcept {
 }
 
 void RegistrationTable::Insert(Registration registration) noexcept {
-  const auto after = std::lower_bound(entries_.begin(), entries_.end(), registration.range.start,
-                                      BeginsBefore);
+  const auto after =
+      std::lower_bound(entries_.begin(), entries_.end(), registration.range.start, BeginsBefore);
   entries_.insert(after, std::move(registration));
 }
 
@@ -94,9 +94,7 @@ void RegistrationTable::Clear() noexcept {
   }
 }
 
-Status RegistrationTable::Cut(Range range) noexcept {
-  return ReplaceAll(range, std::nullopt);
-}
+Status RegistrationTable::Cut(Range range) noexcept { return ReplaceAll(range, std::nullopt); }
 
 Status RegistrationTable::Move(Range range, uint64_t to) noexcept { return ReplaceAll(range, to); }
 

@@ -59,8 +59,8 @@ struct Registration {
   }
 };
 
-// The lock is held for a few moves, never across a system call, an allocation, the end of an entry or
-// a touch of memory that may fault: the loop takes it while threads sleep. What it guards is not
+// The lock is held for a few moves, never across a system call, an allocation, the end of an entry
+// or a touch of memory that may fault: the loop takes it while threads sleep. What it guards is not
 // malloc's memory: the loop changes it too. Only growing allocates, so that a registration can end
 // when there is no memory (test 37).
 class RegistrationTable {

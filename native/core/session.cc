@@ -128,8 +128,8 @@ Result<Session::Registered> Session::Register(Range range,
   const Result<uint64_t> ioctls = uffd_.Register(range, mode);
   if (!ioctls) {
     // The kernel may have come to a mapping that it could not split, with those before it done. Any
-    // other error comes before the first, and the memory may be another userfaultfd's, which kernels
-    // before 6.17 let anybody unregister.
+    // other error comes before the first, and the memory may be another userfaultfd's, which
+    // kernels before 6.17 let anybody unregister.
     if (ioctls.Error().error == ENOMEM) static_cast<void>(EndRegistrationOf(range).Ok());
     table_.Remove(id);
     return ioctls.Error();
@@ -303,10 +303,18 @@ Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_
   UFFD_BARRIER("resolve-after-claim", nullptr);
   const bool armed = protect == Protect::kYes;
   FaultResolver::Answer done{};
+  bool removed = false;
   static_cast<void>(WhileChanging([&] {
-    done = server_->AnswerClaim(*claim, answer == Answer::kPoison, bytes, armed);
+    const auto given = server_->AnswerClaim(id, *claim, answer == Answer::kPoison, bytes, armed);
+    removed = !given;
+    done = given.value_or(FaultResolver::Answer{});
     return Partial{0, done.error};
   }));
+  if (removed) {
+    server_->Abandon(id);
+    loop_->Poke();  // it ends what reads as zero now
+    return {server_->EndingOf(id)};
+  }
   switch (done.outcome) {
     case Outcome::kResolved:
     case Outcome::kAlreadyPresent:

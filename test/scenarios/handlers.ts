@@ -44,8 +44,11 @@ interface Served {
 }
 
 /** Shared memory whose missing pages JavaScript fills. */
-function serve(options: RegisterOptions = {}, mode: 'missing' | 'both' = 'missing'): Served {
-  const region = sharedRegion(1);
+function serve(
+  options: RegisterOptions = {},
+  mode: 'missing' | 'both' = 'missing',
+  region = sharedRegion(1),
+): Served {
   const uffd = Userfaultfd.open({ features: ['EVENT_REMOVE'] });
   const handled: RegisterOptions = { resolve: 'handler', deadlineMs: NEVER_MS, ...options };
   const registration = uffd.register(
@@ -460,6 +463,54 @@ export async function removedWhileOpen(): Promise<void> {
   assert.equal(fault.endedBy, 'removed');
   const { value } = (await events.next()) as IteratorYieldResult<UffdEvent>;
   assert.deepEqual(value, { type: 'remove', region, offset: 3 * region.pageSize, length: region.pageSize });
+}
+
+async function discarder(region: Region, memory: WebAssembly.Memory, order: object): Promise<Worker> {
+  const range = { offset: 3 * region.pageSize, length: region.pageSize };
+  const workerData = { memory, ...range, ...order };
+  const worker = new Worker(path.join(__dirname, 'handlers-discarder.js'), { workerData });
+  await once(worker, 'online');
+  return worker;
+}
+
+/** B23: given back between the claim of the handler and its answer. */
+export async function removedWhileClaimed(): Promise<void> {
+  withoutWatchdog();
+  const memory = sharedMemory(1);
+  const { region, events } = serve({}, 'missing', Region.from(memory));
+  const thread = reader(region, 3);
+  const fault = await nextFault(events);
+  testing().closeBarrier('resolve-after-claim');
+  const worker = await discarder(region, memory, { after: 'resolve-after-claim' });
+  // Blocks this thread at the barrier until the page is gone.
+  await assert.rejects(fault.resolve(page(region, 9)), {
+    code: 'ERR_UFFD_FAULT_ENDED',
+    message: /given back/,
+  });
+  assert.deepEqual(await once(worker, 'exit'), [0]);
+  await done(thread);
+  assert.equal(thread.lastRead, 0);
+  assert.equal(region.bytes[3 * region.pageSize], 0);
+  assert.equal(fault.endedBy, 'removed');
+}
+
+/** B23: the loop has read that it was given back, so the discard returned, and has not applied it yet. */
+export async function removedAndNotApplied(): Promise<void> {
+  withoutWatchdog();
+  const memory = sharedMemory(1);
+  const { region, events } = serve({}, 'missing', Region.from(memory));
+  const thread = reader(region, 3);
+  const fault = await nextFault(events);
+  testing().closeBarrier('server-before-lost');
+  const worker = await discarder(region, memory, { whileHeldAt: 'server-before-lost' });
+  assert.deepEqual(await once(worker, 'message'), ['gone']);
+  // Waits for the loop, which goes on when this thread waits.
+  await assert.rejects(fault.resolve(page(region, 9)), { code: 'ERR_UFFD_FAULT_ENDED' });
+  assert.deepEqual(await once(worker, 'exit'), [0]);
+  await done(thread);
+  assert.equal(thread.lastRead, 0);
+  assert.equal(region.bytes[3 * region.pageSize], 0);
+  assert.equal(fault.endedBy, 'removed');
 }
 
 /** A claim is held past the deadline; meanwhile another thread faults on the page. */

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { PageFault, Region, Userfaultfd, type UffdError } from '../../lib/index.js';
 import { testing, untilAsleepInFault } from '../support/testing.js';
+import { nextEvent } from './conformance-support.js';
 import { eventually, sharedRegion, Toucher } from './loop-support.js';
 
 const PAGE = 4096;
@@ -203,7 +204,7 @@ export async function events(): Promise<void> {
   });
   assert.deepEqual([region.bytes[5], moved.bytes[5]], [1, 1]);
   const told = uffd.events();
-  const types = [await told.next(), await told.next()].map(({ value }) => value?.type);
+  const types = [await nextEvent(told), await nextEvent(told)].map(({ type }) => type);
   assert.deepEqual(types, ['remove', 'unmap']);
   uffd.close();
 }
@@ -218,7 +219,7 @@ export async function handler(): Promise<void> {
   const bytes = new Uint8Array(region.pageSize).fill(9);
   const told = uffd.events();
   for (const toucher of touchers) toucher.go();
-  const faults = [(await told.next()).value, (await told.next()).value];
+  const faults = [await nextEvent(told), await nextEvent(told)];
   const first = faults.find((each) => each instanceof PageFault && each.pageOffset === 0);
   assert.ok(first instanceof PageFault);
   assert.equal(testing().takeMappings(), undefined);

@@ -21,6 +21,12 @@ export function untilAsleepInFault(tid: number): void {
   while (!isAsleepInFault(tid)) Atomics.wait(pause, 0, 0, 1);
 }
 
+/** Blocks until thread `tid` of this process sleeps in this function of the kernel. */
+export function untilAsleepAt(tid: number, where: string): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  while (!wchan(tid).includes(where)) Atomics.wait(pause, 0, 0, 1);
+}
+
 function isAsleepInFault(tid: number): boolean {
   return wchan(tid).includes('userfault');
 }
