@@ -7,6 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
+import { testing } from '../support/testing.js';
 import { Bell, pages, Toucher } from './loop-support.js';
 
 const PAGE = 4096;
@@ -236,6 +237,12 @@ export function stopsHalfWay(): void {
     assert.throws(() => uffd.copy(region, 5 * PAGE, bytes.subarray(0, PAGE)), { code: 'EEXIST', errno: -17 });
     region.discard(3 * PAGE, 2 * PAGE);
   }
+  // The kernel arms the first half before it comes to what is registered no more: taken back.
+  const half = Region.allocate({ bytes: 8 * PAGE });
+  uffd.register(half, 'write-protect');
+  assert.equal(testing().mapAnew(half.bytes.subarray(4 * PAGE)), undefined);
+  assert.throws(() => uffd.writeProtect(half), { code: 'ENOENT', syscall: 'ioctl(UFFDIO_WRITEPROTECT)' });
+  assert.equal(uffd.armedPages(half), 0);
   // Write-protecting what is not all registered arms nothing.
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 2 });
   const grown = Region.from(memory);

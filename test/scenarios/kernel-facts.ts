@@ -2,7 +2,9 @@
 // of its own.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import {
   capabilities,
@@ -14,7 +16,7 @@ import {
 } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
-import { Bell, pages } from './loop-support.js';
+import { Bell, pages, sharedMemory } from './loop-support.js';
 
 const NOBODY = 65_534;
 
@@ -97,6 +99,49 @@ export function everyOtherPage(): void {
   assert.equal(uffd.armedPages(region), pieces);
 }
 
+/** E: a call that fails with EFAULT has taken the datagram already. */
+export function datagram(how: 'user-mode-only' | 'kernel-faults' | 'wp-async'): void {
+  const region = Region.allocate({ bytes: 4 * 4096 });
+  using tracker = how === 'wp-async' ? new DirtyTracker(region, { engine: 'wp-async' }) : undefined;
+  using uffd = how === 'wp-async' ? undefined : Userfaultfd.open({ userModeOnly: how === 'user-mode-only' });
+  uffd?.register(region, 'write-protect');
+  uffd?.writeProtect(region);
+  const sockets = testing().datagramPair();
+  assert.ok(Array.isArray(sockets));
+  const [here, there] = sockets;
+  for (const text of ['first', 'second']) writeSync(there, text);
+  const receive = (): string => {
+    const bytes = readSync(here, region.bytes, region.pageSize, 100, null);
+    return Buffer.from(region.bytes.subarray(region.pageSize, region.pageSize + bytes)).toString();
+  };
+  if (how === 'user-mode-only') {
+    assert.throws(receive, { code: 'EFAULT' });
+    uffd!.unprotect(region);
+    assert.equal(receive(), 'second', 'the first is lost');
+  } else {
+    assert.deepEqual([receive(), receive()], ['first', 'second']);
+  }
+  if (tracker !== undefined) assert.ok(tracker.collect().has(region.pageSize));
+}
+
+/**
+ * E: a thread that faults inside a system call does not sleep while a signal waits for it: it faults
+ * again and again, and each time the loop reads its fault anew.
+ */
+export async function signalInSystemCall(): Promise<void> {
+  const memory = sharedMemory(1);
+  const { bytes } = Region.from(memory);
+  process.on('SIGUSR2', () => undefined);
+  const worker = new Worker(path.join(__dirname, 'kernel-facts-server.js'), { workerData: { memory } });
+  assert.deepEqual(await once(worker, 'message'), ['registered']);
+  const zeros = openSync('/dev/zero', 'r');
+  assert.equal(readSync(zeros, bytes, 0, 100, null), 100);
+  closeSync(zeros);
+  const [told] = (await once(worker, 'message')) as [string[]];
+  assert.deepEqual(told, ['missing write 0']);
+  assert.deepEqual(await once(worker, 'exit'), [0]);
+}
+
 /** E: registered and never armed. */
 export async function neverArmed(): Promise<void> {
   const region = Region.allocate({ bytes: 4 * 4096 });
@@ -106,6 +151,14 @@ export async function neverArmed(): Promise<void> {
   assert.equal(uffd.armedPages(region), 0);
   region.bytes.fill(1);
   assert.deepEqual(await bell.eventsSoFar(), [], 'no write of it is told');
+  uffd.close();
+
+  // And whoever asks what was written since is told: everything.
+  using asynchronous = Userfaultfd.open({ features: ['PAGEFAULT_FLAG_WP', 'WP_UNPOPULATED', 'WP_ASYNC'] });
+  asynchronous.register(region, 'write-protect');
+  const collect = (): unknown => testing().collectAndCopy(region.bytes, new Uint8Array(region.byteLength));
+  assert.equal(collect(), region.byteLength);
+  assert.equal(collect(), 0, 'that armed it');
 }
 
 /** E: the state of a generator is in the memory; a Snapshot puts it back with everything else. */
