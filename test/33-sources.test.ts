@@ -50,6 +50,14 @@ describe('a file as a source', () => {
     assert.equal(signal, 'SIGBUS');
   });
   it('gives zeros for what it lost only when asked to', 'fileShrinks', { args: ['zeropage'] });
+  test('poisons what it lost while it is mapped as a region (B3, C4)', async () => {
+    const { signal, stdout } = await runScenario('sources', 'mappedFileShrinks', { args: ['poison'] });
+    assert.match(stdout, /READY/);
+    assert.equal(signal, 'SIGBUS');
+  });
+  it('gives zeros for what it lost while it is mapped, only when asked to', 'mappedFileShrinks', {
+    args: ['zeropage'],
+  });
 });
 
 describe('a page with a source', () => {

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { passScenario, runScenario } from './support/scenario.js';
 
-function it(title: string, scenario: string): void {
+function it(title: string, scenario: string, args: string[] = []): void {
   test(title, async () => {
-    await passScenario('ioctls', scenario);
+    await passScenario('ioctls', scenario, { args });
   });
 }
 
@@ -20,6 +20,13 @@ describe('move()', () => {
 describe('a page that another mapping filled', () => {
   it('is a minor fault that the loop continues, and continue() maps it before', 'minorFaults');
   it('can be changed until a handler continues it', 'minorHandler');
+  for (const who of ['loop', 'handler']) {
+    it(
+      `may be gone when its fault is ended: the thread faults anew, and it is missing (${who})`,
+      'minorGone',
+      [who],
+    );
+  }
 });
 
 describe('poison()', () => {

@@ -33,6 +33,17 @@ FaultResolver::Answer FaultResolver::Fill(Range page, const uint8_t* bytes,
   return AnswerOf(done.error, page, Action::kZeropage);
 }
 
+FaultResolver::Answer FaultResolver::FillMissing(Range page, const Result<const uint8_t*>& loaded,
+                                                 const Registration& registration) noexcept {
+  const Policy& policy = *registration.policy;
+  if (policy.source && loaded) {
+    const Answer answer = Fill(page, loaded.Value(), registration, false);
+    // A mapped file that became shorter has no bytes there: the source failed (test 33, B3).
+    if (answer.error != EFAULT) return answer;
+  }
+  return policy.poison ? Poison(page) : Fill(page, nullptr, registration, false);
+}
+
 FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
   Partial done = uffd_->Poison(page, 0);
   if (done.error == EEXIST && MayBeArmed(page)) {
@@ -46,7 +57,10 @@ FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
 FaultResolver::Answer FaultResolver::Continue(Range page, const Registration& registration,
                                               bool arm) noexcept {
   const uint64_t mode = arm || IsArmed(page, registration) ? UFFDIO_CONTINUE_MODE_WP : 0;
-  return AnswerOf(uffd_->Continue(page, mode).error, page, Action::kContinue);
+  const int error = uffd_->Continue(page, mode).error;
+  // Gone from the page cache since (another mapping gave it back): the thread faults anew, and it
+  // is a missing page now (test 34).
+  return error == EFAULT ? Wake(page) : AnswerOf(error, page, Action::kContinue);
 }
 
 FaultResolver::Answer FaultResolver::Wake(Range page) noexcept {

@@ -39,6 +39,9 @@ class FaultResolver {
   // With zeros where `bytes` is null. Armed when `arm` says so, or when it was armed before.
   Answer Fill(Range page, const uint8_t* bytes, const Registration& registration,
               bool arm) noexcept;
+  // A missing page, as its registration says. `loaded`: what its source gave.
+  Answer FillMissing(Range page, const Result<const uint8_t*>& loaded,
+                     const Registration& registration) noexcept;
   Answer Poison(Range page) noexcept;
   // Armed as Fill does.
   Answer Continue(Range page, const Registration& registration, bool arm) noexcept;

@@ -132,10 +132,9 @@ FaultResolver::Answer FaultServer::AnswerOf(const Task& task, Range writable,
     return policy.written ? policy.written->Note(task.fault, unprotect) : unprotect();
   }
   if (task.by == EndedBy::kRemoved) return resolver_.Fill(page, nullptr, registration, false);
-  const bool unanswered = !policy.source || !loaded;
-  if (policy.poison && unanswered) return resolver_.Poison(page);
-  if (reason == FaultReason::kMinor) return resolver_.Continue(page, registration, false);
-  return resolver_.Fill(page, loaded ? loaded.Value() : nullptr, registration, false);
+  if (reason == FaultReason::kMissing) return resolver_.FillMissing(page, loaded, registration);
+  if (policy.poison && !policy.source) return resolver_.Poison(page);
+  return resolver_.Continue(page, registration, false);
 }
 
 Result<const uint8_t*> FaultServer::Load(Range page, const Registration& registration) noexcept {

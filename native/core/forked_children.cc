@@ -249,18 +249,19 @@ bool ForkedChildren::Answer(Child* child, const Event& fault) noexcept {
   const Policy& policy = *registration->policy;
   FaultResolver resolver(&child->uffd.Get(), FaultResolver::Memory::kChild);
   FaultResolver::Answer answer{};
-  if (fault.reason == FaultReason::kWriteProtect) {
-    answer = resolver.Unprotect(page);
-  } else {
-    const bool loads = fault.reason == FaultReason::kMissing && policy.source != nullptr;
-    const Result<const uint8_t*> loaded =
-        loads ? Load(*child, page, *registration) : Result<const uint8_t*>(nullptr);
-    if (policy.poison && (!loads || !loaded)) {
-      answer = resolver.Poison(page);
-    } else if (fault.reason == FaultReason::kMinor) {
-      answer = resolver.Continue(page, *registration, false);
-    } else {
-      answer = resolver.Fill(page, loaded ? loaded.Value() : nullptr, *registration, false);
+  switch (fault.reason) {
+    case FaultReason::kWriteProtect:
+      answer = resolver.Unprotect(page);
+      break;
+    case FaultReason::kMinor:
+      answer =
+          policy.poison ? resolver.Poison(page) : resolver.Continue(page, *registration, false);
+      break;
+    case FaultReason::kMissing: {
+      const Result<const uint8_t*> loaded =
+          policy.source ? Load(*child, page, *registration) : Result<const uint8_t*>(nullptr);
+      answer = resolver.FillMissing(page, loaded, *registration);
+      break;
     }
   }
   // A moment later its event of a changing mapping has been read: the thread asks again.

@@ -14,6 +14,20 @@ namespace {
 constexpr uint64_t kLargestBasePage = 64UL * 1024;
 alignas(kLargestBasePage) uint8_t g_zeros[kLargestBasePage];
 
+// Has the kernel read memory of this process: what is not there is an error and not a signal.
+Status ReadMemory(uint64_t from, uint64_t size, uint8_t* to) noexcept {
+  uint64_t done = 0;
+  while (done < size) {
+    const iovec local{to + done, size - done};
+    const iovec remote{reinterpret_cast<void*>(from + done), size - done};
+    const ssize_t count = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return Failure{count < 0 ? errno : EFAULT, "process_vm_readv"};
+    done += static_cast<uint64_t>(count);
+  }
+  return Done{};
+}
+
 }  // namespace
 
 const uint8_t* ZeroPage(uint64_t page_size) noexcept {
@@ -68,7 +82,13 @@ Result<const uint8_t*> MemorySource::Load(uint64_t offset, uint64_t size,
   const uint8_t* bytes = memory_->Data() + from;
   const uint64_t there = memory_->Bytes() - from;
   if (there >= size) return bytes;
-  std::memcpy(buffer, bytes, there);
+  if (memory_->PagesOf() == Backing::kFile) {
+    // Its file may have become shorter.
+    const Status read = ReadMemory(reinterpret_cast<uint64_t>(bytes), there, buffer);
+    if (!read) return read.Error();
+  } else {
+    std::memcpy(buffer, bytes, there);
+  }
   std::memset(buffer + there, 0, size - there);
   return static_cast<const uint8_t*>(buffer);
 }
@@ -87,15 +107,8 @@ Result<const uint8_t*> SharedSource::Load(uint64_t offset, uint64_t size,
   const uint64_t from = memory_.start + offset_ + offset;
   if (from >= memory_.end) return static_cast<const uint8_t*>(nullptr);
   const uint64_t there = std::min(size, memory_.end - from);
-  uint64_t done = 0;
-  while (done < there) {
-    const iovec to{buffer + done, there - done};
-    const iovec rest{reinterpret_cast<void*>(from + done), there - done};
-    const ssize_t count = process_vm_readv(getpid(), &to, 1, &rest, 1, 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return Failure{count < 0 ? errno : EFAULT, "process_vm_readv"};
-    done += static_cast<uint64_t>(count);
-  }
+  const Status read = ReadMemory(from, there, buffer);
+  if (!read) return read.Error();
   std::memset(buffer + there, 0, size - there);
   return static_cast<const uint8_t*>(buffer);
 }

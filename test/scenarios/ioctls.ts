@@ -7,7 +7,8 @@ import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
-import { testing } from '../support/testing.js';
+import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
+import { nextEvent } from './conformance-support.js';
 import { Bell, pages, Toucher } from './loop-support.js';
 
 const PAGE = 4096;
@@ -170,6 +171,41 @@ export async function minorHandler(): Promise<void> {
   assert.equal(fault.action, 'continue');
   reader.untilDone();
   assert.equal(reader.lastRead, 9);
+}
+
+/** Another mapping gave the page back: UFFDIO_CONTINUE has nothing to map. */
+export async function minorGone(who: 'loop' | 'handler'): Promise<void> {
+  const front = Region.allocate({ bytes: PAGES * PAGE, backing: 'memfd', shared: true });
+  const back = front.alias();
+  const uffd = Userfaultfd.open();
+  uffd.register(front, 'minor', who === 'handler' ? { resolve: 'handler', deadlineMs: 600_000 } : {});
+  back.bytes.fill(1);
+  const reader = new Toucher(front.bytes, { offset: PAGE, stride: PAGE, count: 2, access: 'read' });
+  const events = uffd.events();
+  if (who === 'loop') testing().closeBarrier('loop-before-resolve');
+  reader.go();
+  if (who === 'loop') {
+    untilSomebodyWaitsAt('loop-before-resolve');
+    back.discard(PAGE, PAGE);
+    testing().openBarrier('loop-before-resolve');
+    // The loop goes on: that of the page after it is told.
+    const told = await nextEvent(events);
+    assert.ok(told instanceof PageFault);
+    assert.deepEqual([told.pageOffset, told.action], [2 * PAGE, 'continue']);
+  } else {
+    const first = await nextEvent(events);
+    assert.ok(first instanceof PageFault);
+    back.discard(PAGE, PAGE);
+    assert.equal(await first.resolve(), false);
+    assert.deepEqual([first.endedBy, first.action], ['handler', 'wake']);
+    const second = await nextEvent(events);
+    assert.ok(second instanceof PageFault);
+    assert.equal(second.pageOffset, 2 * PAGE);
+    assert.equal(await second.resolve(), true);
+  }
+  reader.untilDone();
+  assert.deepEqual([front.bytes[PAGE], front.bytes[2 * PAGE], reader.lastRead], [0, 1, 1]);
+  uffd.close();
 }
 
 // POISON

@@ -281,6 +281,22 @@ export async function fileShrinks(fallback: 'poison' | 'zeropage'): Promise<void
   });
 }
 
+/** The same of a file that is mapped as a region: its pages behind the new end cannot be touched. */
+export async function mappedFileShrinks(fallback: 'poison' | 'zeropage'): Promise<void> {
+  const content = randomBytes(4 * PAGE);
+  await withFile(content, (file) => {
+    const mapped = Region.allocate({ bytes: 4 * PAGE, backing: 'file', path: file });
+    // The last page is a part of a page of the source.
+    const source = { region: mapped, offset: 10 };
+    const { region } = registered(fallback === 'poison' ? { source } : { source, fallback });
+    assert.equal(region.bytes[0], content[10]);
+    fs.truncateSync(file, PAGE);
+    process.stdout.write('READY\n');
+    for (const page of [1, 3]) assert.equal(region.bytes[page * PAGE], 0);
+    assert.equal(fallback, 'zeropage');
+  });
+}
+
 /** Zeros are asked for by giving pages back, whatever the source says. */
 export async function discardedReadsAsZero(): Promise<void> {
   const source = random(PAGES);
