@@ -175,7 +175,6 @@ bool FaultLoop::ReadBatch() noexcept {
   if (fault_count_ + kReadAtOnce > kBatch) HandBackDeferred();
   size_t read_now = 0;
   while (fault_count_ + kReadAtOnce <= kBatch) {
-    const auto reading = server_->Reading();
     const uint64_t stamp = server_->Now();
     server_->Gate().Close();
     const Result<size_t> count = ReadMessages(messages);

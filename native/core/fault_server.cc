@@ -316,7 +316,7 @@ std::optional<FaultServer::Claim> FaultServer::ClaimFault(uint64_t id) noexcept 
 std::optional<FaultResolver::Answer> FaultServer::AnswerClaim(uint64_t id, const Claim& claim,
                                                               bool poison, const uint8_t* bytes,
                                                               bool arm) noexcept {
-  const std::lock_guard<std::mutex> not_reading(reading_);
+  const EventGate::Pass pass(&gate_);
   if (IsRemoved(id)) return std::nullopt;
   if (poison) return resolver_.Poison(claim.page);
   switch (claim.reason) {

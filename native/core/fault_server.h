@@ -52,9 +52,6 @@ class FaultServer {
 
   // Loop thread.
 
-  // Held from before events are read until they are applied: who gave pages back goes on when that
-  // was read, and they must not be filled with what a handler had for them (test 32, B23).
-  std::unique_lock<std::mutex> Reading() noexcept { return std::unique_lock(reading_); }
   // The stamp of what is read next.
   uint64_t Now() const noexcept { return wake_log_.Now(); }
   Outcome Serve(const Event& fault) noexcept;
@@ -134,9 +131,6 @@ class FaultServer {
   EventGate gate_;
   std::atomic<int> fatal_error_{0};
 
-  // Taken before mutex_. The bytes of a handler are read under it; they lie in no memory that this
-  // loop serves.
-  std::mutex reading_;
   // Held for one decision and the ioctl that carries it out; never while user memory is touched, a
   // source loaded, malloc called (a thread that forks has its locks) or a result awaited.
   std::mutex mutex_;

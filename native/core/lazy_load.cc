@@ -419,9 +419,9 @@ bool LazyLoad::IsHurried() noexcept { return HolderList::Get().IsHurried(*entry_
 void LazyLoad::End(bool loaded) noexcept {
   UFFD_BARRIER("load-before-end", nullptr);
   // Where they are mapped now, if they are.
-  for (const Registration& registration : session_->Table().All()) {
+  session_->Table().ForEach([loaded](const Registration& registration) {
     if (loaded && !registration.memory) AdviseForks(registration.range, MADV_DOFORK);
-  }
+  });
   if (loaded) {
     const std::lock_guard<std::mutex> lock(keeping_);
     ended_ = true;

@@ -44,7 +44,8 @@ Status RegistrationTable::Grow(size_t size) noexcept {
   if (size <= entries_.capacity()) return Done{};
   Entries larger;
   try {
-    larger.reserve(2 * size);
+    // A page holds that many for the price of one.
+    larger.reserve(std::max<size_t>(2 * size, PageSize() / sizeof(Registration)));
   } catch (const std::bad_alloc&) {
     return Failure{ENOMEM, "mmap"};
   }

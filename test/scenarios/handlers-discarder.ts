@@ -2,7 +2,7 @@
 
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Region } from '../../lib/index.js';
-import { testing, untilAsleepAt, untilSomebodyWaitsAt } from '../support/testing.js';
+import { kernelTicks, testing, untilSomebodyWaitsAt } from '../support/testing.js';
 
 interface DiscardOrder {
   memory: WebAssembly.Memory;
@@ -10,9 +10,11 @@ interface DiscardOrder {
   length: number;
   /** The main thread waits there, and goes on when the pages are gone. */
   after?: string;
-  /** The loop waits there, and goes on when the main thread waits for a lock. */
+  /** The loop waits there, and goes on when the main thread waits for it. */
   whileHeldAt?: string;
 }
+
+const pause = new Int32Array(new SharedArrayBuffer(4));
 
 if (!isMainThread) {
   const { memory, offset, length, after, whileHeldAt } = workerData as DiscardOrder;
@@ -22,7 +24,9 @@ if (!isMainThread) {
   if (whileHeldAt !== undefined) {
     untilSomebodyWaitsAt(whileHeldAt);
     parentPort!.postMessage('gone');
-    untilAsleepAt(process.pid, 'futex');
+    // It asks again and again whether it may go on.
+    const before = kernelTicks(process.pid);
+    while (kernelTicks(process.pid) < before + 5) Atomics.wait(pause, 0, 0, 1);
     testing().openBarrier(whileHeldAt);
   }
 }

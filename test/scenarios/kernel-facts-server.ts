@@ -1,15 +1,9 @@
 // A Worker whose handler leaves the main thread in a fault, sends it a signal, and looks how often it is
 // told of that fault while the main thread spins in the kernel.
 
-import { readFileSync } from 'node:fs';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
-
-/** Clock ticks that the main thread spent in the kernel: stime, proc(5). */
-function kernelTicks(): number {
-  const stat = readFileSync(`/proc/self/task/${process.pid}/stat`, 'utf8');
-  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[12]);
-}
+import { kernelTicks } from '../support/testing.js';
 
 async function serve(memory: WebAssembly.Memory): Promise<void> {
   const uffd = Userfaultfd.open({ userModeOnly: false });
@@ -21,9 +15,9 @@ async function serve(memory: WebAssembly.Memory): Promise<void> {
   parentPort!.postMessage('registered');
   const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1));
   while (faults.length === 0) await turn();
-  const before = kernelTicks();
+  const before = kernelTicks(process.pid);
   process.kill(process.pid, 'SIGUSR2');
-  while (kernelTicks() < before + 10) await turn();
+  while (kernelTicks(process.pid) < before + 10) await turn();
   parentPort!.postMessage(
     faults.map(({ reason, access, pageOffset }) => `${reason} ${access} ${pageOffset}`),
   );

@@ -21,10 +21,10 @@ export function untilAsleepInFault(tid: number): void {
   while (!isAsleepInFault(tid)) Atomics.wait(pause, 0, 0, 1);
 }
 
-/** Blocks until thread `tid` of this process sleeps in this function of the kernel. */
-export function untilAsleepAt(tid: number, where: string): void {
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  while (!wchan(tid).includes(where)) Atomics.wait(pause, 0, 0, 1);
+/** The time that thread `tid` of this process has spent in the kernel, in clock ticks: stime of proc(5). */
+export function kernelTicks(tid: number): number {
+  const stat = readFileSync(`/proc/self/task/${tid}/stat`, 'utf8');
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[12]);
 }
 
 function isAsleepInFault(tid: number): boolean {
