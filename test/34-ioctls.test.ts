@@ -29,6 +29,10 @@ describe('a page that another mapping filled', () => {
   }
 });
 
+for (const how of ['move', 'continue']) {
+  it(`leaves the reader asleep after ${how}({ wake: false }) until wake()`, 'fillsWithoutWake', [how]);
+}
+
 describe('poison()', () => {
   test('makes the page fatal for who touches it, and no other (C4)', async () => {
     const { signal, stdout, stderr } = await runScenario('ioctls', 'poisons');

@@ -7,9 +7,9 @@ import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
-import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
+import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
-import { Bell, pages, Toucher } from './loop-support.js';
+import { Bell, pages, sharedRegion, Toucher, withoutWatchdog } from './loop-support.js';
 
 const PAGE = 4096;
 const PAGES = 8;
@@ -205,6 +205,37 @@ export async function minorGone(who: 'loop' | 'handler'): Promise<void> {
   }
   reader.untilDone();
   assert.deepEqual([front.bytes[PAGE], front.bytes[2 * PAGE], reader.lastRead], [0, 1, 1]);
+  uffd.close();
+}
+
+/** The thread sleeps on although its page is there, until wake(). */
+export function fillsWithoutWake(how: 'move' | 'continue'): void {
+  withoutWatchdog();
+  const region =
+    how === 'continue'
+      ? Region.allocate({ bytes: PAGES * PAGE, backing: 'memfd', shared: true })
+      : sharedRegion(PAGES * PAGE);
+  const uffd = Userfaultfd.open();
+  if (how === 'continue') {
+    region.alias().bytes.fill(7);
+    uffd.register(region, 'minor');
+  } else {
+    uffd.register(region, 'missing');
+  }
+  const reader = new Toucher(region.bytes, { offset: PAGE, access: 'read' });
+  testing().closeBarrier('loop-before-read');
+  reader.go();
+  untilAsleepInFault(reader.tid);
+  const filledBytes =
+    how === 'continue'
+      ? uffd.continue(region, pages(region, 1), { wake: false })
+      : uffd.move(region, PAGE, filled(7), { offset: 6 * PAGE, length: PAGE }, { wake: false });
+  assert.equal(filledBytes, PAGE);
+  assert.deepEqual(sleepersInFault(), [reader.tid]);
+  uffd.wake(region, pages(region, 1));
+  reader.untilDone();
+  assert.equal(reader.lastRead, 7);
+  testing().openBarrier('loop-before-read');
   uffd.close();
 }
 
