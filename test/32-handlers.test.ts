@@ -46,7 +46,7 @@ describe('the nets under a handler', () => {
     it(`end everything when the consumer leaves: ${how}`, 'consumerLeaves', [how]);
   }
   it('end everything when the consumer leaves 70 open faults', 'consumerLeavesMany', [], {
-    timeoutMs: 40_000,
+    timeoutMs: 120_000,
   });
   it("end the consumer's own faults at once, 10,000 times in a program of one thread (D1)", 'ownFaults');
   it('never install bytes in a page that was given back meanwhile (B23)', 'removedWhileOpen');
