@@ -37,6 +37,7 @@ export async function findTarget(target: string): Promise<Target> {
 /**
  * Writes `chunks` to a new file beside the target, readable by its owner only, and puts it in its place
  * once it is on the disk. Whatever fails, the target is as it was and the new file is removed.
+ * A chunk is done with once the next but one is asked for.
  * `check` may still refuse what was written.
  */
 export async function replaceFile(

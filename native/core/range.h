@@ -65,6 +65,8 @@ class RangeSet {
   void Clear() noexcept;
   const std::vector<Range>& Ranges();
   RangeSet Within(Range bounds);
+  // Those of `other` that lie in `bounds`; allocates nothing when there is room (test 92).
+  void AddWithin(Range bounds, RangeSet* other);
   bool Empty() const noexcept { return ranges_.empty(); }
   uint64_t Bytes();
   // `visit` gets each page, ascending.
