@@ -67,7 +67,7 @@ const lazily: Readonly<Index> = {
 };
 
 // In words that Node.js finds without running them: ES modules import the values by name (test 00).
- 
+
 Object.defineProperty(exports, 'capabilities', {
   enumerable: true,
   get: function () {
