@@ -56,8 +56,8 @@ export interface EncodeOptions {
   parent?: SnapshotChain | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: SaveProgress) => void) | undefined;
-  /** Every piece may be overwritten once the next but one is asked for, as by `replaceFile`. */
-  reuse?: boolean;
+  /** Pieces are made in so many buffers, and the first again when all of them were taken. Default: each in its own. */
+  buffers?: number;
 }
 
 /** Of memory, taken at a time: a millisecond of work, and what fs.writeFile writes at a time. */
@@ -133,14 +133,14 @@ export class SnapshotEncoder {
 export async function* encode(
   encoder: SnapshotEncoder,
   source: SnapshotSource,
-  { parent, signal, onProgress, reuse = false }: EncodeOptions,
+  { parent, signal, onProgress, buffers = 0 }: EncodeOptions,
 ): AsyncGenerator<Buffer, undefined, undefined> {
   if (parent !== undefined) checkParent(source, parent);
   const { byteLengths, pageSize } = source;
   const total = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
   const step = Math.ceil(STEP / pageSize) * pageSize;
   let before = 0;
-  const room = new Room(reuse ? step : 0);
+  const room = new Room(buffers, step);
   let done = 0;
   const advance = (to: number): void => {
     if (to > done) onProgress?.({ done: (done = to), total });
@@ -195,13 +195,13 @@ function* steps(
   return undefined;
 }
 
-/** Two buffers in turns: one is written to the disk while the other is filled. Fresh ones cost page faults. */
+/** Buffers in turns: some are written to the disk while another is filled. Fresh ones cost page faults. */
 class Room {
   readonly #buffers: readonly Buffer[];
   #turn = 0;
 
-  constructor(bytes: number) {
-    this.#buffers = bytes === 0 ? [] : [Buffer.allocUnsafeSlow(bytes), Buffer.allocUnsafeSlow(bytes)];
+  constructor(buffers: number, bytes: number) {
+    this.#buffers = Array.from({ length: buffers }, () => Buffer.allocUnsafeSlow(bytes));
   }
 
   of(bytes: number): Buffer | undefined {
@@ -210,7 +210,7 @@ class Room {
 
   /** What was made last is in use. */
   turn(): void {
-    this.#turn ^= 1;
+    this.#turn = (this.#turn + 1) % Math.max(this.#buffers.length, 1);
   }
 }
 

@@ -1,7 +1,7 @@
 // From a snapshot to a file or a stream.
 
 import { Readable } from 'node:stream';
-import { findTarget, replaceFile, type Target } from './atomic-file.js';
+import { findTarget, replaceFile, WRITES_AT_ONCE, type Target } from './atomic-file.js';
 import { binding } from './binding.js';
 import { closedError, invalidValue } from './errors.js';
 import type { SnapshotChain } from './snapshot-chain.js';
@@ -74,7 +74,7 @@ export async function saveSnapshot(
     const target = await findTarget(path);
     refuseOwnParent(target, chain);
     const encoder = new SnapshotEncoder(source.pageSize, source.byteLengths.length, chain);
-    const options = { parent: chain, signal, onProgress, reuse: true };
+    const options = { parent: chain, signal, onProgress, buffers: WRITES_AT_ONCE + 1 };
     await replaceFile(target, encode(encoder, source, options));
     return encoder.stats!;
   });
