@@ -87,6 +87,7 @@
             "defines": ["UFFD_TEST_BARRIERS"],
             "ldflags": [
               "-Wl,--wrap=ioctl,--wrap=mmap,--wrap=munmap,--wrap=madvise,--wrap=poll",
+              "-Wl,--wrap=mmap64,--wrap=pread64",
               "-Wl,--wrap=read,--wrap=write,--wrap=pread,--wrap=_Znwm"
             ]
           }

@@ -9,6 +9,8 @@ import { fileError, notRegularFile } from './errors.js';
 const DOING = 'save a snapshot to';
 /** Bytes written between two calls that ask the kernel to write them to the disk. */
 const SYNC_EVERY = 2 ** 25;
+/** So many writes are on their way at a time. A chunk is done with when as many more were asked for. */
+export const WRITES_AT_ONCE = 3;
 
 /** What is at a path that is to be written. */
 export interface Target {
@@ -73,59 +75,88 @@ export async function replaceFile(
   }
 }
 
-/** Makes each piece while the one before is written, and the disk writes meanwhile what came before. */
+/** Makes pieces while others are written, and the disk writes meanwhile what came before. */
 async function writeAll(
   file: fs.FileHandle,
   chunks: AsyncIterable<Uint8Array>,
   named: (cause: unknown) => never,
 ): Promise<void> {
   const work = new Background(named);
+  let written = 0;
   let unsynced = 0;
   try {
     for await (const chunk of chunks) {
-      await work.ended('write');
-      work.start('write', file.appendFile(chunk));
+      await work.fewerWrites(WRITES_AT_ONCE);
+      work.write(writeAt(file, chunk, written));
+      written += chunk.length;
       unsynced += chunk.length;
-      if (unsynced < SYNC_EVERY || work.has('sync')) continue;
+      if (unsynced < SYNC_EVERY || work.isSyncing) continue;
       unsynced = 0;
-      work.start('sync', file.datasync());
+      work.sync(file.datasync());
     }
-    await work.ended('write');
+    await work.fewerWrites(1);
     // The kernel tells a failure of the disk once, to whoever asks next: this one may have it.
-    await work.ended('sync');
+    await work.synced();
   } finally {
     await work.settled();
+  }
+}
+
+async function writeAt(file: fs.FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
   }
 }
 
 /** What is on its way for the file, which must not be closed before. */
 class Background {
   readonly #named: (cause: unknown) => never;
-  readonly #running = new Map<string, Promise<void>>();
+  /** The oldest first. */
+  readonly #writes: Promise<void>[] = [];
+  #syncing: Promise<void> | undefined;
   #failure: unknown;
 
   constructor(named: (cause: unknown) => never) {
     this.#named = named;
   }
 
-  has(name: string): boolean {
-    return this.#running.has(name);
+  get isSyncing(): boolean {
+    return this.#syncing !== undefined;
   }
 
-  start(name: string, work: Promise<void>): void {
-    const noted = work
-      .catch((cause: unknown) => (this.#failure ??= cause))
-      .then(() => void this.#running.delete(name));
-    this.#running.set(name, noted);
+  write(work: Promise<void>): void {
+    this.#writes.push(this.#noted(work));
   }
 
-  /** Waits for it, and throws what has failed so far. */
-  async ended(name: string): Promise<void> {
-    await this.#running.get(name);
-    if (this.#failure !== undefined) this.#named(this.#failure);
+  sync(work: Promise<void>): void {
+    this.#syncing = this.#noted(work).then(() => (this.#syncing = undefined));
+  }
+
+  /** Waits for the oldest until there are less than `limit`, and throws what has failed so far. */
+  async fewerWrites(limit: number): Promise<void> {
+    while (this.#writes.length >= limit) await this.#writes.shift();
+    this.#throwFailure();
+  }
+
+  async synced(): Promise<void> {
+    await this.#syncing;
+    this.#throwFailure();
   }
 
   async settled(): Promise<void> {
-    await Promise.all(this.#running.values());
+    await Promise.all([...this.#writes, this.#syncing]);
+  }
+
+  async #noted(work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (cause) {
+      this.#failure ??= cause;
+    }
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) this.#named(this.#failure);
   }
 }

@@ -189,7 +189,8 @@ export interface NativeSnapshot {
   /** Also pages that are as they were; ENOTSUP where writes are not seen. */
   written(views: Uint8Array[]): Float64Array[] | NativeFailure;
   diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
-  read(memory: number, offset: number, length: number): Uint8Array | NativeFailure;
+  /** `into`: at least `length` bytes, which are then what is returned. */
+  read(memory: number, offset: number, length: number, into?: Uint8Array): Uint8Array | NativeFailure;
   close(): void;
 }
 

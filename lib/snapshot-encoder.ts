@@ -26,8 +26,8 @@ export interface SnapshotSource {
   readonly byteLengths: readonly number[];
   /** In bytes. */
   readonly pageSize: number;
-  /** A copy, which becomes the encoder's. */
-  read(offset: number, length: number, memory: number): Uint8Array;
+  /** A copy, which becomes the encoder's; in `into`, of `length` bytes, where the source can use that. */
+  read(offset: number, length: number, memory: number, into?: Uint8Array): Uint8Array;
   /** The bytes of a memory that may differ from the file with this digest; undefined: all may. */
   changesSince?(digest: string, memory: number): RangeList | undefined;
   /** All of it was made into a file, or a stream. */
@@ -56,6 +56,8 @@ export interface EncodeOptions {
   parent?: SnapshotChain | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: SaveProgress) => void) | undefined;
+  /** Pieces are made in so many buffers, and the first again when all of them were taken. Default: each in its own. */
+  buffers?: number;
 }
 
 /** Of memory, taken at a time: a millisecond of work, and what fs.writeFile writes at a time. */
@@ -131,13 +133,14 @@ export class SnapshotEncoder {
 export async function* encode(
   encoder: SnapshotEncoder,
   source: SnapshotSource,
-  { parent, signal, onProgress }: EncodeOptions,
+  { parent, signal, onProgress, buffers = 0 }: EncodeOptions,
 ): AsyncGenerator<Buffer, undefined, undefined> {
   if (parent !== undefined) checkParent(source, parent);
   const { byteLengths, pageSize } = source;
   const total = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
   const step = Math.ceil(STEP / pageSize) * pageSize;
   let before = 0;
+  const room = new Room(buffers, step);
   let done = 0;
   const advance = (to: number): void => {
     if (to > done) onProgress?.({ done: (done = to), total });
@@ -148,14 +151,18 @@ export async function* encode(
     const older = parent && new ParentPages(parent.digestReader(memory));
     for (const { offset, length } of steps(source, memory, parent, step)) {
       throwIfAborted(signal);
-      const pages = wholePages(source.read(offset, length, memory), pageSize);
+      const pages = wholePages(source.read(offset, length, memory, room.of(length)), pageSize);
       const first = offset / pageSize;
       await older?.load(first, pages.length / pageSize);
       const kept = selectPages(encoder, pages, first, pageSize, older);
       advance(before + offset + length);
       // Where nothing is to be written nothing would let other work of the program run.
-      if (kept.length > 0) yield kept;
-      else await setImmediate();
+      if (kept.length > 0) {
+        yield kept;
+        room.turn();
+      } else {
+        await setImmediate();
+      }
     }
     before += byteLength;
     advance(before);
@@ -186,6 +193,25 @@ function* steps(
     }
   }
   return undefined;
+}
+
+/** Buffers in turns: some are written to the disk while another is filled. Fresh ones cost page faults. */
+class Room {
+  readonly #buffers: readonly Buffer[];
+  #turn = 0;
+
+  constructor(buffers: number, bytes: number) {
+    this.#buffers = Array.from({ length: buffers }, () => Buffer.allocUnsafeSlow(bytes));
+  }
+
+  of(bytes: number): Buffer | undefined {
+    return this.#buffers[this.#turn]?.subarray(0, bytes);
+  }
+
+  /** What was made last is in use. */
+  turn(): void {
+    this.#turn = (this.#turn + 1) % Math.max(this.#buffers.length, 1);
+  }
 }
 
 function parentOf(parent: SnapshotChain): { digest: Buffer; name: string } {

@@ -1,7 +1,7 @@
 // From a snapshot to a file or a stream.
 
 import { Readable } from 'node:stream';
-import { findTarget, replaceFile, type Target } from './atomic-file.js';
+import { findTarget, replaceFile, WRITES_AT_ONCE, type Target } from './atomic-file.js';
 import { binding } from './binding.js';
 import { closedError, invalidValue } from './errors.js';
 import type { SnapshotChain } from './snapshot-chain.js';
@@ -39,6 +39,7 @@ interface Readout {
   readonly closed: boolean;
   readonly byteLengths: readonly number[];
   read(offset: number, length: number, memory: number): Uint8Array;
+  readInto(into: Uint8Array, offset: number, memory: number): Uint8Array;
 }
 
 /** What a snapshot tells beside its bytes. @internal */
@@ -54,7 +55,8 @@ export function sourceOf(snapshot: Readout, { lineage, savedAs }: Kinship): Snap
   return {
     byteLengths: snapshot.byteLengths,
     pageSize: binding().pageSize,
-    read: (offset, length, memory) => snapshot.read(offset, length, memory),
+    read: (offset, length, memory, into) =>
+      into === undefined ? snapshot.read(offset, length, memory) : snapshot.readInto(into, offset, memory),
     changesSince: (digest, memory) => lineage.changesSince(digest, memory),
     saved: ({ digest }) => savedAs.add(digest),
   };
@@ -72,7 +74,8 @@ export async function saveSnapshot(
     const target = await findTarget(path);
     refuseOwnParent(target, chain);
     const encoder = new SnapshotEncoder(source.pageSize, source.byteLengths.length, chain);
-    await replaceFile(target, encode(encoder, source, { parent: chain, signal, onProgress }));
+    const options = { parent: chain, signal, onProgress, buffers: WRITES_AT_ONCE + 1 };
+    await replaceFile(target, encode(encoder, source, options));
     return encoder.stats!;
   });
 }

@@ -176,9 +176,13 @@ export class Snapshot implements Disposable {
     // A Wasm memory without pages: all of its bytes are none.
     if (held === 0 && offset === 0 && length === undefined) return new Uint8Array(0);
     const range = checkByteRange(length === undefined ? { offset } : { offset, length }, held);
-    const bytes = this.#native.read(memory, range.offset, range.length);
-    if (isFailure(bytes)) throw snapshotError(bytes);
-    return bytes;
+    return this.#read(range.offset, range.length, memory);
+  }
+
+  /** @internal As many as fit into `into`, which is returned. */
+  readInto(into: Uint8Array, offset: number, memory: number): Uint8Array {
+    if (this.#closed) throw closedError('snapshot');
+    return this.#read(offset, into.length, memory, into);
   }
 
   /**
@@ -207,6 +211,12 @@ export class Snapshot implements Disposable {
   [inspect.custom](): string {
     if (!(#closed in this)) return 'Snapshot {}';
     return this.#closed ? 'Snapshot { closed }' : `Snapshot { ${this.mode}, ${this.byteLength} bytes }`;
+  }
+
+  #read(offset: number, length: number, memory: number, into?: Uint8Array): Uint8Array {
+    const bytes = this.#native.read(memory, offset, length, into);
+    if (isFailure(bytes)) throw snapshotError(bytes);
+    return bytes;
   }
 
   #end(reason: Error): void {

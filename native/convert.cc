@@ -1,5 +1,8 @@
 #include "convert.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace uffd {
 
 Napi::Object FailureObject(Napi::Env env, const Failure& failure) {
@@ -75,16 +78,25 @@ std::vector<Range> RangesOf(const Napi::Value& offsets, Range memory) {
 
 Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory) {
   const std::vector<Range>& ranges = pages->Ranges();
-  Napi::Float64Array offsets = Napi::Float64Array::New(env, ranges.size() * 2);
-  size_t used = 0;
-  for (const Range& range : ranges) {
-    const Range inside = range.Intersect(memory);
-    if (inside.Empty()) continue;
-    offsets[used++] = static_cast<double>(inside.start - memory.start);
-    offsets[used++] = static_cast<double>(inside.Length());
+  // Sorted and disjoint: only the first and the last can reach over an edge of the memory.
+  const auto reaches = [&](const Range& range) { return range.end > memory.start; };
+  const auto first = std::find_if(ranges.begin(), ranges.end(), reaches);
+  auto end = ranges.end();
+  while (end != first && std::prev(end)->start >= memory.end) --end;
+  const auto count = static_cast<size_t>(end - first);
+  Napi::Float64Array offsets = Napi::Float64Array::New(env, count * 2);
+  if (count == 0) return offsets;
+  double* out = offsets.Data();
+  for (auto range = first; range != end; ++range) {
+    *out++ = static_cast<double>(static_cast<int64_t>(range->start - memory.start));
+    *out++ = static_cast<double>(static_cast<int64_t>(range->Length()));
   }
-  if (used == ranges.size() * 2) return offsets;
-  return Napi::Float64Array::New(env, used, offsets.ArrayBuffer(), 0);
+  const Range head = first->Intersect(memory);
+  offsets[0] = static_cast<double>(head.start - memory.start);
+  offsets[1] = static_cast<double>(head.Length());
+  const Range tail = std::prev(end)->Intersect(memory);
+  offsets[count * 2 - 1] = static_cast<double>(tail.Length());
+  return offsets;
 }
 
 Napi::Object WritesObject(Napi::Env env, const WriteLog& log, Range memory) {

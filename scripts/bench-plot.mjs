@@ -13,6 +13,7 @@ const machineLine = `${machine.processor}, ${machine.processors} processors, Lin
 
 const ms = (nanoseconds) => Number((nanoseconds / 1e6).toPrecision(3));
 const us = (nanoseconds) => Number((nanoseconds / 1e3).toPrecision(3));
+const mib = (bytes) => Number((bytes / 2 ** 20).toPrecision(3));
 const rowsOf = (name) => cases.find((each) => each.name === name)?.rows ?? [];
 
 /** Bars for each row and side; `sides` maps a side of the results to its name in the figure. */
@@ -69,6 +70,18 @@ const figures = [
     ['package', 'scan, memcpy, arm in C', 'collect, memcpy in C', 'copy all back'],
     { unit: 'ms', convert: ms },
   ),
+  bars(
+    'history',
+    'The pause of an entry of a history, 1 % of 1 GiB written',
+    rowsOf('history'),
+    ['package', 'collect, memcpy in C', 'collect in C'],
+    { unit: 'ms', convert: ms, log: false },
+  ),
+  bars('save', 'Saving 1 GiB, synced', rowsOf('save'), ['snapshot.save()', 'fs.writeFile, flush'], {
+    unit: 'MiB a second',
+    convert: mib,
+    log: false,
+  }),
   bars(
     'fault-round-trip',
     'From the touch of a page to the next instruction',

@@ -118,6 +118,17 @@ test('it gives every value to require()', () => {
   );
 });
 
+test('it gives what its types say, each from the file that has it', () => {
+  const found = runText(`
+    const required = require('userfaultfd');
+    const index = require(process.cwd() + '/dist/lib/index.js');
+    const differ = Object.keys(index).filter((name) => required[name] !== index[name]);
+    console.log(JSON.stringify({ differ, names: Object.keys(required).sort(), typed: Object.keys(index).sort() }));
+  `) as { differ: string[]; names: string[]; typed: string[] };
+  assert.deepEqual(found.differ, []);
+  assert.deepEqual(found.names, found.typed);
+});
+
 test('it gives the same values by name to ES modules', () => {
   const names = runText("console.log(JSON.stringify(Object.keys(require('userfaultfd'))))") as string[];
   const text = `
@@ -265,6 +276,7 @@ test('it packs what is needed to build and use it, and no tests', (t) => {
     'binding.gyp',
     'package.json',
     'scripts/build-native.mjs',
+    'dist/lib/main.js',
     'dist/lib/index.js',
     'dist/lib/index.d.ts',
     'dist/lib/binding.js',

@@ -1,6 +1,14 @@
 // Work is counted, not time: system calls and allocations of an operation do not grow with what it is about.
 
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
+import { SnapshotFile } from '../lib/index.js';
+import { saveSnapshot } from '../lib/snapshot-save.js';
 import { passScenario } from './support/scenario.js';
 
 test('it collects with one ioctl and a few allocations, however many pages were written', async () => {
@@ -23,10 +31,68 @@ test('it restores with two ioctls, however many pages were written', async () =>
   await passScenario('work', 'snapshots');
 });
 
+test('it adds an entry to a history with two ioctls, however many pages were written', async () => {
+  await passScenario('work', 'historyEntries');
+});
+
+test('it tells a hundred trackers of the same memory without an allocation for each', async () => {
+  await passScenario('work', 'manyTrackers');
+});
+
 test('it ends a fault natively with one ioctl, without an allocation or a word to JavaScript', async () => {
   await passScenario('work', 'nativeFaults');
 });
 
 test('it hands over a batch of events without a system call for each', async () => {
   await passScenario('work', 'events');
+});
+
+test('it saves through a few buffers, however large the memory, and overwrites none that is being written', async () => {
+  const pageSize = 4096;
+  const memory = randomFillSync(Buffer.alloc(2 ** 24));
+  // Nothing is yielded for these, and what was yielded before them may still be on its way.
+  memory.fill(0, 2 ** 20, 2 ** 22);
+  const buffers = new Set<ArrayBufferLike>();
+  const source = {
+    byteLengths: [memory.length],
+    pageSize,
+    read: (offset: number, length: number, _memory: number, into?: Uint8Array) => {
+      buffers.add(into!.buffer);
+      assert.equal(into!.length, length);
+      into!.set(memory.subarray(offset, offset + length));
+      return into!;
+    },
+  };
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'uffd-work-'));
+  try {
+    const file = path.join(directory, 'saved');
+    await saveSnapshot(source, file);
+    assert.equal(buffers.size, 4);
+    const saved = await SnapshotFile.open(file);
+    await saved.verify();
+    assert.ok(memory.equals(await saved.read()));
+    saved.close();
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+test("it loads one file of its own for require('userfaultfd'), and no module of Node.js", () => {
+  const text = `
+    const before = new Set(process.moduleLoadList);
+    const required = require('userfaultfd');
+    const builtins = process.moduleLoadList.filter((name) => !before.has(name) && !name.includes('internal/'));
+    const files = Object.keys(require.cache).length;
+    const names = Object.keys(required).filter((name) => required[name] === undefined);
+    process.stdout.write(JSON.stringify({ builtins, files, names }));
+  `;
+  const { stdout, stderr } = spawnSync(process.execPath, ['-e', text], {
+    cwd: path.join(__dirname, '..', '..'),
+    encoding: 'utf8',
+    timeout: 20_000,
+    killSignal: 'SIGKILL',
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  assert.notEqual(stdout, '', stderr);
+  assert.deepEqual(JSON.parse(stdout), { builtins: [], files: 1, names: [] });
 });

@@ -1,16 +1,17 @@
-// Whether cost per GiB and per tracker stays the same as there are more of them.
+// Whether cost per GiB, per tracker and per snapshot stays the same as there are more of them.
 
-import { DirtyTracker, Region } from '../../lib/index.js';
+import { DirtyTracker, Region, SnapshotHistory } from '../../lib/index.js';
 import { timed, type Bench, type BenchCase, type Side, type Target } from '../harness/bench.js';
-import { GIB, MIB, PAGE, patternOf, writePattern } from '../harness/pattern.js';
+import { GIB, MIB, PAGE, patternOf, populate, writePattern } from '../harness/pattern.js';
 import { allocatePieces } from '../harness/pieces.js';
 
 const SIZES = [1, 2, 4, 8, 16];
 const TRACKERS = [1, 10, 100, 1000];
+const ENTRIES = [1, 10, 100];
 const FLAT = 1.2;
 
 const benchCase: BenchCase = {
-  title: 'Growth: 1 to 16 GiB, 1 to 1,000 trackers',
+  title: 'Growth: 1 to 16 GiB, 1 to 1,000 trackers, 1 to 100 snapshots in a history',
   deadlineSeconds: 300,
   needsBytes: 2 * GIB,
 
@@ -18,6 +19,7 @@ const benchCase: BenchCase = {
     await sizes(bench);
     await trackersOfTheirOwn(bench);
     await trackersOfOneMemory(bench);
+    await entriesOfAHistory(bench);
   },
 };
 
@@ -132,6 +134,50 @@ async function trackersOfOneMemory(bench: Bench): Promise<void> {
     const region = Region.allocate({ bytes: 16 * PAGE });
     return Array.from({ length: count }, () => [region, new DirtyTracker(region, { engine: 'wp-async' })]);
   });
+}
+
+/** Each history has so many entries and drops the oldest for the next. */
+async function entriesOfAHistory(bench: Bench): Promise<void> {
+  const histories = ENTRIES.map((count) => {
+    const region = Region.allocate({ bytes: bench.bytes(64 * MIB), hugePages: 'never' });
+    populate(region.bytes);
+    const pattern = patternOf(region.byteLength, 1, 1);
+    const history = new SnapshotHistory(region, { maxEntries: bench.count(count) });
+    const change = (): void => writePattern(region.bytes, pattern);
+    for (let i = 0; i <= bench.count(count); i++) {
+      change();
+      history.take();
+    }
+    return { name: `${count} entries`, region, history, change };
+  });
+  const names = histories.map(({ name }) => name);
+  const sidesOf = (work: (history: SnapshotHistory) => unknown): Record<string, Side> =>
+    Object.fromEntries(
+      histories.map(({ name, history, change }) => [
+        name,
+        () => {
+          change();
+          return timed(() => work(history));
+        },
+      ]),
+    );
+  await bench.row({
+    name: 'take() of 64 MiB, 1 % dirty',
+    rounds: 40,
+    warmUp: 5,
+    sides: sidesOf((history) => history.take()),
+    targets: flat(names),
+  });
+  await bench.row({
+    name: 'restore() to the newest, 1 % dirty',
+    rounds: 40,
+    sides: sidesOf((history) => history.restore(history.current!)),
+    targets: flat(names),
+  });
+  for (const { history, region } of histories) {
+    history.close();
+    region.close();
+  }
 }
 
 export default benchCase;

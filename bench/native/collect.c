@@ -1,5 +1,6 @@
 // collect BYTES POPULATED: tracks memory and collects what was written.
 // A round: `collect COUNT RUN` writes so many pages, in runs, and collects them.
+//          `keep COUNT RUN` the same, and copies them to memory that is there already.
 //          `restore COUNT RUN` the same, and puts these pages back before they are armed again.
 //          `restore-armed COUNT RUN` the same with pages that are armed: each costs a fault.
 // Answers: ns, pages.
@@ -11,6 +12,10 @@ static uint8_t* copy;
 
 static void PutBack(uint64_t start, uint64_t end) {
   memcpy((uint8_t*)start, copy + (start - (uint64_t)memory), end - start);
+}
+
+static void Keep(uint64_t start, uint64_t end) {
+  memcpy(copy + (start - (uint64_t)memory), (const uint8_t*)start, end - start);
 }
 
 int main(int argc, char** argv) {
@@ -28,6 +33,7 @@ int main(int argc, char** argv) {
   uint8_t value = 1;
   while (NextRound(words, 3) == 3) {
     const int collects = strcmp(words[0], "collect") == 0;
+    const int keeps = strcmp(words[0], "keep") == 0;
     const int before_arming = strcmp(words[0], "restore") == 0;
     if (copy == NULL && !collects) {
       copy = MapMemory(bytes, 0);
@@ -37,11 +43,14 @@ int main(int argc, char** argv) {
                  ++value);
     const uint64_t start = NowNs();
     const struct pm_scan_arg first = before_arming ? kPeek : kCollect;
-    const uint64_t pages =
-        ScanPages(pagemap, regions, first, memory, bytes, collects ? NULL : PutBack);
+    const uint64_t pages = ScanPages(pagemap, regions, first, memory, bytes,
+                                     collects ? NULL
+                                     : keeps  ? Keep
+                                              : PutBack);
     if (before_arming) ScanPages(pagemap, regions, kCollect, memory, bytes, NULL);
     const uint64_t end = NowNs();
-    if (!collects && !before_arming) ScanPages(pagemap, regions, kCollect, memory, bytes, NULL);
+    if (!collects && !keeps && !before_arming)
+      ScanPages(pagemap, regions, kCollect, memory, bytes, NULL);
     Answer((uint64_t[]){end - start, pages}, 2);
   }
   return 0;

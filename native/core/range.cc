@@ -80,14 +80,18 @@ const std::vector<Range>& RangeSet::Ranges() {
 }
 
 RangeSet RangeSet::Within(Range bounds) {
-  Normalize();
   RangeSet clipped;
-  auto range = std::partition_point(ranges_.begin(), ranges_.end(),
-                                    [&](const Range& each) { return each.end <= bounds.start; });
-  for (; range != ranges_.end() && range->start < bounds.end; ++range) {
-    clipped.Add(range->Intersect(bounds));
-  }
+  clipped.AddWithin(bounds, this);
   return clipped;
+}
+
+void RangeSet::AddWithin(Range bounds, RangeSet* other) {
+  const std::vector<Range>& ranges = other->Ranges();
+  auto range = std::partition_point(ranges.begin(), ranges.end(),
+                                    [&](const Range& each) { return each.end <= bounds.start; });
+  for (; range != ranges.end() && range->start < bounds.end; ++range) {
+    Add(range->Intersect(bounds));
+  }
 }
 
 uint64_t RangeSet::Bytes() {

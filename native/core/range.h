@@ -43,23 +43,30 @@ class RangeSet {
   template <typename RangeAt>
   void AddInOrder(size_t count, RangeAt range) {
     if (count == 0) return;
-    // Room is made at once: a set that grows as it is filled is moved again and again (test 92).
-    ranges_.reserve(ranges_.size() + count);
     Add(range(0));
+    size_t last = ranges_.size() - 1;
+    // Room is made at once: a set that grows as it is filled is moved again and again (test 92).
+    ranges_.resize(last + count);
+    Range* const ranges = ranges_.data();
+    uint64_t end = ranges[last].end;
     for (size_t i = 1; i < count; i++) {
       const Range next = range(i);
-      if (next.start <= ranges_.back().end) {
-        ranges_.back().end = std::max(ranges_.back().end, next.end);
-      } else {
-        ranges_.push_back(next);
+      if (next.start > end) {
+        ranges[++last] = next;
+        end = next.end;
+      } else if (next.end > end) {
+        ranges[last].end = end = next.end;
       }
     }
+    ranges_.resize(last + 1);
   }
   void Remove(Range range);
   void RemoveAll(RangeSet* other);
   void Clear() noexcept;
   const std::vector<Range>& Ranges();
   RangeSet Within(Range bounds);
+  // Those of `other` that lie in `bounds`; allocates nothing when there is room (test 92).
+  void AddWithin(Range bounds, RangeSet* other);
   bool Empty() const noexcept { return ranges_.empty(); }
   uint64_t Bytes();
   // `visit` gets each page, ascending.

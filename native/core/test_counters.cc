@@ -39,6 +39,21 @@ void* __wrap_mmap(void* address, size_t bytes, int protection, int flags, int fd
   return __real_mmap(address, bytes, protection, flags, fd, offset);
 }
 
+#ifdef __GLIBC__  // what mmap is called where file offsets have 64 bits
+void* __real_mmap64(void* address, size_t bytes, int protection, int flags, int fd, off64_t offset);
+void* __wrap_mmap64(void* address, size_t bytes, int protection, int flags, int fd,
+                    off64_t offset) {
+  mmaps++;
+  return __real_mmap64(address, bytes, protection, flags, fd, offset);
+}
+
+ssize_t __real_pread64(int fd, void* buffer, size_t bytes, off64_t offset);
+ssize_t __wrap_pread64(int fd, void* buffer, size_t bytes, off64_t offset) {
+  preads++;
+  return __real_pread64(fd, buffer, bytes, offset);
+}
+#endif
+
 int __real_munmap(void* address, size_t bytes);
 int __wrap_munmap(void* address, size_t bytes) {
   munmaps++;

@@ -49,8 +49,10 @@ Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty
   PassOn(&written, tracker->peers_);
   WriteLog writes;
   marks_->TakeWrites(tracker->pages_, &writes);
-  tracker->writes_.AddWithin(tracker->pages_, writes);
-  for (DomainTracker* other : tracker->peers_) other->writes_.AddWithin(other->pages_, writes);
+  if (!writes.Empty()) {
+    tracker->writes_.AddWithin(tracker->pages_, writes);
+    for (DomainTracker* other : tracker->peers_) other->writes_.AddWithin(other->pages_, writes);
+  }
   written.AddAll(tracker->pending_);
   if (!scanned) {
     RangeSet pages;
@@ -259,7 +261,8 @@ void TrackingDomain::Uncover(RangeSet pages) noexcept {
 }
 
 void TrackingDomain::PassOn(RangeSet* written, const std::vector<DomainTracker*>& to) noexcept {
-  for (DomainTracker* other : to) other->pending_.AddAll(written->Within(other->pages_));
+  if (written->Empty()) return;
+  for (DomainTracker* other : to) other->pending_.AddWithin(other->pages_, written);
 }
 
 std::vector<DomainTracker*> TrackingDomain::TrackersOn(Range pages) const {

@@ -1,7 +1,14 @@
 // How much work an operation is: what the addon calls, counted by the test build, and what JavaScript allocates.
 
 import assert from 'node:assert/strict';
-import { DirtyTracker, Region, Snapshot, Userfaultfd, type UffdEvent } from '../../lib/index.js';
+import {
+  DirtyTracker,
+  Region,
+  Snapshot,
+  SnapshotHistory,
+  Userfaultfd,
+  type UffdEvent,
+} from '../../lib/index.js';
 import type { NativeCounted } from '../../lib/binding.js';
 import { testing } from '../support/testing.js';
 import { PAGE } from './dirty-support.js';
@@ -142,6 +149,46 @@ export function snapshots(): void {
     );
   }
   tracker.close();
+}
+
+/** Collecting, and making sure that nobody wrote meanwhile; the memory is that of the entries dropped. */
+export function historyEntries(): void {
+  const region = populated(4000);
+  for (const count of [10, 1000]) {
+    using history = new SnapshotHistory(region, { maxEntries: 3 });
+    const entry = (): Work => {
+      writeScattered(region, count);
+      return workOf(() => history.take());
+    };
+    for (let i = 0; i < 2; i++) entry();
+    for (let i = 0; i < 6; i++) {
+      const work = entry();
+      assert.deepEqual(systemCalls(work), { ioctl: 2 }, `entry of ${count} pages`);
+      assert.ok(
+        (work.allocations ?? 0) <= 4 * ALLOCATIONS,
+        `${work.allocations} allocations for ${count} pages`,
+      );
+    }
+  }
+}
+
+/** Whoever collects tells the others, which costs nothing but to write it down. */
+export function manyTrackers(): void {
+  const { region, tracker } = trackedRegion(16);
+  const others = Array.from({ length: 100 }, () => new DirtyTracker(region, { engine: 'wp-async' }));
+  const collected = (of: DirtyTracker): Work => {
+    region.bytes[0]!++;
+    let pages = -1;
+    const work = workOf(() => (pages = of.collect().pageCount));
+    assert.equal(pages, 1);
+    return work;
+  };
+  collected(tracker);
+  const work = collected(tracker);
+  assert.deepEqual(systemCalls(work), { ioctl: 1 });
+  assert.ok((work.allocations ?? 0) <= ALLOCATIONS, `${work.allocations} allocations with 100 others`);
+  for (const other of others) assert.equal(other.collect().pageCount, 1, 'each sees it once');
+  for (const other of others) assert.ok(other.collect().isEmpty);
 }
 
 export function nativeFaults(): void {
