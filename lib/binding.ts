@@ -335,6 +335,8 @@ export interface NativeTesting {
   setScanRoom(regions: number): void;
   /** Registers every other page by itself until the kernel refuses (a positive errno), and ends that again. */
   registerEveryOther(view: Uint8Array): { count: number; stoppedBy: number } | NativeFailure;
+  /** Registers the memory for asynchronous tracking and arms none of it, until the process ends. */
+  registerUnarmed(view: Uint8Array): NativeFailure | undefined;
   /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
   mapAnew(view: Uint8Array): NativeFailure | undefined;
   /** The positive errno of a second UFFDIO_API on one descriptor. */

@@ -133,6 +133,9 @@ Napi::Value RegisterEveryOther(const Napi::CallbackInfo& info) {
   result.Set("stoppedBy", Napi::Number::New(info.Env(), error));
   return result;
 }
+Napi::Value RegisterUnarmed(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::RegisterUnarmed(ViewRange(info[0])));
+}
 Napi::Value CollectAndCopy(const Napi::CallbackInfo& info) {
   const auto bytes = testing::CollectAndCopy(ViewRange(info[0]), ViewRange(info[1]));
   if (!bytes) return FailureObject(info.Env(), bytes.Error());
@@ -214,6 +217,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("setScanRoom", Napi::Function::New<SetScanRoom>(env, "setScanRoom"));
   hooks.Set("registerEveryOther",
             Napi::Function::New<RegisterEveryOther>(env, "registerEveryOther"));
+  hooks.Set("registerUnarmed", Napi::Function::New<RegisterUnarmed>(env, "registerUnarmed"));
   hooks.Set("collectAndCopy", Napi::Function::New<CollectAndCopy>(env, "collectAndCopy"));
   hooks.Set("collapse", Napi::Function::New<Collapse>(env, "collapse"));
   hooks.Set("giveBack", Napi::Function::New<GiveBack>(env, "giveBack"));

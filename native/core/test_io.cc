@@ -23,6 +23,7 @@
 #include "core/pagemap.h"
 #include "core/test_kernel.h"
 #include "core/userfaultfd.h"
+#include "core/wp_async.h"
 
 namespace uffd::testing {
 namespace {
@@ -179,6 +180,14 @@ Result<Registered> RegisterEveryOther(Range memory) noexcept {
   // The mappings that were split are joined again before anybody needs one.
   static_cast<void>(opened.uffd.Unregister(memory).Ok());
   return done;
+}
+
+Status RegisterUnarmed(Range memory) noexcept {
+  static Userfaultfd::Opened opened = OpenAsyncTracking();
+  if (opened.failure.error != 0) return opened.failure;
+  const auto registered = opened.uffd.Register(memory, UFFDIO_REGISTER_MODE_WP);
+  if (!registered) return registered.Error();
+  return Done{};
 }
 
 }  // namespace uffd::testing

@@ -34,6 +34,9 @@ struct Registered {
 };
 Result<Registered> RegisterEveryOther(Range memory) noexcept;
 
+// Registers the memory for asynchronous tracking and arms none of it, for the rest of the process.
+Status RegisterUnarmed(Range memory) noexcept;
+
 }  // namespace uffd::testing
 
 #endif  // UFFD_TEST_BARRIERS
