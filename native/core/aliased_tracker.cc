@@ -37,7 +37,10 @@ AliasedTracker::AliasedTracker(TrackingDomain* domain, std::shared_ptr<Mapping> 
     : domain_(domain), memory_(std::move(memory)), bytes_(bytes), page_size_(page_size) {}
 
 Status AliasedTracker::FindAliases() noexcept {
+  // In this order: one that goes in between is noticed by the next look.
+  const uint64_t gone = memory_->AliasesGone();
   const std::vector<std::shared_ptr<Mapping>> now = memory_->Aliases();
+  if (gone != std::exchange(gone_, gone)) pending_.Add(Pages());
   std::erase_if(aliases_, [&](const Alias& alias) {
     return std::find(now.begin(), now.end(), alias.mapping) == now.end();
   });

@@ -46,6 +46,8 @@ class Mapping {
   // Whether other mappings may show the same memory, and those that do.
   bool IsShared() const noexcept { return file_ != nullptr; }
   std::vector<std::shared_ptr<Mapping>> Aliases() const noexcept;
+  // How many there were that are gone.
+  uint64_t AliasesGone() const noexcept { return file_ == nullptr ? 0 : file_->MappingsGone(); }
   // Whether the same memory is mapped at another place, too: what is written there is not seen
   // here.
   bool IsAliased() const noexcept { return file_ != nullptr && file_.use_count() > 1; }

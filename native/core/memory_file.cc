@@ -72,7 +72,13 @@ void MemoryFile::AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept {
 
 void MemoryFile::RemoveMapping(const Mapping* mapping) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::erase_if(mappings_, [mapping](const Entry& entry) { return entry.key == mapping; });
+  mappings_gone_ +=
+      std::erase_if(mappings_, [mapping](const Entry& entry) { return entry.key == mapping; });
+}
+
+uint64_t MemoryFile::MappingsGone() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return mappings_gone_;
 }
 
 std::vector<std::shared_ptr<Mapping>> MemoryFile::Mappings() noexcept {

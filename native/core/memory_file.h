@@ -37,6 +37,8 @@ class MemoryFile {
   void AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept;
   void RemoveMapping(const Mapping* mapping) noexcept;
   std::vector<std::shared_ptr<Mapping>> Mappings() noexcept;
+  // How many there were that are gone: what was written through them nobody can look up any more.
+  uint64_t MappingsGone() noexcept;
 
  private:
   FileDescriptor fd_;
@@ -47,6 +49,7 @@ class MemoryFile {
     std::weak_ptr<Mapping> mapping;
   };
   std::vector<Entry> mappings_;
+  uint64_t mappings_gone_ = 0;
 };
 
 // In bytes, as the kernel says. ENOSYS or ENODEV where there are no such pages.

@@ -310,6 +310,8 @@ export function aliasIsTracked(name: string): void {
         assert.equal(tracker.peek().has(0), true);
         assert.deepEqual(pages(tracker), [0]);
         late.close();
+        // What was written through it before it went, nobody can look up any more.
+        assert.deepEqual(pages(tracker), engine === 'compare' ? [] : [0, 1, 2, 3]);
         early.discard(pageSize, pageSize);
         assert.deepEqual(pages(tracker), [1], 'given back through another mapping');
         early.bytes[pageSize] = 2;
@@ -323,6 +325,41 @@ export function aliasIsTracked(name: string): void {
       assert.equal(uffd.armedPages(region), 4, 'no protection was in the way');
       region.close();
       early.close();
+    }
+  });
+}
+
+/** What is written through a mapping that is closed before anybody looks (B7). */
+export function aliasThatIsGone(name: string, buffer: string): void {
+  withOptions(name, 4, buffer === 'shared', (options) => {
+    for (const engine of ['wp-async', 'wp-sync', 'compare'] as const) {
+      for (const isKnown of [true, false]) {
+        const region = Region.allocate(options);
+        const { pageSize } = region;
+        const known = isKnown ? region.alias() : undefined;
+        using tracker = new DirtyTracker(region, { engine });
+        using consumer = tracker.consumer();
+        const alias = known ?? region.alias();
+        alias.bytes[2 * pageSize] = 1;
+        alias.close();
+        assert.equal(tracker.peek().has(2 * pageSize), true, `${engine}, alias known: ${isKnown}`);
+        for (const each of [tracker, consumer]) {
+          assert.equal(each.collect().has(2 * pageSize), true, `${engine}, alias known: ${isKnown}`);
+          assert.equal(each.collect().isEmpty, true);
+        }
+        // The other way round: the first mapping goes.
+        const stays = region.alias();
+        using ofStays = new DirtyTracker(stays, { engine });
+        region.bytes[3 * pageSize] = 1;
+        tracker.close();
+        consumer.close();
+        region.close();
+        assert.equal(ofStays.collect().has(3 * pageSize), true, engine);
+        stays.bytes[0] = 1;
+        assert.equal(ofStays.collect().pageCount, 1);
+        ofStays.close();
+        stays.close();
+      }
     }
   });
 }
