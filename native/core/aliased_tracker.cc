@@ -50,9 +50,11 @@ Status AliasedTracker::FindAliases() noexcept {
     if (known) continue;
     Result<std::unique_ptr<DirtyTracker>> tracker =
         DomainTracker::Create(domain_, InMapping(bytes_, *memory_, *mapping), page_size_);
+    pending_.Add(Pages());
+    // V8 may have unmapped it, which our part of it learns of later.
+    if (!tracker && !mapping->IsStillThere()) continue;
     if (!tracker) return tracker.Error();
     aliases_.push_back({mapping, std::move(tracker.Value())});
-    pending_.Add(Pages());
   }
   return Done{};
 }
@@ -61,6 +63,7 @@ Status AliasedTracker::LookAtAll(Look look, RangeSet* dirty) noexcept {
   Status done = FindAliases();
   if (!done) return done;
   done = (main_.get()->*look)(dirty);
+  bool any_gone = false;
   for (const Alias& alias : aliases_) {
     if (!done) return done;
     RangeSet found;
@@ -68,7 +71,14 @@ Status AliasedTracker::LookAtAll(Look look, RangeSet* dirty) noexcept {
     for (const Range& range : found.Ranges()) {
       dirty->Add(InMapping(range, *alias.mapping, *memory_));
     }
+    // Asked after the look: addresses that were unmapped before it say nothing, or something about
+    // other memory.
+    if (alias.mapping->IsStillThere()) continue;
+    any_gone = true;
+    done = Done{};
   }
+  // Which has all pages reported.
+  if (done && any_gone) done = FindAliases();
   return done;
 }
 

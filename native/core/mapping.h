@@ -52,6 +52,10 @@ class Mapping {
   // here.
   bool IsAliased() const noexcept { return file_ != nullptr && file_.use_count() > 1; }
 
+  // Of a mapping that IsOver: whether its owner has not unmapped it yet. Nobody finds it as an
+  // alias any more when he has.
+  bool IsStillThere() const noexcept;
+
   // Whether it ever was: then the memory may have pages that this mapping has never seen.
   bool WasAliased() const noexcept { return file_ != nullptr && file_->WasMappedTwice(); }
 

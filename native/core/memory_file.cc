@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "core/kernel_abi.h"
+#include "core/memory_map.h"
 
 namespace uffd {
 namespace {
@@ -63,6 +64,12 @@ Result<uint64_t> MemoryFile::Bytes() const noexcept {
   struct stat status {};
   if (fstat(fd_.Get(), &status) != 0) return Failure{errno, "fstat"};
   return static_cast<uint64_t>(status.st_size);
+}
+
+bool MemoryFile::IsShownAt(Range addresses) const noexcept {
+  struct stat status {};
+  if (fstat(fd_.Get(), &status) != 0) return true;
+  return ShowsFile(addresses, status.st_dev, status.st_ino);
 }
 
 void MemoryFile::AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/file_descriptor.h"
+#include "core/range.h"
 #include "core/result.h"
 
 namespace uffd {
@@ -30,6 +31,8 @@ class MemoryFile {
 
   int Descriptor() const noexcept { return fd_.Get(); }
   Result<uint64_t> Bytes() const noexcept;
+  // Whether these addresses show it, and nothing else.
+  bool IsShownAt(Range addresses) const noexcept;
   void MarkMappedTwice() noexcept { mapped_twice_ = true; }
   bool WasMappedTwice() const noexcept { return mapped_twice_.load(); }
 

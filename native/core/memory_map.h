@@ -2,6 +2,8 @@
 #ifndef UFFD_CORE_MEMORY_MAP_H_
 #define UFFD_CORE_MEMORY_MAP_H_
 
+#include <cstdint>
+
 #include "core/range.h"
 
 namespace uffd {
@@ -14,6 +16,8 @@ enum class MemoryKind {
 };
 // Of all of `range`; kUnknown when it is of several kinds.
 MemoryKind KindOf(Range range) noexcept;
+// Whether all of `range` shows this file (of fstat(2)). True when that cannot be found out.
+bool ShowsFile(Range range, uint64_t device, uint64_t inode) noexcept;
 
 }  // namespace uffd
 

@@ -364,6 +364,40 @@ export function aliasThatIsGone(name: string, buffer: string): void {
   });
 }
 
+/** A mapping in a shared buffer that nobody has any more: V8 unmaps it (B7). */
+export async function aliasThatIsCollected(name: string): Promise<void> {
+  for (const engine of ['wp-async', 'wp-sync', 'compare'] as const) {
+    const region = withOptions(name, KINDS[name]!.hugetlb ? 8 : 128, true, (options) =>
+      Region.allocate(options),
+    );
+    const { pageSize, byteLength } = region;
+    using tracker = new DirtyTracker(region, { engine });
+    for (let round = 0; round < 3; round++) {
+      (() => {
+        const alias = region.alias();
+        tracker.collect();
+        alias.bytes[2 * pageSize] = round + 1;
+        alias.close();
+      })();
+      for (let turn = 0; turn < 5; turn++) {
+        global.gc!();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      // Others may have come to lie where it was.
+      const others = Array.from({ length: 8 }, () => new WebAssembly.Memory({ initial: byteLength / 65_536 }));
+      const dirty = tracker.collect();
+      assert.equal(dirty.has(2 * pageSize), true, `${engine}, round ${round}`);
+      assert.equal(region.bytes[2 * pageSize], round + 1);
+      region.bytes[5 * pageSize] = round + 1;
+      assert.deepEqual([...tracker.collect()], [{ offset: 5 * pageSize, length: pageSize }]);
+      assert.equal(tracker.collect().isEmpty, true);
+      assert.equal(others.length, 8);
+    }
+    tracker.close();
+    region.close();
+  }
+}
+
 export function transparentHugePages(advice: string): void {
   for (const backing of ['anonymous', 'memfd'] as const) {
     const region = Region.allocate({ bytes: 16 * MIB, backing, hugePages: advice as 'never' | 'advise' });

@@ -334,10 +334,15 @@ export async function everythingMixed(
     },
     function shrinksAndIsSeen() {
       if (!takesAnyBuffer || resizable.byteLength < 20 * PAGE) return;
+      // What grew before is seen first: all that a look can know of a memory is its size then.
+      const look = (): void => {
+        for (const { memories: of, readers } of trackings) {
+          if (of.includes(RESIZABLE)) readers[0]!.tracker.peek();
+        }
+      };
+      look();
       resizable.resize(resizable.byteLength - 1 - random(10 * PAGE));
-      for (const { memories: of, readers } of trackings) {
-        if (of.includes(RESIZABLE)) readers[random(readers.length)]!.tracker.peek();
-      }
+      look();
       const count = pagesIn(RESIZABLE);
       forget(RESIZABLE, (page) => page >= count);
     },
