@@ -61,6 +61,7 @@
       "native/core/snapshot_pages.cc",
       "native/core/test_barrier.cc",
       "native/core/test_counters.cc",
+      "native/core/test_io.cc",
       "native/core/test_kernel.cc",
       "native/core/test_seccomp.cc",
       "native/core/tracking_domain.cc",

@@ -319,6 +319,25 @@ export interface NativeTesting {
   reapChild(pid: number): number;
   /** Pins the pages until the descriptor is closed. */
   pinPages(view: Uint8Array): number | NativeFailure;
+  /**
+   * Reads a file through io_uring into memory that `pin` (of pinPages) has pinned; -1: that is not pinned.
+   * The bytes read.
+   */
+  readByRing(pin: number, file: number, fileOffset: number, view: Uint8Array): number | NativeFailure;
+  /** Fills the memory by process_vm_writev(2). */
+  writeFromOutside(view: Uint8Array, value: number): NativeFailure | undefined;
+  /** mprotect(2); `prot` is of PROT_*. */
+  protect(view: Uint8Array, prot: number): NativeFailure | undefined;
+  /** Runs a program by posix_spawn(3): its wait status. */
+  spawn(program: string): number | NativeFailure;
+  /** One PAGEMAP_SCAN with room for `room` regions (at most 64), behind the back of trackers: `[offset, length, …]`. */
+  scanOnce(view: Uint8Array, room: number): Float64Array | NativeFailure;
+  /** Scans return so many regions at a time; to be called before the first. */
+  setScanRoom(regions: number): void;
+  /** Registers every other page by itself until the kernel refuses (a positive errno), and ends that again. */
+  registerEveryOther(view: Uint8Array): { count: number; stoppedBy: number } | NativeFailure;
+  /** Registers the memory for asynchronous tracking and arms none of it, until the process ends. */
+  registerUnarmed(view: Uint8Array): NativeFailure | undefined;
   /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
   mapAnew(view: Uint8Array): NativeFailure | undefined;
   /** Maps until no mapping can be split any more (vm.max_map_count). */

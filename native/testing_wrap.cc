@@ -11,6 +11,7 @@
 #include "core/mapping.h"
 #include "core/test_barrier.h"
 #include "core/test_counters.h"
+#include "core/test_io.h"
 #include "core/test_kernel.h"
 #include "core/test_seccomp.h"
 
@@ -36,6 +37,9 @@ void InjectScan(const Napi::CallbackInfo& info) {
 void WithholdFeatures(const Napi::CallbackInfo& info) {
   bool lossless = false;
   testing::WithholdFeatures(info[0].As<Napi::BigInt>().Uint64Value(&lossless));
+}
+void SetScanRoom(const Napi::CallbackInfo& info) {
+  testing::SetScanRoom(info[0].As<Napi::Number>().Uint32Value());
 }
 void HideProtection(const Napi::CallbackInfo& info) {
   testing::HideProtection(info[0].As<Napi::Boolean>());
@@ -104,6 +108,47 @@ Napi::Value PinPages(const Napi::CallbackInfo& info) {
   const Result<int> pin = testing::PinPages(ViewRange(info[0]));
   if (!pin) return FailureObject(info.Env(), pin.Error());
   return Napi::Number::New(info.Env(), pin.Value());
+}
+Napi::Value ReadByRing(const Napi::CallbackInfo& info) {
+  const auto number = [&info](size_t i) { return info[i].As<Napi::Number>().Int64Value(); };
+  const Result<uint64_t> bytes =
+      testing::ReadByRing(static_cast<int>(number(0)), static_cast<int>(number(1)),
+                          static_cast<uint64_t>(number(2)), ViewRange(info[3]));
+  if (!bytes) return FailureObject(info.Env(), bytes.Error());
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes.Value()));
+}
+Napi::Value WriteFromOutside(const Napi::CallbackInfo& info) {
+  const auto value = static_cast<uint8_t>(info[1].As<Napi::Number>().Uint32Value());
+  return StatusValue(info.Env(), testing::WriteFromOutside(ViewRange(info[0]), value));
+}
+Napi::Value Protect(const Napi::CallbackInfo& info) {
+  const int prot = info[1].As<Napi::Number>().Int32Value();
+  return StatusValue(info.Env(), testing::Protect(ViewRange(info[0]), prot));
+}
+Napi::Value Spawn(const Napi::CallbackInfo& info) {
+  const Result<int> status = testing::Spawn(NameArgument(info).c_str());
+  if (!status) return FailureObject(info.Env(), status.Error());
+  return Napi::Number::New(info.Env(), status.Value());
+}
+Napi::Value ScanOnce(const Napi::CallbackInfo& info) {
+  RangeSet written;
+  const Range memory = ViewRange(info[0]);
+  const Status scanned =
+      testing::ScanOnce(memory, info[1].As<Napi::Number>().Uint32Value(), &written);
+  if (!scanned) return FailureObject(info.Env(), scanned.Error());
+  return OffsetsArray(info.Env(), &written, memory);
+}
+Napi::Value RegisterEveryOther(const Napi::CallbackInfo& info) {
+  const auto registered = testing::RegisterEveryOther(ViewRange(info[0]));
+  if (!registered) return FailureObject(info.Env(), registered.Error());
+  Napi::Object result = Napi::Object::New(info.Env());
+  const auto& [count, error] = registered.Value();
+  result.Set("count", Napi::Number::New(info.Env(), static_cast<double>(count)));
+  result.Set("stoppedBy", Napi::Number::New(info.Env(), error));
+  return result;
+}
+Napi::Value RegisterUnarmed(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::RegisterUnarmed(ViewRange(info[0])));
 }
 Napi::Value CollectAndCopy(const Napi::CallbackInfo& info) {
   const auto bytes = testing::CollectAndCopy(ViewRange(info[0]), ViewRange(info[1]));
@@ -181,6 +226,15 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("forkChild", Napi::Function::New<ForkChild>(env, "forkChild"));
   hooks.Set("reapChild", Napi::Function::New<ReapChild>(env, "reapChild"));
   hooks.Set("pinPages", Napi::Function::New<PinPages>(env, "pinPages"));
+  hooks.Set("readByRing", Napi::Function::New<ReadByRing>(env, "readByRing"));
+  hooks.Set("writeFromOutside", Napi::Function::New<WriteFromOutside>(env, "writeFromOutside"));
+  hooks.Set("protect", Napi::Function::New<Protect>(env, "protect"));
+  hooks.Set("spawn", Napi::Function::New<Spawn>(env, "spawn"));
+  hooks.Set("scanOnce", Napi::Function::New<ScanOnce>(env, "scanOnce"));
+  hooks.Set("setScanRoom", Napi::Function::New<SetScanRoom>(env, "setScanRoom"));
+  hooks.Set("registerEveryOther",
+            Napi::Function::New<RegisterEveryOther>(env, "registerEveryOther"));
+  hooks.Set("registerUnarmed", Napi::Function::New<RegisterUnarmed>(env, "registerUnarmed"));
   hooks.Set("collectAndCopy", Napi::Function::New<CollectAndCopy>(env, "collectAndCopy"));
   hooks.Set("collapse", Napi::Function::New<Collapse>(env, "collapse"));
   hooks.Set("giveBack", Napi::Function::New<GiveBack>(env, "giveBack"));

@@ -79,6 +79,16 @@ for (const name of Object.keys(KINDS)) {
   test(`it tracks ${name} memory through whichever of its mappings it is written (B7)`, async () => {
     await passWithHugePages(name, 'aliasIsTracked', { args: [name] });
   });
+
+  test(`it loses nothing that was written through a mapping of ${name} memory that was collected (B7)`, async () => {
+    await passWithHugePages(name, 'aliasThatIsCollected', { args: [name], nodeArgs: ['--expose-gc'] });
+  });
+
+  for (const buffer of BUFFERS) {
+    test(`it loses nothing that was written through a mapping of ${name} memory that is gone, ${buffer} buffer (B7)`, async () => {
+      await passWithHugePages(name, 'aliasThatIsGone', { args: [name, buffer] });
+    });
+  }
 }
 
 for (const [name, buffer] of [

@@ -39,12 +39,19 @@ const ENDINGS: Record<string, [title: string, expected: Expected]> = {
   throw: ['an uncaught throw', { code: 1, stderr: /thrown and not caught/ }],
   handler: ['a SIGTERM handler that exits', { code: EXIT_CODE }],
   signal: ['SIGTERM', { signal: 'SIGTERM' }],
+  // Of these no net of ours hears anything (F).
+  kill: ['SIGKILL', { signal: 'SIGKILL' }],
+  abort: ['abort()', { signal: 'SIGABRT' }],
 };
 
 for (const [sleeper, who] of Object.entries(SLEEPERS)) {
   describe(`with ${who} asleep in a fault`, { concurrency: 3 }, () => {
     for (const [ending, [how, expected]] of Object.entries(ENDINGS)) {
       endsSoon(`${how} ends the process (A1)`, 'end', [sleeper, ending], expected);
+    }
+    for (const ending of ['signal', 'kill', 'abort']) {
+      const [how, expected] = ENDINGS[ending]!;
+      endsSoon(`${how} ends the process without any net (F)`, 'end', [sleeper, ending, 'none'], expected);
     }
     for (const ending of ['exit', 'throw', 'handler']) {
       const [how, expected] = ENDINGS[ending]!;

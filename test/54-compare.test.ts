@@ -47,6 +47,10 @@ test('it neither reads nor copies what was never touched', async () => {
   await passScenario('compare', 'holesCostNothing');
 });
 
+test('it takes nothing for zero that is on a disk', async () => {
+  await passScenario('compare', 'onADisk');
+});
+
 test('it stores no page of zeros, and gives back the copy of what became zero', async () => {
   await passScenario('compare', 'zerosAreNotStored');
 });

@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import { cannotRun } from './support/skip.js';
 import { COMMAND, only, PROGRAMS, recordsOf, runNode, watch, watchJson, type Run } from './support/watch.js';
 
 const root = path.join(__dirname, '..', '..');
@@ -269,6 +270,46 @@ test('it writes to a file when told to, and says when it cannot', async () => {
   assert.match(refused.stderr, /ENOENT/);
 });
 
+test('it sees the same with each engine, and tells with wp-sync who wrote', async () => {
+  for (const engine of ['wp-async', 'wp-sync', 'compare']) {
+    const watched = await watchJson(['kinds'], ['--interval', '100000', '--engine', engine, '--no-buffers']);
+    const written = watched.marks.find(({ names }) => names.includes('written'))!;
+    assert.deepEqual(
+      written.memories.map(({ pages }) => pages),
+      [1, 2, 3, 4, 5],
+      engine,
+    );
+    assert.equal(watched.marks.find(({ names }) => names.includes('grown'))!.pages, 32, engine);
+    assert.ok(watched.end.complete);
+
+    const { stdout, memories } = await watchJson(['writers'], ['--interval', '100000', '--engine', engine]);
+    const [wasm] = memories.filter(({ kind }) => kind === 'WebAssembly.Memory');
+    assert.deepEqual(wasm!.ranges, [{ offset: 4096, length: 2 * 4096 }]);
+    assert.deepEqual(wasm!.threadIds, engine === 'wp-sync' ? (JSON.parse(stdout) as number[]) : undefined);
+    // Buffers share pages with other data.
+    assert.equal(memories.length, engine === 'wp-sync' ? 1 : 2);
+  }
+});
+
+test('it follows a thousand memories with wp-sync, and keeps none alive', async () => {
+  const { marks, end } = await watchJson(['thousand'], ['--interval', '50', '--engine', 'wp-sync']);
+  assert.ok(marks[1]!.memories.every(({ pages }) => pages === 1));
+  assert.equal(end.memories, 1000);
+  const { stdout } = await watchJson(['forgotten', '2000'], ['--engine', 'wp-sync']);
+  assert.equal(stdout, '2000\n');
+});
+
+test('it says why a program is not watched with wp-sync: an ordinary user', async (t) => {
+  if (process.getuid?.() !== 0) {
+    cannotRun(t, 'run as root: the program becomes an ordinary user');
+    return;
+  }
+  const run = await watch(['--engine', 'wp-sync', '--json'], ['exit'], { asNobody: true });
+  assert.equal(run.code, 7, run.stderr);
+  const [problem] = only(recordsOf(run.stderr), 'problem');
+  assert.match(problem!.message, /EPERM|EACCES/);
+});
+
 test('it compares where userfaultfd is refused, and says so', async () => {
   const refused = path.join(__dirname, 'scenarios', 'command-line-refused.js');
   const text = await watch([], ['exit'], { nodeArgs: ['--require', refused] });
@@ -283,7 +324,7 @@ test('it compares where userfaultfd is refused, and says so', async () => {
 test('it refuses options that make no sense', async () => {
   const wrong: [string[], RegExp][] = [
     [['--interval', '0'], /integer from 1/],
-    [['--engine', 'guess'], /Allowed choices are auto, wp-async, compare/],
+    [['--engine', 'guess'], /Allowed choices are auto, wp-async, wp-sync, compare/],
     [['--quick'], /unknown option '--quick'/],
   ];
   for (const [options, message] of wrong) {

@@ -24,8 +24,8 @@ export function watchCommand(): Command {
     )
     .option('--no-buffers', 'Wasm memories only')
     .addOption(
-      new Option('--engine <engine>', 'how writes are noticed')
-        .choices(['auto', 'wp-async', 'compare'])
+      new Option('--engine <engine>', 'how writes are noticed; wp-sync: of Wasm memories only, and by whom')
+        .choices(['auto', 'wp-async', 'wp-sync', 'compare'])
         .default('auto'),
     )
     .option('--json', 'one JSON record a line')

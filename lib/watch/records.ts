@@ -32,6 +32,8 @@ export interface SeenMemory {
   exact: boolean;
   /** `[offset, length, …]` in bytes. */
   ranges: number[];
+  /** gettid(2) of those that wrote, ascending; where the engine tells. */
+  threadIds?: number[];
 }
 
 export interface Look {

@@ -30,7 +30,9 @@ export async function watchProgram(
 ): Promise<void> {
   const terminal = options.json || options.output !== undefined ? undefined : terminalOf();
   const intervalMs = options.interval ?? (terminal === undefined ? 1000 : 250);
-  const { columns, minBytes, buffers, engine } = options;
+  const { columns, minBytes, engine } = options;
+  // Buffers share pages with other data of the program, which must not wait for a loop.
+  const buffers = options.buffers && engine !== 'wp-sync';
   const output = terminal === undefined ? await Output.open(options.output) : undefined;
   const display: Display =
     output === undefined

@@ -58,6 +58,7 @@ export class WatchedMemory {
       lead,
       exact: this.#engine !== 'compare' && !shared,
       ranges: Array.from(ranges),
+      ...(this.#engine === 'wp-sync' ? { threadIds: this.#threadsThatWrote(view) } : {}),
     };
   }
 
@@ -68,6 +69,12 @@ export class WatchedMemory {
   /** The last that is told of it. */
   gone(state: Exclude<SeenMemory['state'], 'live'>): SeenMemory {
     return { ...this.#described(state, 0), lead: 0, exact: true, ranges: [] };
+  }
+
+  #threadsThatWrote(view: Uint8Array): number[] {
+    const known = this.#native.takeWrites(view);
+    if (isFailure(known)) throw systemError(known);
+    return [...new Set(known.writes.filter((_, i) => i % 2 === 1))].sort((a, b) => a - b);
   }
 
   #described(

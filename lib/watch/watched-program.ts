@@ -144,12 +144,15 @@ export class WatchedProgram {
     if (look.thread === 0) this.#complete = true;
   }
 
-  #takeMemory(thread: Thread, look: Look, { id, ranges, ...seen }: SeenMemory): void {
+  #takeMemory(thread: Thread, look: Look, { id, ranges, threadIds, ...seen }: SeenMemory): void {
     const before = thread.memories.get(id);
     const state = before ?? unwritten(++this.#seen, look.thread);
     // What is gone keeps its size.
     if (seen.state === 'live') Object.assign(state, seen);
     else Object.assign(state, { kind: seen.kind, state: seen.state });
+    if (threadIds !== undefined) {
+      state.threadIds = [...new Set([...(state.threadIds ?? []), ...threadIds])].sort((a, b) => a - b);
+    }
     thread.memories.set(id, state);
     thread.taken.set(id, unionOf(thread.taken.get(id) ?? NOTHING, Float64Array.from(ranges)));
   }
@@ -176,6 +179,7 @@ export class WatchedProgram {
     for (const [id, state] of thread.memories) {
       measure(state, thread.taken.get(id) ?? NOTHING, intervalMs);
       this.#listener.intervalEnded(state, time);
+      if (state.threadIds !== undefined) state.threadIds = [];
       if (state.state === 'live' && !look.last) continue;
       thread.memories.delete(id);
       this.#gone.push(state);

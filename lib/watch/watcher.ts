@@ -37,7 +37,8 @@ export class Watcher {
   /** A memory that the program made. */
   add(memory: object, kind: WatchedKind): void {
     if (this.#own || this.#writer.closed) return;
-    if (this.#memories.size >= this.#sweepAt) this.#sweep();
+    // `wp-sync` cannot always tell that memory which lies where freed memory did is another.
+    if (this.#engine === 'wp-sync' || this.#memories.size >= this.#sweepAt) this.#sweep();
     this.#try(() => this.#memories.add(new WatchedMemory(this.#nextId++, kind, memory, this.#engine)));
   }
 

@@ -37,7 +37,10 @@ AliasedTracker::AliasedTracker(TrackingDomain* domain, std::shared_ptr<Mapping> 
     : domain_(domain), memory_(std::move(memory)), bytes_(bytes), page_size_(page_size) {}
 
 Status AliasedTracker::FindAliases() noexcept {
+  // In this order: one that goes in between is noticed by the next look.
+  const uint64_t gone = memory_->AliasesGone();
   const std::vector<std::shared_ptr<Mapping>> now = memory_->Aliases();
+  if (gone != std::exchange(gone_, gone)) pending_.Add(Pages());
   std::erase_if(aliases_, [&](const Alias& alias) {
     return std::find(now.begin(), now.end(), alias.mapping) == now.end();
   });
@@ -47,9 +50,11 @@ Status AliasedTracker::FindAliases() noexcept {
     if (known) continue;
     Result<std::unique_ptr<DirtyTracker>> tracker =
         DomainTracker::Create(domain_, InMapping(bytes_, *memory_, *mapping), page_size_);
+    pending_.Add(Pages());
+    // V8 may have unmapped it, which our part of it learns of later.
+    if (!tracker && !mapping->IsStillThere()) continue;
     if (!tracker) return tracker.Error();
     aliases_.push_back({mapping, std::move(tracker.Value())});
-    pending_.Add(Pages());
   }
   return Done{};
 }
@@ -58,6 +63,7 @@ Status AliasedTracker::LookAtAll(Look look, RangeSet* dirty) noexcept {
   Status done = FindAliases();
   if (!done) return done;
   done = (main_.get()->*look)(dirty);
+  bool any_gone = false;
   for (const Alias& alias : aliases_) {
     if (!done) return done;
     RangeSet found;
@@ -65,7 +71,14 @@ Status AliasedTracker::LookAtAll(Look look, RangeSet* dirty) noexcept {
     for (const Range& range : found.Ranges()) {
       dirty->Add(InMapping(range, *alias.mapping, *memory_));
     }
+    // Asked after the look: addresses that were unmapped before it say nothing, or something about
+    // other memory.
+    if (alias.mapping->IsStillThere()) continue;
+    any_gone = true;
+    done = Done{};
   }
+  // Which has all pages reported.
+  if (done && any_gone) done = FindAliases();
   return done;
 }
 

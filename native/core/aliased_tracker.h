@@ -1,6 +1,7 @@
 // A tracker of shared memory that may be mapped several times: what is written through any of its
 // mappings in this process is reported (test 46, B7). A mapping that was made since the last look
-// may have been written before it was watched, so all pages count as written then.
+// may have been written before it was watched, and one that was closed since took with it what the
+// kernel knew of its writes: all pages count as written then.
 #ifndef UFFD_CORE_ALIASED_TRACKER_H_
 #define UFFD_CORE_ALIASED_TRACKER_H_
 
@@ -49,7 +50,8 @@ class AliasedTracker final : public DirtyTracker {
   const uint64_t page_size_;
   std::unique_ptr<DirtyTracker> main_;
   std::vector<Alias> aliases_;
-  RangeSet pending_;  // collected, and not handed over yet
+  uint64_t gone_ = 0;  // mappings that there were once, as of the last look
+  RangeSet pending_;   // collected, and not handed over yet
 };
 
 }  // namespace uffd

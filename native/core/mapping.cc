@@ -185,6 +185,13 @@ std::vector<std::shared_ptr<Mapping>> Mapping::Aliases() const noexcept {
   return all;
 }
 
+bool Mapping::IsStillThere() const noexcept {
+  if (owns_addresses_ || file_ == nullptr) return true;
+  if (file_->IsShownAt(AddressRange())) return true;
+  file_->RemoveMapping(this);
+  return false;
+}
+
 Mapping::Mapping(uint8_t* data, const MappingRequest& request,
                  std::shared_ptr<MemoryFile> file) noexcept
     : data_(data),

@@ -46,9 +46,15 @@ class Mapping {
   // Whether other mappings may show the same memory, and those that do.
   bool IsShared() const noexcept { return file_ != nullptr; }
   std::vector<std::shared_ptr<Mapping>> Aliases() const noexcept;
+  // How many there were that are gone.
+  uint64_t AliasesGone() const noexcept { return file_ == nullptr ? 0 : file_->MappingsGone(); }
   // Whether the same memory is mapped at another place, too: what is written there is not seen
   // here.
   bool IsAliased() const noexcept { return file_ != nullptr && file_.use_count() > 1; }
+
+  // Of a mapping that IsOver: whether its owner has not unmapped it yet. Nobody finds it as an
+  // alias any more when he has.
+  bool IsStillThere() const noexcept;
 
   // Whether it ever was: then the memory may have pages that this mapping has never seen.
   bool WasAliased() const noexcept { return file_ != nullptr && file_->WasMappedTwice(); }

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "core/kernel_abi.h"
+#include "core/memory_map.h"
 
 namespace uffd {
 namespace {
@@ -65,6 +66,12 @@ Result<uint64_t> MemoryFile::Bytes() const noexcept {
   return static_cast<uint64_t>(status.st_size);
 }
 
+bool MemoryFile::IsShownAt(Range addresses) const noexcept {
+  struct stat status {};
+  if (fstat(fd_.Get(), &status) != 0) return true;
+  return ShowsFile(addresses, status.st_dev, status.st_ino);
+}
+
 void MemoryFile::AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   mappings_.push_back({mapping.get(), mapping});
@@ -72,7 +79,13 @@ void MemoryFile::AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept {
 
 void MemoryFile::RemoveMapping(const Mapping* mapping) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  std::erase_if(mappings_, [mapping](const Entry& entry) { return entry.key == mapping; });
+  mappings_gone_ +=
+      std::erase_if(mappings_, [mapping](const Entry& entry) { return entry.key == mapping; });
+}
+
+uint64_t MemoryFile::MappingsGone() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return mappings_gone_;
 }
 
 std::vector<std::shared_ptr<Mapping>> MemoryFile::Mappings() noexcept {

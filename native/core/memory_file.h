@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/file_descriptor.h"
+#include "core/range.h"
 #include "core/result.h"
 
 namespace uffd {
@@ -30,6 +31,8 @@ class MemoryFile {
 
   int Descriptor() const noexcept { return fd_.Get(); }
   Result<uint64_t> Bytes() const noexcept;
+  // Whether these addresses show it, and nothing else.
+  bool IsShownAt(Range addresses) const noexcept;
   void MarkMappedTwice() noexcept { mapped_twice_ = true; }
   bool WasMappedTwice() const noexcept { return mapped_twice_.load(); }
 
@@ -37,6 +40,8 @@ class MemoryFile {
   void AddMapping(const std::shared_ptr<Mapping>& mapping) noexcept;
   void RemoveMapping(const Mapping* mapping) noexcept;
   std::vector<std::shared_ptr<Mapping>> Mappings() noexcept;
+  // How many there were that are gone: what was written through them nobody can look up any more.
+  uint64_t MappingsGone() noexcept;
 
  private:
   FileDescriptor fd_;
@@ -47,6 +52,7 @@ class MemoryFile {
     std::weak_ptr<Mapping> mapping;
   };
   std::vector<Entry> mappings_;
+  uint64_t mappings_gone_ = 0;
 };
 
 // In bytes, as the kernel says. ENOSYS or ENODEV where there are no such pages.

@@ -2,13 +2,22 @@
 #ifndef UFFD_CORE_MEMORY_MAP_H_
 #define UFFD_CORE_MEMORY_MAP_H_
 
+#include <cstdint>
+
 #include "core/range.h"
 
 namespace uffd {
 
-// Whether all of `range` is private memory without a file: then this process's page tables alone
-// say what it holds. False when that cannot be found out.
-bool IsPrivateAnonymous(Range range) noexcept;
+// Where the bytes of a page are that this process has never touched.
+enum class MemoryKind {
+  kPrivateAnonymous,  // nowhere, it is zero: the page tables alone say what the memory holds
+  kSharedMemory,      // with the memfd behind it, if that has the page; else it is zero
+  kUnknown,           // on a disk, perhaps
+};
+// Of all of `range`; kUnknown when it is of several kinds.
+MemoryKind KindOf(Range range) noexcept;
+// Whether all of `range` shows this file (of fstat(2)). True when that cannot be found out.
+bool ShowsFile(Range range, uint64_t device, uint64_t inode) noexcept;
 
 }  // namespace uffd
 

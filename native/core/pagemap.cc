@@ -37,14 +37,15 @@ Result<int> Pagemap::Descriptor() noexcept {
 Result<Pagemap> Pagemap::Create() noexcept {
   const Result<int> fd = Descriptor();
   if (!fd) return fd.Error();
-  const Result<std::shared_ptr<Mapping>> memory =
-      Mapping::Anonymous(kRegions * sizeof(page_region));
+  const size_t room = UFFD_SCAN_ROOM() == 0 ? kRegions : UFFD_SCAN_ROOM();
+  const Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(room * sizeof(page_region));
   if (!memory) return memory.Error();
-  return Pagemap(fd.Value(), memory.Value());
+  return Pagemap(fd.Value(), memory.Value(), room);
 }
 
-Pagemap::Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept
+Pagemap::Pagemap(int fd, std::shared_ptr<Mapping> memory, size_t room) noexcept
     : fd_(fd),
+      room_(room),
       memory_(std::move(memory)),
       regions_(reinterpret_cast<page_region*>(memory_->Data())) {}
 
@@ -120,7 +121,7 @@ Status Pagemap::Scan(Range range, const Query& query, Take take) noexcept {
   args.flags = query.flags;
   args.end = range.end;
   args.vec = reinterpret_cast<uint64_t>(regions_);
-  args.vec_len = kRegions;
+  args.vec_len = room_;
   args.category_inverted = query.inverted;
   args.category_mask = query.all_of;
   args.category_anyof_mask = query.any_of;
@@ -138,7 +139,7 @@ Status Pagemap::Scan(Range range, const Query& query, Take take) noexcept {
       return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
     }
     take(regions_, static_cast<size_t>(count));
-    if (static_cast<size_t>(count) < kRegions) return Done{};
+    if (static_cast<size_t>(count) < room_) return Done{};
     // walk_end can lag behind the last result, so it alone neither ends nor advances the walk.
     start = std::max<uint64_t>(args.walk_end, regions_[count - 1].end);
   }

@@ -44,7 +44,7 @@ class Pagemap {
     uint64_t any_of;
     uint64_t returned;
   };
-  Pagemap(int fd, std::shared_ptr<Mapping> memory) noexcept;
+  Pagemap(int fd, std::shared_ptr<Mapping> memory, size_t room) noexcept;
   Status UnarmedByEntries(Range range, RangeSet* unarmed) noexcept;
   static Query QueryWritten(Rearm rearm) noexcept;
   // `take` gets what each ioctl found, and how many.
@@ -52,6 +52,7 @@ class Pagemap {
   Status Scan(Range range, const Query& query, Take take) noexcept;
 
   int fd_;
+  size_t room_;  // regions that one ioctl may return
   // Pages of our own, never tracked: a scan that cannot store its result has re-armed the pages all
   // the same, and a result stored among tracked pages would be a write of theirs.
   std::shared_ptr<Mapping> memory_;

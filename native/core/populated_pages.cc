@@ -26,8 +26,17 @@ PopulatedPages PopulatedPages::Of(Range range, uint64_t page_size, bool has_alia
   // Reading a hole of hugetlb memory takes a page, which is reserved for it. Nobody tells where
   // another mapping has filled one.
   if (page_size > PageSize() && has_aliases) return PopulatedPages(Source::kUnknown);
-  if (page_size > PageSize() || IsPrivateAnonymous(range)) return OfPrivateMemory();
-  return PopulatedPages(Source::kPageCache);
+  if (page_size > PageSize()) return OfPrivateMemory();
+  switch (KindOf(range)) {
+    case MemoryKind::kPrivateAnonymous:
+      return OfPrivateMemory();
+    case MemoryKind::kSharedMemory:
+      return PopulatedPages(Source::kPageCache);
+    case MemoryKind::kUnknown:
+      break;
+  }
+  // What is not in the page cache may be on a disk: it reads as anything (test 54).
+  return PopulatedPages(Source::kUnknown);
 }
 
 PopulatedPages PopulatedPages::OfPrivateMemory() noexcept {

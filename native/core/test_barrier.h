@@ -32,6 +32,10 @@ void WithholdFeatures(uint64_t features);
 uint64_t WithheldFeatures();
 void HideProtection(bool hide);
 bool SeesProtection();
+// How many regions one PAGEMAP_SCAN has room for, of buffers that are made from here on; 0: as many
+// as in earnest.
+void SetScanRoom(uint32_t regions);
+uint32_t ScanRoom();
 
 }  // namespace uffd::testing
 
@@ -41,6 +45,7 @@ bool SeesProtection();
 #define UFFD_INJECTED_SCAN_ERROR() ::uffd::testing::TakeInjectedScanError()
 #define UFFD_WITHHELD_FEATURES() ::uffd::testing::WithheldFeatures()
 #define UFFD_SEES_PROTECTION() ::uffd::testing::SeesProtection()
+#define UFFD_SCAN_ROOM() ::uffd::testing::ScanRoom()
 
 #else
 
@@ -50,6 +55,7 @@ bool SeesProtection();
 #define UFFD_INJECTED_SCAN_ERROR() 0
 #define UFFD_WITHHELD_FEATURES() 0
 #define UFFD_SEES_PROTECTION() true
+#define UFFD_SCAN_ROOM() 0
 
 #endif  // UFFD_TEST_BARRIERS
 

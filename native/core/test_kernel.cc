@@ -3,13 +3,11 @@
 #ifdef UFFD_TEST_BARRIERS
 
 #include <fcntl.h>
-#include <linux/io_uring.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -244,17 +242,6 @@ void BlockSigbus() noexcept {
   sigemptyset(&blocked);
   sigaddset(&blocked, SIGBUS);
   pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
-}
-
-Result<int> PinPages(Range memory) noexcept {
-  io_uring_params params{};
-  const auto ring = static_cast<int>(syscall(SYS_io_uring_setup, 1, &params));
-  if (ring < 0) return Failure{errno, "io_uring_setup"};
-  const iovec pinned{reinterpret_cast<void*>(memory.start), memory.Length()};
-  if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &pinned, 1) == 0) return ring;
-  const int error = errno;
-  close(ring);
-  return Failure{error, "io_uring_register"};
 }
 
 Result<uint64_t> CollectAndCopy(Range memory, Range to) noexcept {

@@ -67,9 +67,6 @@ uint32_t SigbusCount() noexcept;
 // Blocks SIGBUS in the calling thread.
 void BlockSigbus() noexcept;
 
-// Pins the pages for writing until the descriptor is closed (io_uring, fixed buffers).
-Result<int> PinPages(Range memory) noexcept;
-
 // What a snapshot cannot do without: collects what was written to the tracked memory and copies
 // those pages to the same offsets of `to`. Returns their bytes.
 Result<uint64_t> CollectAndCopy(Range memory, Range to) noexcept;

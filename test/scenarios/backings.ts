@@ -310,6 +310,8 @@ export function aliasIsTracked(name: string): void {
         assert.equal(tracker.peek().has(0), true);
         assert.deepEqual(pages(tracker), [0]);
         late.close();
+        // What was written through it before it went, nobody can look up any more.
+        assert.deepEqual(pages(tracker), engine === 'compare' ? [] : [0, 1, 2, 3]);
         early.discard(pageSize, pageSize);
         assert.deepEqual(pages(tracker), [1], 'given back through another mapping');
         early.bytes[pageSize] = 2;
@@ -325,6 +327,75 @@ export function aliasIsTracked(name: string): void {
       early.close();
     }
   });
+}
+
+/** What is written through a mapping that is closed before anybody looks (B7). */
+export function aliasThatIsGone(name: string, buffer: string): void {
+  withOptions(name, 4, buffer === 'shared', (options) => {
+    for (const engine of ['wp-async', 'wp-sync', 'compare'] as const) {
+      for (const isKnown of [true, false]) {
+        const region = Region.allocate(options);
+        const { pageSize } = region;
+        const known = isKnown ? region.alias() : undefined;
+        using tracker = new DirtyTracker(region, { engine });
+        using consumer = tracker.consumer();
+        const alias = known ?? region.alias();
+        alias.bytes[2 * pageSize] = 1;
+        alias.close();
+        assert.equal(tracker.peek().has(2 * pageSize), true, `${engine}, alias known: ${isKnown}`);
+        for (const each of [tracker, consumer]) {
+          assert.equal(each.collect().has(2 * pageSize), true, `${engine}, alias known: ${isKnown}`);
+          assert.equal(each.collect().isEmpty, true);
+        }
+        // The other way round: the first mapping goes.
+        const stays = region.alias();
+        using ofStays = new DirtyTracker(stays, { engine });
+        region.bytes[3 * pageSize] = 1;
+        tracker.close();
+        consumer.close();
+        region.close();
+        assert.equal(ofStays.collect().has(3 * pageSize), true, engine);
+        stays.bytes[0] = 1;
+        assert.equal(ofStays.collect().pageCount, 1);
+        ofStays.close();
+        stays.close();
+      }
+    }
+  });
+}
+
+/** A mapping in a shared buffer that nobody has any more: V8 unmaps it (B7). */
+export async function aliasThatIsCollected(name: string): Promise<void> {
+  for (const engine of ['wp-async', 'wp-sync', 'compare'] as const) {
+    const region = withOptions(name, KINDS[name]!.hugetlb ? 8 : 128, true, (options) =>
+      Region.allocate(options),
+    );
+    const { pageSize, byteLength } = region;
+    using tracker = new DirtyTracker(region, { engine });
+    for (let round = 0; round < 3; round++) {
+      (() => {
+        const alias = region.alias();
+        tracker.collect();
+        alias.bytes[2 * pageSize] = round + 1;
+        alias.close();
+      })();
+      for (let turn = 0; turn < 5; turn++) {
+        global.gc!();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      // Others may have come to lie where it was.
+      const others = Array.from({ length: 8 }, () => new WebAssembly.Memory({ initial: byteLength / 65_536 }));
+      const dirty = tracker.collect();
+      assert.equal(dirty.has(2 * pageSize), true, `${engine}, round ${round}`);
+      assert.equal(region.bytes[2 * pageSize], round + 1);
+      region.bytes[5 * pageSize] = round + 1;
+      assert.deepEqual([...tracker.collect()], [{ offset: 5 * pageSize, length: pageSize }]);
+      assert.equal(tracker.collect().isEmpty, true);
+      assert.equal(others.length, 8);
+    }
+    tracker.close();
+    region.close();
+  }
 }
 
 export function transparentHugePages(advice: string): void {

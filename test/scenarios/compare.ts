@@ -1,9 +1,11 @@
 // The engine that needs nothing, and falling back to it.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { DirtyTracker, Region, Snapshot, Userfaultfd } from '../../lib/index.js';
+import { DirtyTracker, Region, Snapshot, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import {
   KINDS,
@@ -114,6 +116,46 @@ export function holesCostNothing(): void {
   // The copy of 1,001 pages and the page tables it lies in; nothing of the other 261,143.
   assert.ok(cost.resident < 1001 * PAGE + 2 * MIB, `${cost.resident} bytes more`);
   assert.ok(cost.pageTables < 2 * MIB, `${cost.pageTables} bytes of page tables more`);
+}
+
+/** Memory of a file of which no page is in the page cache: it was written past it. */
+function coldMemory(directory: string, pages: number): Region {
+  const bytes = Region.allocate({ bytes: pages * PAGE });
+  bytes.bytes.fill(7);
+  const name = path.join(directory, `bytes-${pages}`);
+  const file = openSync(name, constants.O_CREAT | constants.O_RDWR | constants.O_DIRECT);
+  assert.equal(writeSync(file, bytes.bytes), pages * PAGE);
+  closeSync(file);
+  return Region.allocate({ backing: 'file', path: name });
+}
+
+/** What is not in memory is not therefore zero. */
+export function onADisk(): void {
+  const directory = mkdtempSync(path.join(tmpdir(), 'userfaultfd-'));
+  try {
+    const region = coldMemory(directory, 64);
+    using tracker = new DirtyTracker(region, { engine: 'compare' });
+    region.bytes.fill(0, 10 * PAGE, 12 * PAGE);
+    assert.deepEqual(pagesOf(tracker.collect()), [10, 11], 'zeros over what the file has');
+    for (let page = 0; page < 64; page++)
+      assert.equal(region.bytes[page * PAGE], page < 10 || page > 11 ? 7 : 0);
+    assert.deepEqual(pagesOf(tracker.collect()), [], 'and what is only read is not written');
+    for (const engine of ['wp-async', 'compare'] as const) {
+      const memory = coldMemory(directory, engine === 'compare' ? 32 : 48);
+      using history = new SnapshotHistory(memory, { engine });
+      const first = history.take();
+      memory.bytes.fill(1, 0, 8 * PAGE);
+      history.take();
+      assert.equal(history.read(first, 20 * PAGE, 1)[0], 7);
+      history.restore(first);
+      assert.ok(
+        memory.bytes.every((byte) => byte === 7),
+        engine,
+      );
+    }
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 }
 
 /** Zero pages that exist are looked at and not stored; what becomes zero is given back. */

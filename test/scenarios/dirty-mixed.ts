@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { openSync, readSync } from 'node:fs';
-import { binding } from '../../lib/binding.js';
-import { DirtyTracker, Region, type DirtyEngine, type DirtyPages, type Trackable } from '../../lib/index.js';
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { binding, isFailure } from '../../lib/binding.js';
+import { DirtyTracker, Region, type DirtyEngine, type Trackable } from '../../lib/index.js';
 import {
   growableBuffer,
   lastByteOf,
@@ -22,6 +22,7 @@ import {
   WASM,
   wasmStore,
 } from './dirty-support.js';
+import { testing } from '../support/testing.js';
 
 /** A memory and its bytes as they are now. */
 interface Memory {
@@ -33,10 +34,19 @@ interface Memory {
   unit?: number;
 }
 
-/** What was written since a tracker was looked at last, by whomever: pages, and their bytes then. */
-type Due = Map<number, Uint8Array | typeof ALWAYS>;
-/** Reported whatever the bytes say: new pages, and pages that were marked. */
-const ALWAYS = 'always';
+/** What was written since a tracker was looked at last, by whomever. */
+type Due = Map<number, Change>;
+
+interface Change {
+  /**
+   * `new`: reported whatever the bytes say, as are pages that were marked. `lost`: gone with the end of a
+   * buffer that shrank, and back with zeros since; its size alone tells nobody.
+   */
+  how: 'written' | 'new' | 'lost';
+  /** The bytes before. */
+  before: Uint8Array;
+}
+const NOTHING = new Uint8Array(0);
 
 /** A tracker with its consumers. */
 interface Tracking {
@@ -52,10 +62,13 @@ interface Reader {
   kept: Set<number>[];
 }
 
-const [REGION, PLAIN, SHARED, RESIZABLE, GROWABLE, VIEW, MEMFD, ADVISED, HUGE] = [
-  0, 1, 2, 3, 4, 5, 6, 7, 8,
+const [REGION, PLAIN, SHARED, RESIZABLE, GROWABLE, VIEW, MEMFD, ADVISED, PRIVATE, HUGE] = [
+  0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
 ] as const;
 const HUGE_PAGE = 2 * 2 ** 20;
+const MOST_RESIZABLE = 400 * PAGE;
+const [MADV_COLD, MADV_PAGEOUT] = [20, 21];
+const [PROT_NONE, PROT_READ_WRITE] = [0, 3];
 
 /**
  * Ends after so many rounds and so many writes, whichever comes later. `huge`: 'hugetlb' adds memory of
@@ -73,19 +86,21 @@ export async function everythingMixed(
   // `wp-sync` takes none of V8's buffers: regions stand for them, which do not grow.
   const takesAnyBuffer = engine !== 'wp-sync';
   const region = Region.allocate({ bytes: 512 * PAGE });
+  assert.equal(testing().inheritOnFork(region.bytes), undefined);
   const plain = new WebAssembly.Memory({ initial: 1, maximum: 60 });
   const shared = new WebAssembly.Memory({ initial: 2, maximum: 60, shared: true });
   const resizable = takesAnyBuffer
-    ? resizableBuffer(20 * PAGE, 400 * PAGE)
+    ? resizableBuffer(20 * PAGE, MOST_RESIZABLE)
     : (Region.allocate({ bytes: 20 * PAGE }).buffer as ReturnType<typeof resizableBuffer>);
   const growable = takesAnyBuffer
-    ? growableBuffer(20 * PAGE, 400 * PAGE)
+    ? growableBuffer(20 * PAGE, MOST_RESIZABLE)
     : (Region.allocate({ bytes: 32 * PAGE, shared: true }).buffer as ReturnType<typeof growableBuffer>);
   const viewed = takesAnyBuffer ? Buffer.alloc(100 * PAGE) : Region.allocate({ bytes: 100 * PAGE }).bytes;
   const view = viewed.subarray(3 * PAGE + 77, 90 * PAGE + 1234);
   const memfd = Region.allocate({ bytes: 64 * PAGE, backing: 'memfd', hugePages: 'never' });
   const alias = memfd.alias();
   const advised = Region.allocate({ bytes: 2 * HUGE_PAGE, hugePages: 'advise' });
+  const copied = Region.allocate({ bytes: 64 * PAGE, backing: 'memfd', mapping: 'private' });
   const hugetlb =
     huge === 'hugetlb' ? Region.allocate({ bytes: 2 * HUGE_PAGE, backing: 'hugetlb' }) : undefined;
   const plainRegion = Region.from(plain);
@@ -98,6 +113,7 @@ export async function everythingMixed(
     { source: view, bytes: () => view, exact: false },
     { source: memfd, bytes: () => memfd.bytes, exact: true },
     { source: advised, bytes: () => advised.bytes, exact: true },
+    { source: copied, bytes: () => copied.bytes, exact: true },
   ];
   if (hugetlb !== undefined) {
     memories[HUGE] = { source: hugetlb, bytes: () => hugetlb.bytes, exact: true, unit: HUGE_PAGE / PAGE };
@@ -144,13 +160,18 @@ export async function everythingMixed(
     for (const { memories: of, due } of trackings) {
       const set = due[of.indexOf(memory)];
       if (set === undefined) continue;
-      for (const page of list) if (!set.has(page)) set.set(page, Buffer.from(pageBytes(memory, page)));
+      for (const page of list) {
+        const due = set.get(page);
+        if (due === undefined)
+          set.set(page, { how: 'written', before: Buffer.from(pageBytes(memory, page)) });
+        else if (due.how === 'lost') due.how = 'written';
+      }
     }
   };
   const isNew = (memory: number, pages: Iterable<number>, to: readonly Tracking[] = trackings): void => {
     const list = [...pages];
     for (const { memories: of, due } of to) {
-      for (const page of list) due[of.indexOf(memory)]?.set(page, ALWAYS);
+      for (const page of list) due[of.indexOf(memory)]?.set(page, { how: 'new', before: NOTHING });
     }
   };
   const pagesIn = (memory: number): number => pageCountOf(memories[memory]!.bytes());
@@ -166,6 +187,25 @@ export async function everythingMixed(
     const before = memories[memory]!.bytes().byteLength;
     how();
     isNew(memory, pagesUnder(memory, before, by));
+  };
+  /** To be called before the bytes go. */
+  const willLose = (memory: number, offset: number, length: number): void => {
+    for (const { memories: of, due } of trackings) {
+      const set = due[of.indexOf(memory)];
+      for (const page of pagesUnder(memory, offset, length)) {
+        if (set?.has(page) === false)
+          set.set(page, { how: 'lost', before: Buffer.from(pageBytes(memory, page)) });
+      }
+    }
+  };
+  const forget = (memory: number, isGone: (page: number) => boolean): void => {
+    for (const { memories: of, due, readers } of trackings) {
+      const i = of.indexOf(memory);
+      if (i < 0) continue;
+      for (const page of [...due[i]!.keys()]) if (isGone(page)) due[i]!.delete(page);
+      for (const { kept } of readers)
+        for (const page of [...kept[i]!]) if (isGone(page)) kept[i]!.delete(page);
+    }
   };
   let value = 0;
 
@@ -193,6 +233,11 @@ export async function everythingMixed(
       const from = random(1000);
       willWrite(ADVISED, pageRun(from, 20));
       advised.discard(from * PAGE, 20 * PAGE);
+    },
+    function discardsCopied() {
+      const page = random(60);
+      willWrite(PRIVATE, pageRun(page, 3));
+      copied.discard(page * PAGE, 3 * PAGE);
     },
     function mainThreadFills() {
       // Not a huge page as a whole, each time.
@@ -242,6 +287,25 @@ export async function everythingMixed(
       willWrite(memory, pagesUnder(memory, offset, length));
       assert.equal(readSync(file, bytes, offset, length, 0), length);
     },
+    function readsThroughARing() {
+      const memory = [REGION, MEMFD, PRIVATE, PLAIN][random(4)]!;
+      const bytes = memories[memory]!.bytes();
+      const offset = random(bytes.byteLength - 4 * PAGE);
+      const length = 1 + random(4 * PAGE);
+      willWrite(memory, pagesUnder(memory, offset, length));
+      assert.equal(testing().readByRing(-1, file, 0, bytes.subarray(offset, offset + length)), length);
+    },
+    function isWrittenFromOutside() {
+      const memory = random(HUGE);
+      const bytes = memories[memory]!.bytes();
+      const offset = random(bytes.byteLength);
+      const length = 1 + random(Math.min(4 * PAGE, bytes.byteLength - offset));
+      willWrite(memory, pagesUnder(memory, offset, length));
+      assert.equal(
+        testing().writeFromOutside(bytes.subarray(offset, offset + length), value++ & 0xff),
+        undefined,
+      );
+    },
     function fillsAtRandom() {
       const bytes = region.bytes;
       const offset = random(bytes.byteLength - PAGE);
@@ -263,9 +327,68 @@ export async function everythingMixed(
     function growsBuffers() {
       const by = 1 + random(3 * PAGE);
       if (!takesAnyBuffer) return;
-      if (resizable.byteLength + by > 400 * PAGE || growable.byteLength + by > 400 * PAGE) return;
-      grow(RESIZABLE, by, () => resizable.resize(resizable.byteLength + by));
-      grow(GROWABLE, by, () => growable.grow(growable.byteLength + by));
+      if (resizable.byteLength + by <= MOST_RESIZABLE)
+        grow(RESIZABLE, by, () => resizable.resize(resizable.byteLength + by));
+      if (growable.byteLength + by <= MOST_RESIZABLE)
+        grow(GROWABLE, by, () => growable.grow(growable.byteLength + by));
+    },
+    function shrinksAndIsSeen() {
+      if (!takesAnyBuffer || resizable.byteLength < 20 * PAGE) return;
+      // What grew before is seen first: all that a look can know of a memory is its size then.
+      const look = (): void => {
+        for (const { memories: of, readers } of trackings) {
+          if (of.includes(RESIZABLE)) readers[0]!.tracker.peek();
+        }
+      };
+      look();
+      resizable.resize(resizable.byteLength - 1 - random(10 * PAGE));
+      look();
+      const count = pagesIn(RESIZABLE);
+      forget(RESIZABLE, (page) => page >= count);
+    },
+    function shrinksAndGrowsUnseen() {
+      if (!takesAnyBuffer || resizable.byteLength < 20 * PAGE) return;
+      const { byteLength } = resizable;
+      const by = 1 + random(10 * PAGE);
+      willLose(RESIZABLE, byteLength - by, by);
+      resizable.resize(byteLength - by);
+      const more = Math.min(random(2) * random(3 * PAGE), MOST_RESIZABLE - byteLength);
+      resizable.resize(byteLength);
+      if (more > 0) grow(RESIZABLE, more, () => resizable.resize(byteLength + more));
+    },
+    function joinsHugePages() {
+      // Not where pages are armed one by one; that loses nothing either.
+      testing().collapse(advised.bytes);
+      testing().collapse(region.bytes);
+    },
+    function isGivenToSwap() {
+      const memory = random(HUGE);
+      const advice = random(2) === 0 ? MADV_COLD : MADV_PAGEOUT;
+      const [first, count] = [1 + random(10), 1 + random(4)];
+      const bytes = memories[memory]!.bytes();
+      const offset = offsetOf(first, bytes);
+      testing().giveBack(bytes.subarray(offset, offset + count * PAGE), advice);
+    },
+    function isOutOfReachForAMoment() {
+      const first = random(500);
+      const part = region.bytes.subarray(first * PAGE, (first + 1 + random(12)) * PAGE);
+      assert.equal(testing().protect(part, PROT_NONE), undefined);
+      assert.equal(testing().protect(part, PROT_READ_WRITE), undefined);
+    },
+    function forks() {
+      const child = testing().forkChild(region.bytes, PAGE, 0xc5, '');
+      assert.ok(!isFailure(child));
+      // Before and after the child writes its copies of these pages.
+      const pages = some(64);
+      willWrite(REGION, pages);
+      for (const page of pages) region.bytes[page * PAGE] = value++;
+      writeSync(child.orders, 'w');
+      assert.ok(readSync(child.report, new Uint8Array(64)) > 0);
+      for (const page of pages) region.bytes[page * PAGE + 1] = value++;
+      writeSync(child.orders, 'x');
+      closeSync(child.orders);
+      closeSync(child.report);
+      assert.equal(testing().reapChild(child.pid), 0);
     },
     function marks() {
       const memory = random(memories.length);
@@ -300,10 +423,13 @@ export async function everythingMixed(
     const peeks = random(4) === 0;
     const dirty = peeks ? tracker.peek() : tracker.collect();
     for (const [i, memory] of of.entries()) {
-      const fresh = withNeighbours(memory, writtenTo(due[i]!, memory));
-      const expected = sorted([...kept[i]!, ...fresh]);
+      const { must, may } = writtenTo(due[i]!, memory);
+      const fresh = withNeighbours(memory, must);
       const what = `round ${round}, memory ${memory}, ${peeks ? 'peek' : 'collect'} after ${done.join(', ')}`;
-      pages += checkAgainst(expected, dirty.of(i), memory, what);
+      const reported = pagesOf(dirty.of(i), memories[memory]!.bytes());
+      pages += reported.length;
+      fresh.push(...reported.filter((page) => may.has(page)));
+      checkAgainst(sorted([...kept[i]!, ...fresh]), reported, memory, what);
       if (peeks) continue;
       for (const reader of readers) for (const page of fresh) reader.kept[i]!.add(page);
       kept[i]!.clear();
@@ -313,18 +439,23 @@ export async function everythingMixed(
   for (const { readers } of trackings) for (const { tracker } of readers) tracker.close();
   console.log(JSON.stringify({ rounds: round, writes: written, pages }));
 
-  function writtenTo(due: Due, memory: number): number[] {
-    const differs = (page: number, before: Uint8Array): boolean =>
-      Buffer.compare(before, pageBytes(memory, page)) !== 0;
-    return [...due]
-      .filter(([page, before]) => engine !== 'compare' || before === ALWAYS || differs(page, before))
-      .map(([page]) => page);
+  /** What a look reports by itself, and what it may report besides. */
+  function writtenTo(due: Due, memory: number): { must: number[]; may: Set<number> } {
+    const must: number[] = [];
+    const may = new Set<number>();
+    for (const [page, { how, before }] of due) {
+      const now = pageBytes(memory, page);
+      const differs = Buffer.compare(before.subarray(0, now.length), now.subarray(0, before.length)) !== 0;
+      const isSeen = how === 'new' || differs || (how === 'written' && engine !== 'compare');
+      if (isSeen) must.push(page);
+      else if (how === 'lost' && engine !== 'compare') may.add(page);
+    }
+    return { must, may };
   }
 
-  function checkAgainst(expected: number[], dirty: DirtyPages, memory: number, what: string): number {
-    const { bytes, exact } = memories[memory]!;
+  function checkAgainst(expected: number[], reported: number[], memory: number, what: string): void {
+    const { exact } = memories[memory]!;
     const last = pagesIn(memory) - 1;
-    const reported = pagesOf(dirty, bytes());
     if (exact || engine === 'compare') {
       assert.deepEqual(reported, expected, what);
     } else {
@@ -334,6 +465,5 @@ export async function everythingMixed(
       const edges = new Set(reported);
       for (const page of expected) assert.ok(edges.has(page), `${what}: page ${page} at the edge`);
     }
-    return reported.length;
   }
 }

@@ -95,6 +95,12 @@ const endings: Record<string, () => void> = {
     process.kill(process.pid, 'SIGTERM');
     setTimeout(() => undefined, 60_000);
   },
+  kill() {
+    process.kill(process.pid, 'SIGKILL');
+  },
+  abort() {
+    process.abort();
+  },
 };
 
 let held: unknown;

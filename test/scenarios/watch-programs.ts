@@ -102,6 +102,23 @@ const programs: Record<string, (...args: string[]) => unknown> = {
     assert.equal(structuredClone(new Uint8Array(4)).constructor, Uint8Array);
     console.log('as ever');
   },
+  /** Two threads write one memory; tells who they are. */
+  writers: async () => {
+    const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+    const large = new ArrayBuffer(1 << 21);
+    done.publish('made');
+    write(memory, 1);
+    new Uint8Array(large)[5 * PAGE] = 1;
+    const worker = new Worker(
+      `const { workerData, parentPort } = require('node:worker_threads');
+       new Uint8Array(workerData.buffer)[2 * ${PAGE}] = 1;
+       parentPort.postMessage(Number(require('node:fs').readlinkSync('/proc/thread-self').split('/').at(-1)));`,
+      { eval: true, workerData: memory },
+    );
+    const id: number = await new Promise((resolve) => worker.once('message', resolve));
+    done.publish('written');
+    console.log(JSON.stringify([process.pid, id]));
+  },
   /** Each kind of memory with a number of pages of its own, marked. */
   kinds: async () => {
     const constructed = new WebAssembly.Memory({ initial: 2, maximum: 8 });

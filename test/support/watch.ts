@@ -8,6 +8,8 @@ export const COMMAND = path.join(__dirname, '..', '..', 'lib', 'cli.js');
 /** Small programs, chosen by their first argument. */
 export const PROGRAMS = path.join(__dirname, '..', 'scenarios', 'watch-programs.js');
 
+const NOBODY = 65_534;
+
 export interface Run {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -21,6 +23,8 @@ export interface RunOptions {
   env?: NodeJS.ProcessEnv;
   /** What standard input has; it is then at its end. Default nothing. */
   input?: string;
+  /** Run as an ordinary user without privileges. */
+  asNobody?: boolean;
   /** Sees the process when it is started. */
   started?: (child: ChildProcessWithoutNullStreams) => void;
 }
@@ -30,6 +34,7 @@ export async function runNode(args: readonly string[], options: RunOptions = {})
   const child = spawn(process.execPath, [...(options.nodeArgs ?? []), ...args], {
     cwd: options.cwd,
     env: { ...process.env, NODE_OPTIONS: '', ...options.env },
+    ...(options.asNobody === true ? { uid: NOBODY, gid: NOBODY } : {}),
   });
   let stdout = '';
   let stderr = '';
@@ -75,6 +80,7 @@ export interface MemoryRecord {
   share: number;
   totalPages: number;
   ranges: { offset: number; length: number }[];
+  threadIds?: number[];
 }
 export interface MarkRecord {
   type: 'mark';
