@@ -29,6 +29,11 @@ const lazily: Readonly<Index> = {
       require('./dirty-tracker.js') as typeof import('./dirty-tracker.js')
     ).DirtyTracker);
   },
+  get LazyRestore() {
+    return (loaded.LazyRestore ??= (
+      require('./lazy-restore.js') as typeof import('./lazy-restore.js')
+    ).LazyRestore);
+  },
   get PageFault() {
     return (loaded.PageFault ??= (require('./page-fault.js') as typeof import('./page-fault.js')).PageFault);
   },
@@ -90,6 +95,12 @@ Object.defineProperty(exports, 'DirtyTracker', {
   enumerable: true,
   get: function () {
     return lazily.DirtyTracker;
+  },
+});
+Object.defineProperty(exports, 'LazyRestore', {
+  enumerable: true,
+  get: function () {
+    return lazily.LazyRestore;
   },
 });
 Object.defineProperty(exports, 'PageFault', {
