@@ -170,11 +170,11 @@ export async function costOfDifference(mode: 'copy' | 'copy-on-write'): Promise<
     let looked = 0;
     const takeAndSave = async (name: string, parent: string, options?: SnapshotOptions): Promise<string> => {
       const snapshot = Snapshot.take(memories, { mode: 'copy', ...options });
-      const read = snapshot.read.bind(snapshot);
+      const read = snapshot.readInto.bind(snapshot);
       looked = 0;
-      snapshot.read = (offset, length, memory) => {
-        looked += length!;
-        return read(offset, length, memory);
+      snapshot.readInto = (into, offset, memory) => {
+        looked += into.length;
+        return read(into, offset, memory);
       };
       const { digest, pages, zeroPages } = await snapshot.save(at(name), { parent: at(parent) });
       assert.deepEqual([pages, zeroPages], [5, 2]);
