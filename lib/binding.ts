@@ -396,6 +396,8 @@ export interface NativeBinding {
    * `backing`: the size of the pages behind it.
    */
   nonZeroPagesThatExist(view: Uint8Array, backing: number): Float64Array;
+  /** SHA-256 of each page; false where OpenSSL is missing. */
+  digestPages(pages: Uint8Array, pageSize: number, digests: Uint8Array): boolean;
   /** Where in a page the bytes begin; `pageSize` is the machine's unless it is given. */
   addressInPage(view: Uint8Array, pageSize?: number): number;
   /** Whether KSM may merge all memory of this process (PR_SET_MEMORY_MERGE). */
