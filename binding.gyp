@@ -65,6 +65,7 @@
       "native/core/test_kernel.cc",
       "native/core/test_seccomp.cc",
       "native/core/tracking_domain.cc",
+      "native/core/unpoison.cc",
       "native/core/userfaultfd.cc",
       "native/core/wake_log.cc",
       "native/core/wp_async.cc",

@@ -7,6 +7,8 @@
 #include "core/dirty_engine.h"
 #include "core/holder_list.h"
 #include "core/mapping_table.h"
+#include "core/test_barrier.h"
+#include "core/unpoison.h"
 
 namespace uffd {
 namespace {
@@ -108,7 +110,11 @@ Napi::Value Alias(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Mapping> mapping = MappingOf(info[0]);
   // What will be written through the other one is not seen.
   HolderList::Get().Finish(mapping->AddressRange());
-  return RegionOrFailure(info.Env(), mapping->Alias(over), over);
+  UFFD_BARRIER("alias-before-map", nullptr);
+  const Result<std::shared_ptr<Mapping>> alias = mapping->Alias(over);
+  // Nor by a load that began in between and did not know of it.
+  HolderList::Get().Finish(mapping->AddressRange());
+  return RegionOrFailure(info.Env(), alias, over);
 }
 
 Napi::Value IsAliased(const Napi::CallbackInfo& info) {
@@ -138,8 +144,12 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
   HolderList::Get().BeforeDiscard(*range);
-  const Status discarded =
-      ChangeTracked(*range, [&] { return mapping ? mapping->Discard(*range) : Discard(*range); });
+  const auto discard = [&]() -> Status {
+    if (!mapping) return Discard(*range);
+    Status done = mapping->Discard(*range);
+    return done ? Unpoison(*mapping, *range) : done;
+  };
+  const Status discarded = ChangeTracked(*range, discard);
   return StatusValue(info.Env(), discarded);
 }
 

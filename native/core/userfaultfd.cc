@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/test_barrier.h"
+#include "core/unpoison.h"
 
 namespace uffd {
 namespace {
@@ -171,6 +172,7 @@ Partial Userfaultfd::Continue(Range range, uint64_t mode) noexcept {
 }
 
 Partial Userfaultfd::Poison(Range range, uint64_t mode) noexcept {
+  NotePoison();
   uffdio_poison args{{range.start, range.Length()}, mode, 0};
   const int returned = ioctl(Fd(), UFFDIO_POISON, &args);
   return PartialResult(returned, args.updated);
