@@ -7,6 +7,7 @@
 
 #include "core/compare.h"
 #include "core/consistent_copy.h"
+#include "core/holder_list.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -39,6 +40,8 @@ template <typename Visit>
 void SnapshotHistory::ForEachPage(Memory* memory, Range pages, Visit visit) noexcept {
   const bool is_long = pages.Length() >= kLongRun * PageSize();
   const uint64_t batch = PopulatedPages::kBatch * PageSize();
+  // What is not loaded yet does not exist either (test 69, B20).
+  if (is_long) HolderList::Get().FinishLoads(pages);
   for (uint64_t start = pages.start; start < pages.end; start += batch) {
     const uint64_t end = std::min(start + batch, pages.end);
     if (is_long) memory->populated.Load(start, (end - start) / PageSize());
