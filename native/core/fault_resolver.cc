@@ -48,7 +48,8 @@ FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
   Partial done = uffd_->Poison(page, 0);
   if (done.error == EEXIST && MayBeArmed(page)) {
     // An armed page that does not exist yet counts as existing here too.
-    static_cast<void>(uffd_->WriteProtect(page, UFFDIO_WRITEPROTECT_MODE_DONTWAKE).Ok());
+    const Status bare = uffd_->WriteProtect(page, UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+    if (!bare && bare.Error().error == EAGAIN) return AnswerOf(EAGAIN, page, Action::kNone);
     done = uffd_->Poison(page, 0);
   }
   return AnswerOf(done.error, page, Action::kPoison);

@@ -136,7 +136,7 @@ void LazyMemory::Touched(uint64_t offset, std::chrono::nanoseconds waited) noexc
 
 void LazyMemory::GivenBack(uint64_t offset, uint64_t length) noexcept {
   const uint64_t end = std::min((offset + length) / page_size_, page_count_);
-  for (uint64_t page = offset / page_size_; page < end; page++) Settle(page);
+  for (uint64_t page = (offset + page_size_ - 1) / page_size_; page < end; page++) Settle(page);
 }
 
 uint64_t LazyMemory::NextNeeded(uint64_t page) const noexcept {

@@ -457,14 +457,21 @@ void Session::UnregisterAndWakeAll() noexcept {
 // What was not loaded must not become zeros (test 69, B3).
 void Session::PoisonNeeded(const Registration& registration) noexcept {
   const Policy& policy = *registration.policy;
-  const auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
   FaultResolver resolver(&uffd_);
+  auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
   for (uint64_t start = registration.range.start; start < registration.range.end;
        start += policy.page_size) {
     if (!policy.loader->IsNeeded(registration.OffsetOf(start))) continue;
     const Range page{start, start + policy.page_size};
-    while (resolver.Poison(page).outcome == Outcome::kDeferred && loop_->AwaitReading(deadline)) {
+    bool went = false;
+    while (!(went = resolver.Poison(page).outcome != Outcome::kDeferred) &&
+           std::chrono::steady_clock::now() < deadline) {
+      // A loop that stands still reads no event, and who waits for that keeps the memory changing.
+      if (failed_with_ != 0) ReadWhatIsLeft();
+      if (!loop_->AwaitReading(deadline)) sched_yield();
     }
+    // Of each page: there may be many.
+    if (went) deadline = std::chrono::steady_clock::now() + kChangingPatience;
   }
 }
 
