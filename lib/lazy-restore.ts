@@ -72,7 +72,8 @@ export interface CheckedLazyOptions {
   resolver: SnapshotResolver;
   /** 0: no limit. */
   bytesPerSecond: number;
-  order: unknown;
+  /** Pairs of memory and offset. */
+  order: Float64Array;
 }
 
 /**
@@ -191,7 +192,7 @@ export function isLazy(options: unknown): options is LazyRestoreOptions {
 }
 
 /** @internal */
-export function checkLazyOptions(options: object): CheckedLazyOptions {
+export function checkLazyOptions(options: object, regions: readonly Region[]): CheckedLazyOptions {
   const { resolver, bytesPerSecond, order } = checkOptions('options', options, [
     'lazy',
     'resolver',
@@ -204,7 +205,7 @@ export function checkLazyOptions(options: object): CheckedLazyOptions {
   return {
     resolver: checkOneOf('options.resolver', resolver ?? 'loop', ['loop', 'in-thread']),
     bytesPerSecond: bytesPerSecond ?? 0,
-    order: order ?? [],
+    order: checkOrder(order ?? [], regions),
   };
 }
 
@@ -220,7 +221,6 @@ function start(
   for (const region of regions) {
     if (!isProtectable(region)) throw notLoadable(region);
   }
-  const pairs = checkOrder(order, regions);
   if (resolver === 'in-thread') keepSigbusHandler();
   const failure = native.start(
     {
@@ -232,7 +232,7 @@ function start(
       files: links.map((link) => link.layout()),
       maps,
       filePageSize: pageSize,
-      order: pairs,
+      order,
       inThread: resolver === 'in-thread',
       bytesPerSecond,
     },

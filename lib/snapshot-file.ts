@@ -245,7 +245,10 @@ export class SnapshotFile implements Disposable {
     options?: FileRestoreOptions | LazyRestoreOptions,
   ): Promise<FileRestoreStats> | LazyRestore {
     if (isLazy(options)) {
-      return new LazyRestore(CONSTRUCT, this.#open(), toRegions(memory), checkLazyOptions(options));
+      const regions = toRegions(memory);
+      const checked = checkLazyOptions(options, regions);
+      // Last: what was checked may have run code that closes it, or changes the memory.
+      return new LazyRestore(CONSTRUCT, this.#open(), regions, checked);
     }
     return this.#restoreAll(memory, options);
   }
