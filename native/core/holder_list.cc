@@ -15,17 +15,20 @@ std::shared_ptr<HolderList::Entry> HolderList::AddCaptures(
   auto entry = std::make_shared<Entry>();
   for (const auto& capture : captures) entry->memories.push_back(capture->Pages());
   entry->captures = std::move(captures);
-  return Add(std::move(entry));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  entries_.push_back(entry);
+  return entry;
 }
 
 std::shared_ptr<HolderList::Entry> HolderList::AddLoad(std::vector<Range> memories) {
   auto entry = std::make_shared<Entry>();
   entry->memories = std::move(memories);
-  return Add(std::move(entry));
-}
-
-std::shared_ptr<HolderList::Entry> HolderList::Add(std::shared_ptr<Entry> entry) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto overlaps = [&entry](const auto& other) {
+    return std::any_of(entry->memories.begin(), entry->memories.end(),
+                       [&other](const Range& memory) { return Overlaps(*other, memory); });
+  };
+  std::unique_lock<std::mutex> lock(mutex_);
+  AwaitNone(&lock, overlaps);
   entries_.push_back(entry);
   return entry;
 }
@@ -69,12 +72,17 @@ void HolderList::BeginEnding(Entry* entry) noexcept {
 template <typename Holds>
 void HolderList::FinishWhere(Holds holds) noexcept {
   std::unique_lock<std::mutex> lock(mutex_);
+  AwaitNone(&lock, holds);
+}
+
+template <typename Holds>
+void HolderList::AwaitNone(std::unique_lock<std::mutex>* lock, Holds holds) noexcept {
   for (;;) {
     const auto found = std::find_if(entries_.begin(), entries_.end(), holds);
     if (found == entries_.end()) return;
     const std::shared_ptr<Entry> entry = *found;
     entry->hurry = true;
-    removed_.wait(lock, [&] { return entry->over; });
+    removed_.wait(*lock, [&] { return entry->over; });
   }
 }
 

@@ -29,6 +29,7 @@ class HolderList {
   static HolderList& Get() noexcept;  // never destroyed
 
   std::shared_ptr<Entry> AddCaptures(std::vector<std::shared_ptr<Capture>> captures);
+  // Returns when nobody else holds anything of them any more.
   std::shared_ptr<Entry> AddLoad(std::vector<Range> memories);
   // This thread, which may track the memory now: nobody else comes in between.
   void BeginEnding(Entry* entry) noexcept;
@@ -43,9 +44,11 @@ class HolderList {
 
  private:
   HolderList() = default;
-  std::shared_ptr<Entry> Add(std::shared_ptr<Entry> entry);
   template <typename Holds>
   void FinishWhere(Holds holds) noexcept;
+  // The same under the lock, which is held again when it returns.
+  template <typename Holds>
+  void AwaitNone(std::unique_lock<std::mutex>* lock, Holds holds) noexcept;
   static bool Overlaps(const Entry& entry, Range range) noexcept;
   std::mutex mutex_;
   std::condition_variable removed_;

@@ -13,6 +13,7 @@
 #include "core/no_reader.h"
 #include "core/sha256.h"
 #include "core/test_barrier.h"
+#include "core/unpoison.h"
 #include "core/wp_async.h"
 
 namespace uffd {
@@ -122,32 +123,36 @@ LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
   };
   if (!HasSha256()) return fail({ENOSYS, "SHA256_Init"});
   uint64_t page_count = 0;
-  bool tracked = false;
   std::vector<Range> ranges;
   for (const Memory& memory : memories) {
-    // Its pages come back as those of a file that only the kernel has.
-    const bool is_private_file = memory.mapping != nullptr && !memory.mapping->IsShared() &&
-                                 memory.mapping->PagesOf() == Backing::kMemfd;
-    if (is_private_file) return fail({EOPNOTSUPP, "restore"});
-    HolderList::Get().Finish(memory.pages);
-    tracked = tracked || WpAsyncDomain().Tracks(memory.pages);
     page_count += memory.pages.Length() / memory.page_size;
     ranges.push_back(memory.pages);
   }
+  // First of all: whoever tracks the memory, maps it once more or loads it from here on waits for
+  // the end, and who came before is seen.
+  const auto entry = HolderList::Get().AddLoad(std::move(ranges));
+  const auto give_up = [&](Failure failure) {
+    HolderList::Get().Remove(entry.get());
+    return fail(failure);
+  };
+  bool tracked = false;
+  const Status prepared = Prepare(memories, &tracked);
+  if (!prepared) return give_up(prepared.Error());
   auto state = LoadState::Create(page_count);
-  if (!state) return fail(state.Error());
+  if (!state) return give_up(state.Error());
   Session::Opened opened =
       Session::Open(RequestFor(options.resolver, tracked), NoReader(), Session::Loop::kSpins);
   started.attempts = std::move(opened.attempts);
   started.missing_features = opened.missing_features;
-  if (opened.session == nullptr) return fail(opened.failure);
+  if (opened.session == nullptr) return give_up(opened.failure);
   opened.session->ServeToTheEnd();
   std::shared_ptr<LazyLoad> load(new LazyLoad(std::move(opened.session), std::move(state.Value()),
                                               std::move(order), options, std::move(over)));
+  load->entry_ = entry;
   const Status added = load->AddParts(memories, pages);
   if (!added) {
     load->LetGoOfAll();
-    return fail(added.Error());
+    return give_up(added.Error());
   }
   // The thread first: once the memories are empty nothing may fail any more.
   auto* self = new std::shared_ptr<LazyLoad>(load);
@@ -155,10 +160,9 @@ LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
   if (!thread) {
     delete self;
     load->LetGoOfAll();
-    return fail(thread.Error());
+    return give_up(thread.Error());
   }
   pthread_detach(thread.Value());
-  load->entry_ = HolderList::Get().AddLoad(std::move(ranges));
   const Status empty = load->Empty();
   load->Begin(empty.Ok());
   if (!empty) {
@@ -167,6 +171,22 @@ LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
   }
   started.load = std::move(load);
   return started;
+}
+
+Status LazyLoad::Prepare(const std::vector<Memory>& memories, bool* tracked) noexcept {
+  for (const Memory& memory : memories) {
+    if (memory.mapping != nullptr) {
+      // Its pages come back as those of a file that only the kernel has.
+      const bool is_private_file =
+          !memory.mapping->IsShared() && memory.mapping->PagesOf() == Backing::kMemfd;
+      // What is touched through the other one would be zero here.
+      if (is_private_file || memory.mapping->IsAliased()) return Failure{EOPNOTSUPP, "restore"};
+      Status unpoisoned = Unpoison(*memory.mapping, memory.pages);
+      if (!unpoisoned) return unpoisoned;
+    }
+    *tracked = *tracked || WpAsyncDomain().Tracks(memory.pages);
+  }
+  return Done{};
 }
 
 Status LazyLoad::AddParts(const std::vector<Memory>& memories,
@@ -188,6 +208,10 @@ Status LazyLoad::AddParts(const std::vector<Memory>& memories,
   for (Part& part : parts_) {
     if (part.memory.pages.Empty()) continue;
     part.tracked = WpAsyncDomain().Tracks(part.memory.pages);
+    // Since a moment ago: this userfaultfd has not the marks for it.
+    if (part.tracked && (session_->Features() & UFFD_FEATURE_WP_ASYNC) == 0) {
+      return Failure{EBUSY, "ioctl(UFFDIO_REGISTER)"};
+    }
     const Status registered = part.tracked ? HandOver(&part) : Register(&part);
     if (!registered) return registered;
   }
@@ -241,11 +265,16 @@ Status LazyLoad::Empty() noexcept {
     emptied_ = true;
     UFFD_BARRIER("load-between-emptying", nullptr);
   }
-  // The loop knows of it all: what goes from here on was given back.
-  static_cast<void>(session_->AwaitEvents());
+  // The loop knows of it all: what goes from here on was given back. However long that takes: it
+  // would take all for given back.
+  while (!session_->AwaitEvents()) {
+    if (session_->Released()) return Failure{ETIMEDOUT, "restore"};
+  }
   for (const Part& part : parts_) {
+    if (!part.tracked) continue;
     // Where that fails everything is reported as written.
-    if (part.tracked) static_cast<void>(Arm(part.memory.pages).Ok());
+    static_cast<void>(Arm(part.memory.pages).Ok());
+    WpAsyncDomain().NoteLoaded(part.memory.pages);
   }
   return Done{};
 }
@@ -352,13 +381,13 @@ bool LazyLoad::FillSome(Part* part, uint64_t page, uint64_t count) noexcept {
   const uint64_t size = loader.PageBytes();
   const uint64_t most = std::max<uint64_t>(kBatchBytes / size, 1);
   const uint64_t end = page + count;
-  const auto deadline = Clock::now() + kPatience;
   for (uint64_t first = page; first < end; first = std::min(first + most, end)) {
     const uint64_t last = std::min(first + most, end);
     UFFD_BARRIER("load-before-batch", nullptr);
     if (!MakeRoom((last - first) * size)) return false;
     if (!loader.Read(first, last - first, buffer_->Data())) return false;
     UFFD_BARRIER("load-after-read", nullptr);
+    const auto deadline = Clock::now() + kPatience;
     for (uint64_t at = loader.NextNeeded(first); at < last; at = loader.NextNeeded(at)) {
       const uint64_t some = loader.NeededFrom(at, last - at);
       const uint64_t start = part->memory.pages.start + at * size;
@@ -425,6 +454,7 @@ void LazyLoad::End(bool loaded) noexcept {
   if (loaded) {
     const std::lock_guard<std::mutex> lock(keeping_);
     ended_ = true;
+    LetGoOfUntracked();
     LetGo();
   } else {
     LetGoOfAll();
@@ -451,7 +481,7 @@ void LazyLoad::LetGo() noexcept {
     const bool kept =
         kept_.Any([&part](const Range& range) { return range.Overlaps(part.memory.pages); });
     if (!part.loader || kept) continue;
-    if (!kept_.Empty()) static_cast<void>(session_->Unregister(part.memory.pages).Ok());
+    if (!kept_.Empty()) Unregister(part.memory.pages);
     part.resolver.reset();
     part.server.reset();
     // What is left of it is not to hold the files open.
@@ -459,6 +489,25 @@ void LazyLoad::LetGo() noexcept {
     part.loader.reset();
     part.memory.mapping.reset();
   }
+}
+
+// Of memories that are tracked in part only: others may want the rest. Under keeping_.
+void LazyLoad::LetGoOfUntracked() noexcept {
+  if (kept_.Empty()) return;
+  for (const Part& part : parts_) {
+    RangeSet rest;
+    rest.Add(part.memory.pages);
+    rest.RemoveAll(&kept_);
+    for (const Range& pages : rest.Ranges()) Unregister(pages);
+  }
+}
+
+// What of them is still registered here: the kernel (before 6.17) would do it to anybody's.
+void LazyLoad::Unregister(Range pages) noexcept {
+  session_->Table().ForEach([&](const Registration& registration) {
+    const Range part = registration.range.Intersect(pages);
+    if (!part.Empty()) static_cast<void>(session_->Unregister(part).Ok());
+  });
 }
 
 Status LazyLoad::Arm(Range pages) noexcept {
@@ -470,11 +519,12 @@ void LazyLoad::Disarm(Range pages) noexcept {
   kept_.Remove(pages);
   if (!ended_) return;
   // The rest of its memory may still be tracked.
-  static_cast<void>(session_->Unregister(pages).Ok());
+  Unregister(pages);
   LetGo();
 }
 
 void LazyLoad::Complete() noexcept {
+  if (IsOver()) return;
   for (const Part& part : parts_) HolderList::Get().Finish(part.memory.pages);
 }
 

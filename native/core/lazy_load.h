@@ -88,6 +88,7 @@ class LazyLoad final : public PageKeeper, public std::enable_shared_from_this<La
   LazyLoad(std::shared_ptr<Session> session, std::shared_ptr<LoadState> state,
            std::vector<LoadState::Touch> order, const Options& options,
            std::function<void()> over) noexcept;
+  static Status Prepare(const std::vector<Memory>& memories, bool* tracked) noexcept;
   Status AddParts(const std::vector<Memory>& memories,
                   const std::shared_ptr<const SnapshotPages>& pages) noexcept;
   Status Register(Part* part) noexcept;
@@ -108,6 +109,8 @@ class LazyLoad final : public PageKeeper, public std::enable_shared_from_this<La
   void End(bool loaded) noexcept;
   void LetGo() noexcept;
   void LetGoOfAll() noexcept;
+  void LetGoOfUntracked() noexcept;
+  void Unregister(Range pages) noexcept;
 
   const Options options_;
   const std::shared_ptr<Session> session_;

@@ -210,6 +210,13 @@ Status TrackingDomain::HandOver(Range pages, const std::shared_ptr<PageKeeper>& 
   return taken;
 }
 
+void TrackingDomain::NoteLoaded(Range pages) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (DomainTracker* tracker : TrackersOn(pages)) {
+    if (!tracker->ignores_loads_) tracker->pending_.Add(pages.Intersect(tracker->pages_));
+  }
+}
+
 Status TrackingDomain::Cover(Range pages, uint64_t page_size) noexcept {
   const std::vector<DomainTracker*> present = TrackersOn(pages);
   RangeSet covered;

@@ -53,6 +53,8 @@ class TrackingDomain {
   // loaded, only to those who ask (DirtyTracker::IgnoreLoads).
   Status HandOver(Range pages, const std::shared_ptr<PageKeeper>& keeper,
                   const std::function<Status(const RangeSet& tracked)>& take) noexcept;
+  // They have other content now. Those who ask for loads may have come, or collected, meanwhile.
+  void NoteLoaded(Range pages) noexcept;
 
  private:
   // Registers and arms the parts of `pages` that no tracker covers yet, and consumes what was
