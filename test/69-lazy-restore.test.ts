@@ -47,6 +47,18 @@ for (const resolver of ['loop', 'in-thread']) {
     }
     it('keeps 1,000 pages clean and tells of 10 that are written (B16)', 'thousandPages', [resolver]);
     it('goes with tracking that ends, or is of a part, or is a snapshot’s', 'otherTracking', [resolver]);
+    for (const kind of ['anonymous', 'memfd', 'shared Wasm memory']) {
+      it(`is finished for a history of it that was there before: ${kind} (B20)`, 'historyWhileLoading', [
+        kind,
+        resolver,
+      ]);
+    }
+    it('tells a snapshot that looks just before it begins', 'looksBeforeEmptied', [resolver]);
+    it('begins with all of the file, however slow its loop (B3)', 'slowToBegin', [resolver]);
+    it('is finished for an alias that is made while it begins (B7)', 'aliasMeanwhile', [resolver]);
+    for (const kind of ['anonymous', 'memfd', 'shared: true, memfd', 'shared Wasm memory']) {
+      it(`leaves nothing that cannot be used again: ${kind}`, 'heals', [kind, resolver]);
+    }
     it('leaves a tracker alive when its file is damaged', 'damagedUnderTracking', [resolver]);
     test('loads several memories from a chain of files', async () => {
       await withHugePages(4, () => passScenario('lazy-restore', 'severalMemories', { args: [resolver] }));

@@ -333,7 +333,16 @@ export async function otherTracking(resolver: string): Promise<void> {
   region.bytes[11 * PAGE] = 1;
   region.bytes[250 * PAGE] = 1;
   assert.deepEqual([...part.collect()], [{ offset: PAGE, length: PAGE }]);
+  // The rest is anybody's, and stays theirs when that tracking ends.
+  const whole = new DirtyTracker(region, { engine: 'wp-async' });
+  region.bytes[9 * PAGE] = 2;
+  region.bytes[12 * PAGE] = 2;
+  assert.deepEqual(pagesOf(whole.collect()), [9, 12]);
   part.close();
+  region.bytes[13 * PAGE] = 2;
+  region.bytes[250 * PAGE] = 2;
+  assert.deepEqual(pagesOf(whole.collect()), [13, 250]);
+  whole.close();
   assert.equal(binding().mayFault(region.bytes), false);
 
   region.bytes.fill(0x11);
@@ -351,6 +360,126 @@ export async function otherTracking(resolver: string): Promise<void> {
   snapshot.close();
   history.close();
   assert.equal(binding().mayFault(region.bytes), false);
+}
+
+/** A history that was there before takes, compares and puts back the memory as it will be (B20). */
+export async function historyWhileLoading(kind: string, resolver: string): Promise<void> {
+  const { memory, bytes } = MEMORIES[kind]!();
+  const expected = content(bytes().length);
+  const file = await fileOf(expected);
+  const history = new SnapshotHistory(memory, { engine: 'wp-async' });
+  const empty = history.take();
+  const restore = lazily(file, memory, resolver, { bytesPerSecond: PAGE });
+  const loaded = history.take();
+  assertSame(history.read(loaded), expected);
+  await restore.loaded;
+  assert.equal(history.diff(loaded).isEmpty, true);
+  const again = lazily(file, memory, resolver, { bytesPerSecond: PAGE });
+  history.restore(empty);
+  await again.loaded;
+  assert.ok(bytes().every((byte) => byte === 0));
+  const last = lazily(file, memory, resolver, { bytesPerSecond: PAGE });
+  assert.equal(history.diff(loaded).isEmpty, true);
+  await last.loaded;
+  history.close();
+}
+
+/** A snapshot that looks between its memory being handed over and being emptied learns of the load all the same. */
+export async function looksBeforeEmptied(resolver: string): Promise<void> {
+  const expected = content(16 * WASM_PAGE);
+  const file = await fileOf(expected, expected);
+  const memories = [sharedWasm(16), sharedWasm(16)];
+  bytesOf(memories[1]!).fill(0xee);
+  const control = new Int32Array(new SharedArrayBuffer(16));
+  const worker = new Worker(
+    `const { workerData: { dist, memory, control } } = require('node:worker_threads');
+     const { Snapshot } = require(dist + '/lib/index.js');
+     const { testing, untilSomebodyWaitsAt } = require(dist + '/test/support/testing.js');
+     const tell = (at, value) => { Atomics.store(control, at, value); Atomics.notify(control, at); };
+     const snapshot = Snapshot.take(memory, { mode: 'copy' });
+     tell(0, 1);
+     untilSomebodyWaitsAt('load-between-emptying');
+     snapshot.restore();
+     testing().openBarrier('load-between-emptying');
+     Atomics.wait(control, 1, 0);
+     tell(2, 1 + snapshot.diff().pageCount);`,
+    { eval: true, workerData: { dist: path.join(__dirname, '..', '..'), memory: memories[1], control } },
+  );
+  worker.unref();
+  Atomics.wait(control, 0, 0);
+  testing().closeBarrier('load-between-emptying');
+  await lazily(file, memories, resolver).loaded;
+  Atomics.store(control, 1, 1);
+  Atomics.notify(control, 1);
+  Atomics.wait(control, 2, 0);
+  assert.equal(Atomics.load(control, 2) - 1, expected.length / PAGE);
+  assertSame(bytesOf(memories[1]!), expected);
+}
+
+/** The memories are emptied by an event of their own, which is not one that gives pages back, however late it is applied. */
+export async function slowToBegin(resolver: string): Promise<void> {
+  const expected = content(16 * WASM_PAGE);
+  const file = await fileOf(expected);
+  const memory = sharedWasm(16);
+  const worker = new Worker(
+    `const { workerData: dist } = require('node:worker_threads');
+     const { testing, untilSomebodyWaitsAt } = require(dist + '/test/support/testing.js');
+     untilSomebodyWaitsAt('server-before-lost');
+     // Longer than calls wait for a loop.
+     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3000);
+     testing().openBarrier('server-before-lost');`,
+    { eval: true, workerData: path.join(__dirname, '..', '..') },
+  );
+  await new Promise((resolve) => worker.once('online', resolve));
+  testing().closeBarrier('server-before-lost');
+  const restore = lazily(file, memory, resolver);
+  assertSame(bytesOf(memory), expected);
+  await restore.loaded;
+}
+
+/** An alias that another thread makes while the load begins shows the bytes as well. */
+export async function aliasMeanwhile(resolver: string): Promise<void> {
+  const expected = Buffer.alloc(256 * PAGE);
+  fillPages(expected);
+  const file = await fileOf(expected);
+  const region = Region.allocate({ bytes: expected.length, backing: 'memfd' });
+  testing().closeBarrier('alias-before-map');
+  const worker = new Worker(
+    `const { workerData: { index, handle }, parentPort } = require('node:worker_threads');
+     const { Region } = require(index);
+     parentPort.postMessage(Buffer.from(Region.attach(handle).alias().bytes));`,
+    {
+      eval: true,
+      workerData: { index: path.join(__dirname, '..', '..', 'lib', 'index.js'), handle: region.handle },
+    },
+  );
+  const seen = new Promise<Uint8Array>((resolve) => worker.once('message', resolve));
+  untilSomebodyWaitsAt('alias-before-map');
+  const restore = lazily(file, region, resolver, { bytesPerSecond: PAGE });
+  testing().openBarrier('alias-before-map');
+  assertSame(await seen, expected);
+  await restore.loaded;
+  assertSame(region.bytes, expected);
+}
+
+/** What could not be loaded is poisoned, and `discard()` or another restore makes it memory again. */
+export async function heals(kind: string, resolver: string): Promise<void> {
+  const { memory, bytes, pageSize } = MEMORIES[kind]!();
+  const expected = Buffer.alloc(bytes().length);
+  fillPages(expected);
+  const bad = await damaged(expected, 'flipped');
+  const good = await fileOf(expected);
+  const poisoned = Math.floor((30 * PAGE) / pageSize) * pageSize;
+  await assert.rejects(lazily(bad, memory, resolver).loaded, CORRUPT);
+  const restore = lazilyAndHold(good, memory, resolver);
+  assert.equal(bytes()[poisoned], expected[poisoned]);
+  releaseBackground();
+  await restore.loaded;
+  assertSame(bytes(), expected);
+  await assert.rejects(lazily(bad, memory, resolver).loaded, CORRUPT);
+  (Region.isRegion(memory) ? memory : Region.from(memory)).discard();
+  assert.ok(bytes().every((byte) => byte === 0));
+  bytes()[poisoned] = 1;
 }
 
 /** A file that cannot be loaded under tracking: the tracker goes on, and says too much rather than too little. */
@@ -657,7 +786,7 @@ export async function children(resolver: string): Promise<void> {
 
 export async function refuses(): Promise<void> {
   const expected = content(64 * PAGE);
-  const file = await fileOf(expected);
+  let file = await fileOf(expected);
   const region = Region.allocate({ bytes: expected.length });
   region.bytes.fill(0xee);
   const bad = (options: unknown, error: { code: string }): void => {
@@ -689,6 +818,24 @@ export async function refuses(): Promise<void> {
   const closed = Region.allocate({ bytes: 64 * PAGE });
   closed.close();
   into(closed, { code: 'ERR_UFFD_CLOSED' });
+  // Code that runs while the options are looked at changes what was to be restored.
+  const memory = new WebAssembly.Memory({ initial: 4, maximum: 5 });
+  new Uint8Array(memory.buffer).fill(0xee);
+  const whileAsked = (change: () => void, error: { code: string }): void => {
+    const order = {
+      *[Symbol.iterator]() {
+        change();
+        yield { memory: 0, offset: 0 };
+      },
+    };
+    assert.throws(() => file.restore(memory, { lazy: true, order }), error);
+    assert.ok(new Uint8Array(memory.buffer, 0, 4 * WASM_PAGE).every((byte) => byte === 0xee));
+  };
+  whileAsked(() => memory.grow(1), { code: 'ERR_UFFD_SNAPSHOT_LENGTH' });
+  const other = file;
+  file = await fileOf(expected);
+  whileAsked(() => file.close(), { code: 'ERR_UFFD_CLOSED' });
+  file = other;
   assert.ok(
     region.bytes.every((byte) => byte === 0xee),
     'untouched',
