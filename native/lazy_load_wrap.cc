@@ -111,9 +111,8 @@ Napi::Value LazyLoadWrap::Start(const Napi::CallbackInfo& info) {
     if (load_) load_->Forget();
     return false;
   });
-  LazyLoad::Started started =
-      LazyLoad::Start(std::move(memories), std::move(pages), std::move(order), options,
-                      [channel = channel_] { channel->Poke(); });
+  LazyLoad::Started started = LazyLoad::Start(memories, pages, std::move(order), options,
+                                              [channel = channel_] { channel->Poke(); });
   if (started.load == nullptr) {
     CloseChannel();
     Napi::Object failure = FailureObject(env, started.failure);

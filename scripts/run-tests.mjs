@@ -1,5 +1,5 @@
 // Runs the compiled tests with the Node.js that runs this script. With UFFD_TEST_STRICT=1 a skipped
-// test is a failure. Arguments select files by a part of their name.
+// test is a failure. Arguments select files by a part of their name, `-PART` leaves files out.
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -7,14 +7,17 @@ import { fileURLToPath } from 'node:url';
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const directory = path.join(root, 'dist', 'test');
-const wanted = process.argv.slice(2);
+const words = process.argv.slice(2);
+const wanted = words.filter((word) => !word.startsWith('-'));
+const unwanted = words.filter((word) => word.startsWith('-')).map((word) => word.slice(1));
 const files = readdirSync(directory)
   .filter((name) => name.endsWith('.test.js'))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
+  .filter((name) => !unwanted.some((part) => name.includes(part)))
   .sort()
   .map((name) => path.join(directory, name));
 if (files.length === 0) {
-  console.error(`No test file in ${directory} matches ${wanted.join(', ')}`);
+  console.error(`No test file in ${directory} matches ${words.join(', ')}`);
   process.exit(1);
 }
 

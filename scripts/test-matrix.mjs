@@ -1,13 +1,17 @@
 // Runs the tests of this one build on the real binaries of each supported Node.js. `--others` leaves out
-// the one that runs this: `npm test` is its turn.
+// the one that runs this, whose turn is `npm test`, and the tests of what no Node.js changes.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ALL_VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
+/** Facts of the kernel, native threads and their races, random models, counted work and the benchmark. */
+const NOT_OF_NODE = '30 32 35 36 37 38 41 46 47 53 57 58 61 63 64 68 90 91 92 93'.split(' ');
+const others = process.argv.includes('--others');
 const words = process.argv.slice(2).filter((word) => word !== '--others');
-const current = process.argv.includes('--others') ? process.versions.node.split('.')[0] : undefined;
+if (others) words.push(...NOT_OF_NODE.map((number) => `-${number}-`));
+const current = others ? process.versions.node.split('.')[0] : undefined;
 const VERSIONS = ALL_VERSIONS.filter((version) => version.split('.')[0] !== current);
 
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');

@@ -112,8 +112,8 @@ LazyLoad::LazyLoad(std::shared_ptr<Session> session, std::shared_ptr<LoadState> 
       order_(std::move(order)),
       when_over_(std::move(over)) {}
 
-LazyLoad::Started LazyLoad::Start(std::vector<Memory> memories,
-                                  std::shared_ptr<const SnapshotPages> pages,
+LazyLoad::Started LazyLoad::Start(const std::vector<Memory>& memories,
+                                  const std::shared_ptr<const SnapshotPages>& pages,
                                   std::vector<LoadState::Touch> order, const Options& options,
                                   std::function<void()> over) noexcept {
   Started started;

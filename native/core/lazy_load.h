@@ -53,7 +53,8 @@ class LazyLoad final : public PageKeeper, public std::enable_shared_from_this<La
 
   // `order`: what the background loads first. `over` runs once, on another thread, when all is
   // loaded or it failed.
-  static Started Start(std::vector<Memory> memories, std::shared_ptr<const SnapshotPages> pages,
+  static Started Start(const std::vector<Memory>& memories,
+                       const std::shared_ptr<const SnapshotPages>& pages,
                        std::vector<LoadState::Touch> order, const Options& options,
                        std::function<void()> over) noexcept;
   LazyLoad(const LazyLoad&) = delete;

@@ -45,7 +45,7 @@ class PageMarks {
   // The protection of these pages may be gone: the next collect arms them again.
   virtual void NoteUnarmed(Range /*pages*/) noexcept {}
   // `keeper` has these pages registered from now on.
-  virtual void Entrust(Range /*pages*/, std::shared_ptr<PageKeeper> /*keeper*/) noexcept {}
+  virtual void Entrust(Range /*pages*/, const std::shared_ptr<PageKeeper>& /*keeper*/) noexcept {}
   // Moves what is known of the writes to collected pages to `log`.
   virtual void TakeWrites(Range /*pages*/, WriteLog* /*log*/) noexcept {}
 };

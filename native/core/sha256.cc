@@ -2,11 +2,13 @@
 
 // Declared here and not included: the headers call them deprecated, in favour of functions that
 // allocate. Weak, so that the addon loads where they are not.
+// NOLINTBEGIN(readability-identifier-naming): OpenSSL's names
 extern "C" {
 __attribute__((weak)) int SHA256_Init(void* context);
 __attribute__((weak)) int SHA256_Update(void* context, const void* data, size_t length);
 __attribute__((weak)) int SHA256_Final(unsigned char* digest, void* context);
 }
+// NOLINTEND(readability-identifier-naming)
 
 namespace uffd {
 namespace {

@@ -59,8 +59,8 @@ class WpAsyncMarks final : public PageMarks {
     for (const Range& part : own.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
   }
 
-  void Entrust(Range pages, std::shared_ptr<PageKeeper> keeper) noexcept override {
-    kept_.push_back({pages, std::move(keeper)});
+  void Entrust(Range pages, const std::shared_ptr<PageKeeper>& keeper) noexcept override {
+    kept_.push_back({pages, keeper});
   }
 
   Status Written(Range pages, Rearm rearm, RangeSet* written) noexcept override {

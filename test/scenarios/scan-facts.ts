@@ -1,4 +1,4 @@
-// What the kernel does with the marks of written pages (test 37). Each function runs in a process of its own.
+// What the kernel does with the marks of written pages (test 38). Each function runs in a process of its own.
 
 import assert from 'node:assert/strict';
 import {
