@@ -384,7 +384,10 @@ export async function aliasThatIsCollected(name: string): Promise<void> {
         await new Promise((resolve) => setImmediate(resolve));
       }
       // Others may have come to lie where it was.
-      const others = Array.from({ length: 8 }, () => new WebAssembly.Memory({ initial: byteLength / 65_536 }));
+      const others = Array.from(
+        { length: 8 },
+        () => new WebAssembly.Memory({ initial: byteLength / 65_536 }),
+      );
       const dirty = tracker.collect();
       assert.equal(dirty.has(2 * pageSize), true, `${engine}, round ${round}`);
       assert.equal(region.bytes[2 * pageSize], round + 1);

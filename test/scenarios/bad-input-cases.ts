@@ -818,7 +818,12 @@ function trackAndSnapshotCases(): Record<string, Case[]> {
         code: VALUE,
         message: /"options\.mode" argument must be one of auto, copy-on-write, copy/,
       })),
-      { title: 'mode 5', call: (f) => take(f.unregistered, { mode: 5 }), code: TYPE, message: /auto, copy-on-write, copy/ },
+      {
+        title: 'mode 5',
+        call: (f) => take(f.unregistered, { mode: 5 }),
+        code: TYPE,
+        message: /auto, copy-on-write, copy/,
+      },
       {
         title: 'an unknown option',
         call: (f) => take(f.unregistered, { resolvers: 'loop' }),
