@@ -1,9 +1,10 @@
 import { describe, test } from 'node:test';
 import { everythingHolds } from './support/every-engine.js';
+import { ENGINES } from './support/privilege.js';
 import { passScenario } from './support/scenario.js';
 
 /** What each of them does differently is said where it matters. */
-for (const engine of ['wp-async', 'wp-sync', 'compare'] as const) {
+for (const engine of ENGINES) {
   describe(engine, () => everythingHolds(engine));
 }
 

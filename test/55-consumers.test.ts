@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DirtyTracker, Region, type DirtyEngine, type DirtyPages, type Trackable } from '../lib/index.js';
 import { PAGE, pageRun, pagesOf, seeded, sorted, touch, WASM } from './scenarios/dirty-support.js';
+import { ENGINES } from './support/privilege.js';
 import { passScenario } from './support/scenario.js';
 
 const closed = { code: 'ERR_UFFD_CLOSED' };
 
-for (const engine of ['wp-async', 'wp-sync', 'compare'] as const)
-  describe(engine, () => everythingHolds(engine));
+for (const engine of ENGINES) describe(engine, () => everythingHolds(engine));
 
 function everythingHolds(engine: DirtyEngine): void {
   const track = (memory: Trackable | readonly Trackable[]): DirtyTracker =>
