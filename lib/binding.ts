@@ -375,6 +375,8 @@ export interface NativeBinding {
   allocate(request: NativeAllocation): NativeRegion | NativeFailure;
   /** Another mapping of the same memory. */
   isAliased(mapping: NativeToken): boolean;
+  /** Neither a file's nor one that can be mapped again. */
+  isPrivate(mapping: NativeToken): boolean;
   alias(mapping: NativeToken, over: Uint8Array | undefined): NativeRegion | NativeFailure;
   /** The name under which the mapping is found in every thread of this process. */
   keyOf(mapping: NativeToken): string | NativeFailure;

@@ -19,6 +19,7 @@ import {
   checkParents,
   isSnapshotFile,
   openChain,
+  refuseOwnParent,
   type FileOrPath,
 } from './snapshot-parents.js';
 import { receive, type ByteSource } from './snapshot-receive.js';
@@ -124,7 +125,10 @@ export class SnapshotFile implements Disposable {
     const newest = await openChain(all.pop()!, all);
     try {
       const encoder = new SnapshotEncoder(newest.pageSize, newest.maps.length);
-      await replaceFile(await findTarget(path), compactChain(encoder, newest, signal, onProgress));
+      const target = await findTarget(path);
+      // The newest itself may be replaced by what it stands for.
+      refuseOwnParent('path', target, newest.links.slice(0, -1));
+      await replaceFile(target, compactChain(encoder, newest, signal, onProgress));
       return encoder.stats!;
     } finally {
       newest.release();

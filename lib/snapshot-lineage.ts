@@ -1,6 +1,7 @@
 // Which pages may differ from a file: what was written between two snapshots of one memory, of which the
 // older one is in that file. A difference then costs what changed, and not the size of the memory.
 
+import { binding } from './binding.js';
 import { regionInternals, type Region } from './region.js';
 import type { RangeList } from './range-list.js';
 
@@ -19,6 +20,7 @@ export class Lineage {
 
   /** Of a snapshot that was taken just now. What is written meanwhile is counted in: too much is no harm. */
   constructor(regions: readonly Region[], byteLengths: readonly number[]) {
+    if (!regions.every(changesByWritesOnly)) return;
     for (const ancestor of openOn(regions)) {
       if (ancestor.savedAs.size === 0) continue;
       if (byteLengths.some((bytes, i) => bytes !== ancestor.byteLengths[i])) continue;
@@ -31,6 +33,12 @@ export class Lineage {
   changesSince(digest: string, memory: number): RangeList | undefined {
     return this.#changes.find(({ savedAs }) => savedAs.has(digest))?.changes[memory];
   }
+}
+
+/** Not through another mapping, nor by a change of the file behind it: an ancestor would not know. */
+function changesByWritesOnly(region: Region): boolean {
+  const { liesIn } = regionInternals(region);
+  return liesIn === undefined || binding().isPrivate(liesIn);
 }
 
 /** Where memory is, for telling it from other memory. */

@@ -1,6 +1,7 @@
 // From what a caller names, a path or an open file, to the chain behind it.
 
-import { invalidType } from './errors.js';
+import type { Target } from './atomic-file.js';
+import { invalidType, invalidValue } from './errors.js';
 import { SnapshotChain } from './snapshot-chain.js';
 import type { SnapshotFile } from './snapshot-file.js';
 import { SnapshotLink } from './snapshot-link.js';
@@ -39,6 +40,18 @@ export function checkParents(value: unknown): FileOrPath[] {
     checkFileOrPath(`options.parents[${i}]`, each);
     return each;
   });
+}
+
+/** What is needed beside the new file would be gone once it is there. */
+export function refuseOwnParent(
+  name: string,
+  { path, stats }: Target,
+  needed: readonly SnapshotLink[],
+): void {
+  if (stats === undefined) return;
+  if (needed.some((link) => link.file.isSameAs(stats))) {
+    throw invalidValue(name, 'must not be a file that another of the chain is a difference from', path);
+  }
 }
 
 /** The caller releases it. */

@@ -10,7 +10,7 @@ import { abortError, fileError, invalidType } from './errors.js';
 import { OpenFile } from './open-file.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import { SnapshotLink } from './snapshot-link.js';
-import { chainFrom, openChain, type FileOrPath } from './snapshot-parents.js';
+import { chainFrom, openChain, refuseOwnParent, type FileOrPath } from './snapshot-parents.js';
 
 export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
@@ -21,17 +21,17 @@ export async function receive(
   parents: readonly FileOrPath[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
-  const stream = toStream(source);
-  const chunks = chunksOf(stream, signal);
+  const chunks = isAsyncSource(source) ? raced(source, signal) : chunksOf(toStream(source), signal);
   if (target === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
   const place = await findTarget(target).catch((error: unknown) => {
     // Nobody is going to read it.
-    stream.destroy();
+    if (source instanceof Readable) source.destroy();
     throw error;
   });
   await replaceFile(place, chunks, async (temporary) => {
     const chain = await openChain(temporary, parents);
     try {
+      refuseOwnParent('options.path', place, chain.links);
       await chain.newest.verify({ signal });
     } finally {
       chain.release();
@@ -71,6 +71,46 @@ async function* chunksOf(
     throw signal?.aborted ? abortError(signal) : error;
   }
   return undefined;
+}
+
+/** Neither a Readable, which heeds a signal by itself, nor an iterable that waits for nothing. */
+function isAsyncSource(source: unknown): source is AsyncIterable<unknown> {
+  if (typeof source !== 'object' || source === null || source instanceof Readable) return false;
+  return Symbol.asyncIterator in source;
+}
+
+/** An abort ends the wait for the next chunk, also where the source never comes back from it. */
+async function* raced(
+  source: AsyncIterable<unknown>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, undefined, undefined> {
+  const iterator = source[Symbol.asyncIterator]();
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    if (signal === undefined) return;
+    onAbort = () => reject(abortError(signal));
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+  aborted.catch(() => undefined);
+  let ended = false;
+  try {
+    for (;;) {
+      const next = iterator.next();
+      next.catch(() => undefined);
+      const { done, value } = (await Promise.race([next, aborted])) as IteratorResult<unknown, unknown>;
+      if (done === true) {
+        ended = true;
+        return undefined;
+      }
+      if (!(value instanceof Uint8Array)) throw invalidType('chunk', 'an instance of Uint8Array', value);
+      yield value;
+    }
+  } finally {
+    if (onAbort !== undefined) signal!.removeEventListener('abort', onAbort);
+    // Not waited for: a generator that is stuck answers when it goes on.
+    if (!ended) iterator.return?.().catch(() => undefined);
+  }
 }
 
 function toStream(source: unknown): Readable {

@@ -1,9 +1,9 @@
 // From a snapshot to a file or a stream.
 
 import { Readable } from 'node:stream';
-import { findTarget, replaceFile, WRITES_AT_ONCE, type Target } from './atomic-file.js';
+import { findTarget, replaceFile, WRITES_AT_ONCE } from './atomic-file.js';
 import { binding } from './binding.js';
-import { closedError, invalidValue } from './errors.js';
+import { closedError } from './errors.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import {
   encode,
@@ -14,7 +14,7 @@ import {
 } from './snapshot-encoder.js';
 import type { SnapshotFile } from './snapshot-file.js';
 import type { Lineage } from './snapshot-lineage.js';
-import { checkFileOrPath, openChain } from './snapshot-parents.js';
+import { checkFileOrPath, openChain, refuseOwnParent } from './snapshot-parents.js';
 import { checkOptions, checkPath, checkProgress, checkSignal } from './validate.js';
 
 export interface StreamOptions {
@@ -72,7 +72,7 @@ export async function saveSnapshot(
   checkPath('path', path);
   return withParent(parent, async (chain) => {
     const target = await findTarget(path);
-    refuseOwnParent(target, chain);
+    refuseOwnParent('path', target, chain?.links ?? []);
     const encoder = new SnapshotEncoder(source.pageSize, source.byteLengths.length, chain);
     const options = { parent: chain, signal, onProgress, buffers: WRITES_AT_ONCE + 1 };
     await replaceFile(target, encode(encoder, source, options));
@@ -116,14 +116,6 @@ async function withParent<T>(
 /** Held for the caller, who releases it. */
 async function parentChain(parent: string | SnapshotFile | undefined): Promise<SnapshotChain | undefined> {
   return parent === undefined ? undefined : openChain(parent);
-}
-
-/** Its parent would be gone once it is there. */
-function refuseOwnParent({ path, stats }: Target, parent: SnapshotChain | undefined): void {
-  if (stats === undefined || parent === undefined) return;
-  if (parent.links.some((link) => link.file.isSameAs(stats))) {
-    throw invalidValue('path', 'must not be a file that the new one is a difference from', path);
-  }
 }
 
 function checkSaveOptions(options: unknown, known: readonly string[]): CheckedOptions {

@@ -121,6 +121,13 @@ Napi::Value IsAliased(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), MappingOf(info[0])->IsAliased());
 }
 
+// Whether it changes only through its own mapping: it is no file's, and nobody can map it again.
+Napi::Value IsPrivate(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Mapping> mapping = MappingOf(info[0]);
+  const bool is_private = !mapping->IsShared() && mapping->PagesOf() != Backing::kFile;
+  return Napi::Boolean::New(info.Env(), is_private);
+}
+
 Napi::Value KeyOf(const Napi::CallbackInfo& info) {
   const Result<std::string> key = MappingTable::Get().KeyOf(MappingOf(info[0]));
   if (!key) return FailureObject(info.Env(), key.Error());
@@ -200,6 +207,7 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("regularFileBytes", Napi::Function::New<RegularFileBytes>(env, "regularFileBytes"));
   exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
   exports.Set("isAliased", Napi::Function::New<IsAliased>(env, "isAliased"));
+  exports.Set("isPrivate", Napi::Function::New<IsPrivate>(env, "isPrivate"));
   exports.Set("alias", Napi::Function::New<Alias>(env, "alias"));
   exports.Set("keyOf", Napi::Function::New<KeyOf>(env, "keyOf"));
   exports.Set("attach", Napi::Function::New<Attach>(env, "attach"));

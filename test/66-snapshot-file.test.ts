@@ -54,6 +54,69 @@ for (const mode of ['copy', 'copy-on-write']) {
   });
 }
 
+for (const how of ['alias', 'closed alias', 'file']) {
+  test(`a difference is right where memory changed through its ${how}`, async () => {
+    await passScenario('snapshot-file', 'changedElsewhere', { args: [how] });
+  });
+}
+
+test('from() never replaces what the new file is a difference from', async (t) => {
+  const directory = directoryFor(t);
+  const at = (name: string): string => path.join(directory, name);
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  writePages(region.bytes, [1], 1);
+  using first = Snapshot.take(region);
+  await first.save(at('full'));
+  writePages(region.bytes, [2], 2);
+  using second = Snapshot.take(region);
+  await assert.rejects(
+    SnapshotFile.from(second.stream({ parent: at('full') }), { path: at('full'), parents: [at('full')] }),
+    { code: 'ERR_INVALID_ARG_VALUE' },
+  );
+  using file = await SnapshotFile.open(at('full'));
+  assertSame(await file.read(), Buffer.from(first.read()));
+  assertOnly(directory, 'full');
+});
+
+test('compact() replaces the newest of a chain, and none that it is a difference from', async (t) => {
+  const directory = directoryFor(t);
+  const at = (name: string): string => path.join(directory, name);
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  writePages(region.bytes, [1], 1);
+  using first = Snapshot.take(region);
+  await first.save(at('full'));
+  writePages(region.bytes, [2], 2);
+  using second = Snapshot.take(region);
+  await second.save(at('difference'), { parent: at('full') });
+  await assert.rejects(SnapshotFile.compact(at('difference'), at('full')), { code: 'ERR_INVALID_ARG_VALUE' });
+  await SnapshotFile.compact(at('difference'), at('difference'));
+  using file = await SnapshotFile.open(at('difference'));
+  assert.equal(file.info().chain.length, 1);
+  assertSame(await file.read(), Buffer.from(second.read()));
+});
+
+for (const kind of ['generator', 'web stream']) {
+  test(`from() hears an abort while it waits for a ${kind}`, async (t) => {
+    const directory = directoryFor(t);
+    const abort = new AbortController();
+    async function* stuck(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('UFFDSNAP');
+      abort.abort();
+      await new Promise(() => undefined);
+    }
+    const source =
+      kind === 'generator' ? stuck() : new ReadableStream<Uint8Array>({ pull: () => abort.abort() });
+    await assert.rejects(
+      SnapshotFile.from(source as AsyncIterable<Uint8Array>, {
+        path: path.join(directory, 'file'),
+        signal: abort.signal,
+      }),
+      { name: 'AbortError' },
+    );
+    assertOnly(directory);
+  });
+}
+
 test('a difference is right where it has no older snapshot to go by', async () => {
   await passScenario('snapshot-file', 'noShortCut', { timeoutMs: 30_000 });
 });

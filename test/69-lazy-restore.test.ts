@@ -60,6 +60,12 @@ for (const resolver of ['loop', 'in-thread']) {
       it(`leaves nothing that cannot be used again: ${kind}`, 'heals', [kind, resolver]);
     }
     it('leaves a tracker alive when its file is damaged', 'damagedUnderTracking', [resolver]);
+    for (const tracking of ['open', 'looked', 'closed']) {
+      it(`loads memory of two mappings: tracking ${tracking}`, 'twoMappings', [tracking, resolver]);
+    }
+    for (const who of ['tracker', 'snapshot', 'history']) {
+      it(`is finished for who finds the memory grown: ${who} (B20)`, 'grewBefore', [who, resolver]);
+    }
     test('loads several memories from a chain of files', async () => {
       await withHugePages(4, () => passScenario('lazy-restore', 'severalMemories', { args: [resolver] }));
     });

@@ -41,7 +41,10 @@ Result<bool> DomainTracker::AnyWritten() noexcept { return domain_->AnyWritten(t
 void DomainTracker::MarkDirty(Range pages) noexcept { domain_->MarkDirty(this, pages); }
 
 Status DomainTracker::Follow(Range bytes) noexcept {
-  return domain_->Follow(this, bytes.RoundOutward(page_size_));
+  const Range pages = bytes.RoundOutward(page_size_);
+  // Only this changes them. What is new may be being loaded, and is registered with the load then.
+  if (!pages_.Contains(pages)) HolderList::Get().FinishLoads(pages);
+  return domain_->Follow(this, pages);
 }
 
 void DomainTracker::TakeWrites(WriteLog* log) noexcept { domain_->TakeWrites(this, log); }

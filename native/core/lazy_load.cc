@@ -387,9 +387,10 @@ bool LazyLoad::FillSome(Part* part, uint64_t page, uint64_t count) noexcept {
     if (!MakeRoom((last - first) * size)) return false;
     if (!loader.Read(first, last - first, buffer_->Data())) return false;
     UFFD_BARRIER("load-after-read", nullptr);
+    uint64_t at_once = last - first;
     const auto deadline = Clock::now() + kPatience;
     for (uint64_t at = loader.NextNeeded(first); at < last; at = loader.NextNeeded(at)) {
-      const uint64_t some = loader.NeededFrom(at, last - at);
+      const uint64_t some = loader.NeededFrom(at, std::min(last - at, at_once));
       const uint64_t start = part->memory.pages.start + at * size;
       const Partial done = session_->FillPages(part->registration, {start, start + some * size},
                                                buffer_->Data() + (at - first) * size);
@@ -411,7 +412,14 @@ bool LazyLoad::FillSome(Part* part, uint64_t page, uint64_t count) noexcept {
           }
           sched_yield();
           break;
-        case ENOENT:  // unmapped or moved
+        case ENOENT:
+          if (some >
+              1) {  // the kernel fills no two mappings with one call, and a memory may be several
+            at_once = some / 2;
+            break;
+          }
+          // Unmapped or moved.
+          [[fallthrough]];
         case kClosedErrno:
           state_->Fail({done.error == ENOENT ? ESTALE : ETIMEDOUT, "restore"});
           return false;

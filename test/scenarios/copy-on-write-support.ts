@@ -63,8 +63,8 @@ export function assertNoCapture(): void {
   assert.ok(captureDescriptors() <= 0, 'a descriptor is still open');
 }
 
-export function sharedWasm(wasmPages: number): WebAssembly.Memory {
-  return new WebAssembly.Memory({ initial: wasmPages, maximum: wasmPages, shared: true });
+export function sharedWasm(wasmPages: number, maximum = wasmPages): WebAssembly.Memory {
+  return new WebAssembly.Memory({ initial: wasmPages, maximum, shared: true });
 }
 
 export function bytesOf(memory: WebAssembly.Memory): Uint8Array {

@@ -497,6 +497,51 @@ export async function damagedUnderTracking(resolver: string): Promise<void> {
   assert.deepEqual(pagesOf(tracker.collect()), [5]);
 }
 
+/** A memory of two mappings: a part of it was tracked when the rest came. */
+export async function twoMappings(tracking: string, resolver: string): Promise<void> {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 6 });
+  const tracker = new DirtyTracker(memory);
+  memory.grow(2);
+  fillPages(bytesOf(memory));
+  if (tracking === 'looked') tracker.collect();
+  if (tracking === 'closed') tracker.close();
+  const expected = Buffer.from(bytesOf(memory));
+  const file = await fileOf(expected);
+  bytesOf(memory).fill(0xee);
+  const restore = lazily(file, memory, resolver);
+  const { pages, filled, touched } = await restore.loaded;
+  assert.equal(filled + touched, pages);
+  assertSame(bytesOf(memory), expected);
+}
+
+/** Memory that grew since it was last looked at, and is loaded then: whoever looks next has it whole. */
+export async function grewBefore(who: string, resolver: string): Promise<void> {
+  const memory = sharedWasm(1, 4);
+  const users = {
+    tracker: () => {
+      const tracker = new DirtyTracker(memory, { engine: 'wp-async' });
+      return () => assert.ok(tracker.collect().byteLength >= 2 * WASM_PAGE, 'what grew is reported');
+    },
+    snapshot: () => {
+      const snapshot = Snapshot.take(memory, { mode: 'copy' });
+      return () => assert.ok(snapshot.diff().pageCount > 0);
+    },
+    history: () => {
+      const history = new SnapshotHistory(memory);
+      history.take();
+      return () => assertSame(history.read(history.take()), bytesOf(memory));
+    },
+  };
+  const look = users[who as keyof typeof users]();
+  memory.grow(2);
+  const expected = content(3 * WASM_PAGE);
+  const file = await fileOf(expected);
+  const restore = lazily(file, memory, resolver, { bytesPerSecond: PAGE });
+  look();
+  await restore.loaded;
+  assertSame(bytesOf(memory), expected);
+}
+
 /** A compare tracker that was there before reads what is loaded, and not holes. */
 export async function comparedBefore(resolver: string): Promise<void> {
   const expected = content(64 * PAGE);

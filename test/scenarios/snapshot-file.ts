@@ -221,6 +221,35 @@ export async function noShortCut(): Promise<void> {
   });
 }
 
+/** Memory that changes behind the back of its mapping: the difference of an open snapshot's file has it all. */
+export async function changedElsewhere(how: string): Promise<void> {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => path.join(directory, name);
+    writeFileSync(at('bytes'), Buffer.alloc(16 * PAGE, 1));
+    const region =
+      how === 'file'
+        ? Region.allocate({ backing: 'file', path: at('bytes') })
+        : Region.allocate({ bytes: 16 * PAGE, backing: 'memfd' });
+    if (how !== 'file') region.bytes.fill(1);
+    using first = Snapshot.take(region, { mode: 'copy' });
+    await first.save(at('first'));
+    if (how === 'file') {
+      const fd = openSync(at('bytes'), 'r+');
+      writeSync(fd, Buffer.alloc(PAGE, 77), 0, PAGE, 5 * PAGE);
+      closeSync(fd);
+    } else {
+      const alias = region.alias();
+      alias.bytes[5 * PAGE] = 77;
+      if (how === 'closed alias') alias.close();
+    }
+    using second = Snapshot.take(region, { mode: 'copy' });
+    assert.equal(second.read(5 * PAGE, 1)[0], 77);
+    await second.save(at('second'), { parent: at('first') });
+    using file = await SnapshotFile.open(at('second'));
+    assertSame(await file.read(), Buffer.from(second.read()));
+  });
+}
+
 /** Size in MiB and number of differences; UFFD_TEST_SNAPSHOT_CHAIN="256,100" is the full size. */
 export async function chain(): Promise<void> {
   const [size, links] = (process.env['UFFD_TEST_SNAPSHOT_CHAIN'] ?? '4,8').split(',').map(Number);
