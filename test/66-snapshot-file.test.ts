@@ -6,7 +6,7 @@ import fs from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
 import { createGunzip, createGzip } from 'node:zlib';
 import { DirtyTracker, Region, Snapshot, SnapshotFile, type SaveProgress } from '../lib/index.js';
@@ -60,15 +60,27 @@ for (const how of ['alias', 'closed alias', 'file']) {
   });
 }
 
-test('from() never replaces what the new file is a difference from', async (t) => {
+/** A snapshot in the file `full`, and one of the same memory that was written since. */
+async function savedAndChanged(t: TestContext): Promise<{
+  directory: string;
+  at: (name: string) => string;
+  first: Snapshot;
+  second: Snapshot;
+}> {
   const directory = directoryFor(t);
   const at = (name: string): string => path.join(directory, name);
   const region = Region.allocate({ bytes: 4 * PAGE });
   writePages(region.bytes, [1], 1);
-  using first = Snapshot.take(region);
+  const first = Snapshot.take(region);
   await first.save(at('full'));
   writePages(region.bytes, [2], 2);
-  using second = Snapshot.take(region);
+  const second = Snapshot.take(region);
+  t.after(() => [first, second].forEach((snapshot) => snapshot.close()));
+  return { directory, at, first, second };
+}
+
+test('from() never replaces what the new file is a difference from', async (t) => {
+  const { directory, at, first, second } = await savedAndChanged(t);
   await assert.rejects(
     SnapshotFile.from(second.stream({ parent: at('full') }), { path: at('full'), parents: [at('full')] }),
     { code: 'ERR_INVALID_ARG_VALUE' },
@@ -79,14 +91,7 @@ test('from() never replaces what the new file is a difference from', async (t) =
 });
 
 test('compact() replaces the newest of a chain, and none that it is a difference from', async (t) => {
-  const directory = directoryFor(t);
-  const at = (name: string): string => path.join(directory, name);
-  const region = Region.allocate({ bytes: 4 * PAGE });
-  writePages(region.bytes, [1], 1);
-  using first = Snapshot.take(region);
-  await first.save(at('full'));
-  writePages(region.bytes, [2], 2);
-  using second = Snapshot.take(region);
+  const { at, second } = await savedAndChanged(t);
   await second.save(at('difference'), { parent: at('full') });
   await assert.rejects(SnapshotFile.compact(at('difference'), at('full')), { code: 'ERR_INVALID_ARG_VALUE' });
   await SnapshotFile.compact(at('difference'), at('difference'));
