@@ -259,6 +259,8 @@ export interface NativeSnapshotHistory {
   bytes(): number | NativeFailure;
   /** What dropping it would free. */
   ownBytes(entry: number): number | NativeFailure;
+  /** Has the memory that the next entry will probably take made ready by a thread of libuv's pool. */
+  warmUp(): void;
   close(): void;
 }
 

@@ -107,6 +107,7 @@ export class SnapshotHistory<State = unknown> implements Disposable {
     const byteLengths = views.map((view) => view.byteLength);
     this.#entries.add({ id, label, byteLengths, addedBytes: this.bytes - before, state });
     this.#dropOldest();
+    this.#native.warmUp();
     return id;
   }
 

@@ -46,7 +46,8 @@ Napi::Function SnapshotHistoryWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::Restore>("restore"), InstanceMethod<&Wrap::Diff>("diff"),
        InstanceMethod<&Wrap::DiffLive>("diffLive"), InstanceMethod<&Wrap::Read>("read"),
        InstanceMethod<&Wrap::Drop>("drop"), InstanceMethod<&Wrap::Bytes>("bytes"),
-       InstanceMethod<&Wrap::OwnBytes>("ownBytes"), InstanceMethod<&Wrap::Close>("close")});
+       InstanceMethod<&Wrap::OwnBytes>("ownBytes"), InstanceMethod<&Wrap::WarmUp>("warmUp"),
+       InstanceMethod<&Wrap::Close>("close")});
 }
 
 SnapshotHistoryWrap::SnapshotHistoryWrap(const Napi::CallbackInfo& info)
@@ -121,6 +122,35 @@ Napi::Value SnapshotHistoryWrap::Bytes(const Napi::CallbackInfo& info) {
 Napi::Value SnapshotHistoryWrap::OwnBytes(const Napi::CallbackInfo& info) {
   if (!history_) return FailureObject(info.Env(), kClosed);
   return Count(info.Env(), history_->OwnBytes(Integer(info[0])));
+}
+
+// The mappings live as long as somebody uses them, so the history may be closed meanwhile.
+class SnapshotHistoryWrap::WarmUpWork final : public Napi::AsyncWorker {
+ public:
+  WarmUpWork(Napi::Env env, SnapshotHistoryWrap* wrap, PageTable::WarmUp work)
+      : Napi::AsyncWorker(env), wrap_(wrap), work_(std::move(work)) {
+    wrap->Ref();
+  }
+
+ protected:
+  void Execute() override { work_.Run(); }
+  void OnOK() override {
+    wrap_->is_warming_up_ = false;
+    if (wrap_->history_) wrap_->history_->EndWarmUp(work_);
+    wrap_->Unref();
+  }
+
+ private:
+  SnapshotHistoryWrap* const wrap_;
+  const PageTable::WarmUp work_;
+};
+
+void SnapshotHistoryWrap::WarmUp(const Napi::CallbackInfo& info) {
+  if (!history_ || is_warming_up_) return;
+  PageTable::WarmUp work = history_->NextWarmUp();
+  if (work.Empty()) return;
+  is_warming_up_ = true;
+  (new WarmUpWork(info.Env(), this, std::move(work)))->Queue();
 }
 
 void SnapshotHistoryWrap::Close(const Napi::CallbackInfo& /*info*/) {

@@ -35,6 +35,10 @@ test('it adds an entry to a history with two ioctls, however many pages were wri
   await passScenario('work', 'historyEntries');
 });
 
+test('it has the memory of the next entry ready, so that an entry has no page faults', async () => {
+  await passScenario('work', 'memoryOfTheNextEntry', { env: { UV_THREADPOOL_SIZE: '1' } });
+});
+
 test('it tells a hundred trackers of the same memory without an allocation for each', async () => {
   await passScenario('work', 'manyTrackers');
 });

@@ -105,6 +105,7 @@ struct pm_scan_arg {
 
 #ifndef MADV_POPULATE_READ  // Linux 5.14
 #define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
 #endif
 #ifndef PR_SET_MEMORY_MERGE  // Linux 6.4
 #define PR_SET_MEMORY_MERGE 67

@@ -252,6 +252,15 @@ Status Mapping::Discard(Range range) const noexcept {
   return Done{};
 }
 
+void Mapping::Populate(Range range) const noexcept {
+  // As long as the kernel is at it, nobody can map or unmap anything.
+  constexpr uint64_t kStep = 64;
+  for (uint64_t start = range.start; start < range.end; start += kStep * PageSize()) {
+    const Range step{start, std::min(start + kStep * PageSize(), range.end)};
+    if (!Madvise(step, MADV_POPULATE_WRITE, "madvise(MADV_POPULATE_WRITE)")) return;
+  }
+}
+
 void Mapping::Vacate() noexcept {
   if (file_ != nullptr) file_->RemoveMapping(this);
   if (backing_ != Backing::kAnonymous && MapPlain(data_, bytes_)) {

@@ -78,6 +78,9 @@ class Mapping {
   // Gives whole pages back to the kernel. They then read as zero, through every mapping of them;
   // those of a file read as the file.
   Status Discard(Range range) const noexcept;
+  // Makes the pages of private memory exist, with a fault for none of them later. What the kernel
+  // refuses (before Linux 5.14) comes into being when it is written. Any thread.
+  void Populate(Range range) const noexcept;
   // A mapping is made with one open region; more may enter until the last has left. The pages go
   // back when the last one closes; when it was forgotten instead, with the mapping.
   bool Enter() noexcept;

@@ -127,9 +127,23 @@ uint64_t PageTable::OwnBytes(uint32_t table, uint32_t level) const noexcept {
 }
 
 void PageTable::GiveBack(uint64_t pages) noexcept {
-  constexpr uint64_t kTablesPerPage = 4;  // few pages need more
   pages_.GiveBack(pages);
   tables_.GiveBack(pages * kTablesPerPage);
+}
+
+PageTable::WarmUp PageTable::WarmUpFor(uint64_t pages) noexcept {
+  return {pages_.ColdFor(pages), tables_.ColdFor(pages * kTablesPerPage)};
+}
+
+void PageTable::EndWarmUp(const WarmUp& done) noexcept {
+  for (const SlotStore::Cold& slots : done.pages) pages_.NoteWarm(slots);
+  for (const SlotStore::Cold& slots : done.tables) tables_.NoteWarm(slots);
+}
+
+void PageTable::WarmUp::Run() const noexcept {
+  for (const auto* all : {&pages, &tables}) {
+    for (const SlotStore::Cold& slots : *all) slots.mapping->Populate(slots.bytes);
+  }
 }
 
 }  // namespace uffd

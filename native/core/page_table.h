@@ -7,6 +7,7 @@
 #define UFFD_CORE_PAGE_TABLE_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "core/result.h"
 #include "core/slot_store.h"
@@ -56,10 +57,24 @@ class PageTable {
   // `pages`: how many free ones to keep at hand.
   void GiveBack(uint64_t pages) noexcept;
 
+  // Slots that are to have memory before they are taken, so that whoever takes them has no page
+  // faults.
+  struct WarmUp {
+    std::vector<SlotStore::Cold> pages;
+    std::vector<SlotStore::Cold> tables;
+
+    bool Empty() const noexcept { return pages.empty() && tables.empty(); }
+    // Any thread. What the kernel refuses gets its memory when it is used.
+    void Run() const noexcept;
+  };
+  WarmUp WarmUpFor(uint64_t pages) noexcept;
+  void EndWarmUp(const WarmUp& done) noexcept;
+
  private:
   static constexpr uint32_t kBits = 4;
   static constexpr uint32_t kFanout = 1 << kBits;
   static constexpr uint32_t kLevels = 9;
+  static constexpr uint64_t kTablesPerPage = 4;  // few pages need more
   struct Table {
     uint32_t child[kFanout];
   };

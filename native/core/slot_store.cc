@@ -102,6 +102,52 @@ void SlotStore::GiveBack(Extent* extent) noexcept {
   }
 }
 
+std::vector<SlotStore::Cold> SlotStore::ColdFor(uint64_t count) noexcept {
+  std::vector<Cold> found;
+  uint64_t missing = count > warm_ ? count - warm_ : 0;
+  for (size_t i = first_free_; missing > 0; i++) {
+    if (i == extents_.size() && !AddExtent()) break;
+    const auto extent = static_cast<uint32_t>(i);
+    for (uint32_t from = 0; from < kPerExtent && missing > 0;) {
+      Cold slots = NextCold(extent, from, missing);
+      from = slots.first % kPerExtent + slots.count;
+      if (slots.count == 0) break;
+      missing -= slots.count;
+      found.push_back(std::move(slots));
+    }
+  }
+  return found;
+}
+
+SlotStore::Cold SlotStore::NextCold(uint32_t extent, uint32_t from, uint64_t most) const noexcept {
+  const Extent& in = extents_[extent];
+  const auto is_cold = [&](uint32_t index) {
+    const uint64_t taken = in.used[index / kBits] | in.backed[index / kBits];
+    return (taken >> index % kBits & 1) == 0;
+  };
+  while (from < kPerExtent && !is_cold(from)) from++;
+  uint32_t end = from;
+  while (end < kPerExtent && end - from < most && is_cold(end)) end++;
+  const auto start = reinterpret_cast<uint64_t>(in.data);
+  const Range bytes{start + from * slot_bytes_, start + end * slot_bytes_};
+  return {in.mapping, bytes.RoundOutward(PageSize()), extent * kPerExtent + from, end - from};
+}
+
+void SlotStore::NoteWarm(const Cold& slots) noexcept {
+  const uint32_t number = slots.first / kPerExtent;
+  Extent& extent = extents_[number];
+  const uint32_t first = slots.first % kPerExtent;
+  for (uint32_t index = first; index < first + slots.count; index++) {
+    const uint64_t mask = uint64_t{1} << index % kBits;
+    uint64_t& backed = extent.backed[index / kBits];
+    if ((backed & mask) != 0) continue;
+    backed |= mask;
+    extent.warm++;
+    warm_++;
+  }
+  first_warm_ = std::min<size_t>(first_warm_, number);
+}
+
 void SlotStore::GiveBackRun(Extent* extent, uint32_t first, uint32_t end) noexcept {
   const uint64_t page = PageSize();
   const auto start = reinterpret_cast<uint64_t>(extent->data);

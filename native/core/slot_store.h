@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/mapping.h"
+#include "core/range.h"
 #include "core/result.h"
 
 namespace uffd {
@@ -34,6 +35,18 @@ class SlotStore {
   // Gives the memory of free slots back to the kernel until about `keep` of them have any.
   void GiveBack(uint64_t keep) noexcept;
 
+  // Free slots in a row that have no memory yet.
+  struct Cold {
+    std::shared_ptr<Mapping> mapping;  // which has them
+    Range bytes;                       // the pages they lie in
+    uint32_t first;
+    uint32_t count;
+  };
+  // As many as make `count` free slots with memory of those that have it.
+  std::vector<Cold> ColdFor(uint64_t count) noexcept;
+  // They have memory now; some may be held, or given back, meanwhile.
+  void NoteWarm(const Cold& slots) noexcept;
+
  private:
   static constexpr uint32_t kPerExtent = 8192;
   static constexpr uint32_t kBits = 64;
@@ -57,6 +70,7 @@ class SlotStore {
   Status AddExtent() noexcept;
   void GiveBack(Extent* extent) noexcept;
   void GiveBackRun(Extent* extent, uint32_t first, uint32_t end) noexcept;
+  Cold NextCold(uint32_t extent, uint32_t from, uint64_t most) const noexcept;
 
   const uint64_t slot_bytes_;
   const HugePageAdvice advice_;

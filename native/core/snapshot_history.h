@@ -57,6 +57,10 @@ class SnapshotHistory {
   void Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length,
             uint8_t* to) const noexcept;
   void Drop(uint64_t entry) noexcept;
+  // What the next entry will probably take: new memory, a page fault and a clearing each, that a
+  // program would stand still for. Run it on another thread and end it here.
+  PageTable::WarmUp NextWarmUp() noexcept { return table_.WarmUpFor(spare_pages_); }
+  void EndWarmUp(const PageTable::WarmUp& done) noexcept { table_.EndWarmUp(done); }
 
   uint64_t Bytes() const noexcept { return table_.Bytes(); }
   // What dropping the entry would free now.
@@ -106,7 +110,7 @@ class SnapshotHistory {
   // Invariant: a page that no tracker calls written holds what it does in this entry; 0: zeros.
   uint64_t head_ = 0;
   uint64_t last_entry_ = 0;
-  uint64_t spare_pages_ = 0;  // to keep at hand for the next entry
+  uint64_t spare_pages_ = 0;  // what the last entry took, to be at hand for the next one
 };
 
 }  // namespace uffd

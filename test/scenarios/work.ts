@@ -1,6 +1,8 @@
 // How much work an operation is: what the addon calls, counted by the test build, and what JavaScript allocates.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import {
   DirtyTracker,
   Region,
@@ -171,6 +173,29 @@ export function historyEntries(): void {
       );
     }
   }
+}
+
+/** Of the main thread alone: minflt in proc_pid_stat(5). */
+function ownPageFaults(): number {
+  const stat = readFileSync(`/proc/self/task/${process.pid}/stat`, 'utf8');
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[7]);
+}
+
+/** No entry is dropped, so each takes new memory. */
+export async function memoryOfTheNextEntry(): Promise<void> {
+  const region = populated(4000);
+  using history = new SnapshotHistory(region);
+  for (let i = 0; i < 12; i++) {
+    writeScattered(region, 1000);
+    const before = ownPageFaults();
+    history.take();
+    const faults = ownPageFaults() - before;
+    // The first takes all of the memory, and from the second it is known what an entry takes.
+    if (i >= 2) assert.ok(faults < 200, `${faults} page faults in entry ${i}`);
+    // Behind it in the only thread of the pool.
+    await stat('/');
+  }
+  assert.equal(history.read(history.entries[1]!.id, 0, 1)[0], 2);
 }
 
 /** Whoever collects tells the others, which costs nothing but to write it down. */
