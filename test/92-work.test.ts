@@ -32,7 +32,7 @@ test('it restores with two ioctls, however many pages were written', async () =>
 });
 
 test('it adds an entry to a history with two ioctls, however many pages were written', async () => {
-  await passScenario('work', 'historyEntries');
+  await passScenario('work', 'historyEntries', { env: { UV_THREADPOOL_SIZE: '1' } });
 });
 
 test('it has the memory of the next entry ready, so that an entry has no page faults', async () => {
