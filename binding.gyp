@@ -68,6 +68,7 @@
       "native/core/unpoison.cc",
       "native/core/userfaultfd.cc",
       "native/core/wake_log.cc",
+      "native/core/warm_up.cc",
       "native/core/wp_async.cc",
       "native/core/wp_sync.cc",
       "native/core/written_pages.cc"

@@ -124,33 +124,28 @@ Napi::Value SnapshotHistoryWrap::OwnBytes(const Napi::CallbackInfo& info) {
   return Count(info.Env(), history_->OwnBytes(Integer(info[0])));
 }
 
-// The mappings live as long as somebody uses them, so the history may be closed meanwhile.
 class SnapshotHistoryWrap::WarmUpWork final : public Napi::AsyncWorker {
  public:
-  WarmUpWork(Napi::Env env, SnapshotHistoryWrap* wrap, PageTable::WarmUp work)
+  WarmUpWork(Napi::Env env, SnapshotHistoryWrap* wrap, std::shared_ptr<uffd::WarmUp> work)
       : Napi::AsyncWorker(env), wrap_(wrap), work_(std::move(work)) {
     wrap->Ref();
   }
 
  protected:
-  void Execute() override { work_.Run(); }
+  void Execute() override { work_->Run(); }
   void OnOK() override {
-    wrap_->is_warming_up_ = false;
-    if (wrap_->history_) wrap_->history_->EndWarmUp(work_);
+    if (wrap_->history_) wrap_->history_->EndWarmUp();
     wrap_->Unref();
   }
 
  private:
   SnapshotHistoryWrap* const wrap_;
-  const PageTable::WarmUp work_;
+  const std::shared_ptr<uffd::WarmUp> work_;
 };
 
 void SnapshotHistoryWrap::WarmUp(const Napi::CallbackInfo& info) {
-  if (!history_ || is_warming_up_) return;
-  PageTable::WarmUp work = history_->NextWarmUp();
-  if (work.Empty()) return;
-  is_warming_up_ = true;
-  (new WarmUpWork(info.Env(), this, std::move(work)))->Queue();
+  std::shared_ptr<uffd::WarmUp> work = history_ ? history_->BeginWarmUp() : nullptr;
+  if (work != nullptr) (new WarmUpWork(info.Env(), this, std::move(work)))->Queue();
 }
 
 void SnapshotHistoryWrap::Close(const Napi::CallbackInfo& /*info*/) {

@@ -29,7 +29,6 @@ class SnapshotHistoryWrap final : public Napi::ObjectWrap<SnapshotHistoryWrap> {
   void Close(const Napi::CallbackInfo& info);
 
   class WarmUpWork;
-  bool is_warming_up_ = false;
   // Declared before the history: the memories must live until its trackers have let go of them.
   Napi::ObjectReference kept_alive_;
   std::unique_ptr<SnapshotHistory> history_;

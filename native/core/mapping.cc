@@ -252,15 +252,6 @@ Status Mapping::Discard(Range range) const noexcept {
   return Done{};
 }
 
-void Mapping::Populate(Range range) const noexcept {
-  // As long as the kernel is at it, nobody can map or unmap anything.
-  constexpr uint64_t kStep = 64;
-  for (uint64_t start = range.start; start < range.end; start += kStep * PageSize()) {
-    const Range step{start, std::min(start + kStep * PageSize(), range.end)};
-    if (!Madvise(step, MADV_POPULATE_WRITE, "madvise(MADV_POPULATE_WRITE)")) return;
-  }
-}
-
 void Mapping::Vacate() noexcept {
   if (file_ != nullptr) file_->RemoveMapping(this);
   if (backing_ != Backing::kAnonymous && MapPlain(data_, bytes_)) {
@@ -283,6 +274,10 @@ Status Populate(Range range, uint64_t page_size) noexcept {
     static_cast<void>(*reinterpret_cast<const volatile uint8_t*>(page));
   }
   return Done{};
+}
+
+Status MakeExist(Range range) noexcept {
+  return Madvise(range, MADV_POPULATE_WRITE, "madvise(MADV_POPULATE_WRITE)");
 }
 
 void Unmerge(Range range) noexcept {

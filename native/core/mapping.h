@@ -78,9 +78,6 @@ class Mapping {
   // Gives whole pages back to the kernel. They then read as zero, through every mapping of them;
   // those of a file read as the file.
   Status Discard(Range range) const noexcept;
-  // Makes the pages of private memory exist, with a fault for none of them later. What the kernel
-  // refuses (before Linux 5.14) comes into being when it is written. Any thread.
-  void Populate(Range range) const noexcept;
   // A mapping is made with one open region; more may enter until the last has left. The pages go
   // back when the last one closes; when it was forgotten instead, with the mapping.
   bool Enter() noexcept;
@@ -110,6 +107,9 @@ Status Discard(Range range) noexcept;
 // Makes every page of the range exist without writing it (madvise(2), MADV_POPULATE_READ; before
 // Linux 5.14 by reading each).
 Status Populate(Range range, uint64_t page_size) noexcept;
+
+// The same for pages that will be written (MADV_POPULATE_WRITE). EINVAL before Linux 5.14.
+Status MakeExist(Range range) noexcept;
 
 // Takes the range out of KSM's hands: merging pages drops their write protection (madvise(2),
 // MADV_UNMERGEABLE). A process under PR_SET_MEMORY_MERGE has all its memory in them.

@@ -131,19 +131,13 @@ void PageTable::GiveBack(uint64_t pages) noexcept {
   tables_.GiveBack(pages * kTablesPerPage);
 }
 
-PageTable::WarmUp PageTable::WarmUpFor(uint64_t pages) noexcept {
-  return {pages_.ColdFor(pages), tables_.ColdFor(pages * kTablesPerPage)};
+std::shared_ptr<WarmUp> PageTable::WarmUpFor(uint64_t pages) noexcept {
+  return std::make_shared<WarmUp>(pages_.ColdFor(pages), tables_.ColdFor(pages * kTablesPerPage));
 }
 
 void PageTable::EndWarmUp(const WarmUp& done) noexcept {
-  for (const SlotStore::Cold& slots : done.pages) pages_.NoteWarm(slots);
-  for (const SlotStore::Cold& slots : done.tables) tables_.NoteWarm(slots);
-}
-
-void PageTable::WarmUp::Run() const noexcept {
-  for (const auto* all : {&pages, &tables}) {
-    for (const SlotStore::Cold& slots : *all) slots.mapping->Populate(slots.bytes);
-  }
+  for (const SlotStore::Cold& slots : done.Pages()) pages_.NoteWarm(slots);
+  for (const SlotStore::Cold& slots : done.Tables()) tables_.NoteWarm(slots);
 }
 
 }  // namespace uffd

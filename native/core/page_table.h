@@ -7,10 +7,11 @@
 #define UFFD_CORE_PAGE_TABLE_H_
 
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "core/result.h"
 #include "core/slot_store.h"
+#include "core/warm_up.h"
 
 namespace uffd {
 
@@ -57,17 +58,8 @@ class PageTable {
   // `pages`: how many free ones to keep at hand.
   void GiveBack(uint64_t pages) noexcept;
 
-  // Slots that are to have memory before they are taken, so that whoever takes them has no page
-  // faults.
-  struct WarmUp {
-    std::vector<SlotStore::Cold> pages;
-    std::vector<SlotStore::Cold> tables;
-
-    bool Empty() const noexcept { return pages.empty() && tables.empty(); }
-    // Any thread. What the kernel refuses gets its memory when it is used.
-    void Run() const noexcept;
-  };
-  WarmUp WarmUpFor(uint64_t pages) noexcept;
+  // So that so many pages more find their memory ready.
+  std::shared_ptr<WarmUp> WarmUpFor(uint64_t pages) noexcept;
   void EndWarmUp(const WarmUp& done) noexcept;
 
  private:

@@ -432,6 +432,24 @@ void SnapshotHistory::Drop(uint64_t entry) noexcept {
   table_.GiveBack(spare_pages_);
 }
 
+SnapshotHistory::~SnapshotHistory() {
+  if (warm_up_ != nullptr) warm_up_->Stop();
+}
+
+std::shared_ptr<WarmUp> SnapshotHistory::BeginWarmUp() noexcept {
+  if (warm_up_ != nullptr) return nullptr;
+  std::shared_ptr<WarmUp> next = table_.WarmUpFor(spare_pages_);
+  if (next->Empty()) return nullptr;
+  warm_up_ = next;
+  return next;
+}
+
+void SnapshotHistory::EndWarmUp() noexcept {
+  if (warm_up_ == nullptr) return;
+  table_.EndWarmUp(*warm_up_);
+  warm_up_ = nullptr;
+}
+
 uint64_t SnapshotHistory::OwnBytes(uint64_t entry) const noexcept {
   uint64_t bytes = 0;
   for (const Version& version : entries_.at(entry)) bytes += table_.OwnBytes(version.pages);

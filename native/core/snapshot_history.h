@@ -39,7 +39,7 @@ class SnapshotHistory {
   // Tracks the memories from here on.
   static Result<std::unique_ptr<SnapshotHistory>> Track(const std::vector<Source>& sources,
                                                         DirtyEngine engine) noexcept;
-  ~SnapshotHistory() = default;
+  ~SnapshotHistory();
   SnapshotHistory(const SnapshotHistory&) = delete;
   SnapshotHistory& operator=(const SnapshotHistory&) = delete;
 
@@ -58,9 +58,10 @@ class SnapshotHistory {
             uint8_t* to) const noexcept;
   void Drop(uint64_t entry) noexcept;
   // What the next entry will probably take: new memory, a page fault and a clearing each, that a
-  // program would stand still for. Run it on another thread and end it here.
-  PageTable::WarmUp NextWarmUp() noexcept { return table_.WarmUpFor(spare_pages_); }
-  void EndWarmUp(const PageTable::WarmUp& done) noexcept { table_.EndWarmUp(done); }
+  // program would stand still for. To be run by another thread and then ended here; null when there
+  // is nothing to do, or one on its way.
+  std::shared_ptr<WarmUp> BeginWarmUp() noexcept;
+  void EndWarmUp() noexcept;
 
   uint64_t Bytes() const noexcept { return table_.Bytes(); }
   // What dropping the entry would free now.
@@ -110,6 +111,7 @@ class SnapshotHistory {
   // Invariant: a page that no tracker calls written holds what it does in this entry; 0: zeros.
   uint64_t head_ = 0;
   uint64_t last_entry_ = 0;
+  std::shared_ptr<WarmUp> warm_up_;
   uint64_t spare_pages_ = 0;  // what the last entry took, to be at hand for the next one
 };
 
