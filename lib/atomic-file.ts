@@ -32,7 +32,24 @@ export async function findTarget(target: string): Promise<Target> {
     return { path: target, real, stats };
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw fileError(DOING, target, cause);
-    return { path: target, real: path.resolve(target), stats: undefined };
+    const real = await whereItLeads(path.resolve(target)).catch((error: unknown) => {
+      throw fileError(DOING, target, error);
+    });
+    return { path: target, real, stats: undefined };
+  }
+}
+
+/** Of a path where nothing is: itself, or what a link leads to that has nothing at its end yet. */
+async function whereItLeads(from: string): Promise<string> {
+  let at = from;
+  for (;;) {
+    const directory = await fs.realpath(path.dirname(at));
+    const link = await fs.readlink(at).catch((error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    });
+    if (link === undefined) return path.join(directory, path.basename(at));
+    at = path.resolve(directory, link);
   }
 }
 

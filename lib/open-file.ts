@@ -34,8 +34,9 @@ export class OpenFile {
     forgotten.register(this, fd, this);
   }
 
-  static async open(path: string): Promise<OpenFile> {
-    return OpenFile.#open(path, path);
+  /** `name`: what errors call it, and where its parents are looked for. */
+  static async open(path: string, name = path): Promise<OpenFile> {
+    return OpenFile.#open(path, name);
   }
 
   /** The file of a descriptor, which may have no name any more. */

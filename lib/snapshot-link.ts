@@ -47,8 +47,8 @@ export class SnapshotLink {
     this.memories = memories;
   }
 
-  static async open(path: string): Promise<SnapshotLink> {
-    return SnapshotLink.read(await OpenFile.open(path));
+  static async open(path: string, name = path): Promise<SnapshotLink> {
+    return SnapshotLink.read(await OpenFile.open(path, name));
   }
 
   /** Takes over the file, also when it throws. */

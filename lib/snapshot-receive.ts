@@ -21,7 +21,7 @@ export async function receive(
   parents: readonly FileOrPath[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
-  const chunks = isAsyncSource(source) ? raced(source, signal) : chunksOf(toStream(source), signal);
+  const chunks = chunksOf(source, signal);
   if (target === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
   const place = await findTarget(target).catch((error: unknown) => {
     // Nobody is going to read it.
@@ -29,7 +29,8 @@ export async function receive(
     throw error;
   });
   await replaceFile(place, chunks, async (temporary) => {
-    const chain = await openChain(temporary, parents);
+    // Called by the name it is going to have.
+    const chain = await chainFrom(await SnapshotLink.open(temporary, target), parents);
     try {
       refuseOwnParent('options.path', place, chain.links);
       await chain.newest.verify({ signal });
@@ -56,27 +57,37 @@ async function unnamedFile(chunks: AsyncIterable<Uint8Array>): Promise<OpenFile>
   }
 }
 
-async function* chunksOf(
+function chunksOf(source: unknown, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
+  if (source instanceof Readable) return streamed(source, signal);
+  if (typeof source === 'object' && source !== null) {
+    if (Symbol.asyncIterator in source) return raced(source as AsyncIterable<unknown>, signal);
+    if (Symbol.iterator in source) return raced(inTurn(source as Iterable<unknown>), signal);
+  }
+  throw invalidType('source', 'a Readable or an iterable of Uint8Arrays', source);
+}
+
+async function* streamed(
   stream: Readable,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, undefined, undefined> {
   try {
     // So that an abort also ends the wait for a stream that gives nothing.
     if (signal !== undefined) addAbortSignal(signal, stream);
-    for await (const chunk of stream) {
-      if (!(chunk instanceof Uint8Array)) throw invalidType('chunk', 'an instance of Uint8Array', chunk);
-      yield chunk;
-    }
+    for await (const chunk of stream) yield checkChunk(chunk);
   } catch (error) {
     throw signal?.aborted ? abortError(signal) : error;
   }
   return undefined;
 }
 
-/** Neither a Readable, which heeds a signal by itself, nor an iterable that waits for nothing. */
-function isAsyncSource(source: unknown): source is AsyncIterable<unknown> {
-  if (typeof source !== 'object' || source === null || source instanceof Readable) return false;
-  return Symbol.asyncIterator in source;
+async function* inTurn(source: Iterable<unknown>): AsyncGenerator<unknown, undefined, undefined> {
+  for (const chunk of source) yield await chunk;
+  return undefined;
+}
+
+function checkChunk(chunk: unknown): Uint8Array {
+  if (!(chunk instanceof Uint8Array)) throw invalidType('chunk', 'an instance of Uint8Array', chunk);
+  return chunk;
 }
 
 /** An abort ends the wait for the next chunk, also where the source never comes back from it. */
@@ -103,23 +114,12 @@ async function* raced(
         ended = true;
         return undefined;
       }
-      if (!(value instanceof Uint8Array)) throw invalidType('chunk', 'an instance of Uint8Array', value);
-      yield value;
+      // Copied: unlike a stream, a generator may fill the same buffer again while this is being written.
+      yield Buffer.from(checkChunk(value));
     }
   } finally {
     if (onAbort !== undefined) signal!.removeEventListener('abort', onAbort);
     // Not waited for: a generator that is stuck answers when it goes on.
     if (!ended) iterator.return?.().catch(() => undefined);
   }
-}
-
-function toStream(source: unknown): Readable {
-  if (source instanceof Readable) return source;
-  const isIterable =
-    typeof source === 'object' &&
-    source !== null &&
-    (Symbol.asyncIterator in source || Symbol.iterator in source);
-  if (!isIterable) throw invalidType('source', 'a Readable or an iterable of Uint8Arrays', source);
-  // Not a stream of objects: it would take null for the end.
-  return Readable.from(source as ByteSource);
 }

@@ -338,6 +338,63 @@ test('it writes for the owner only, and through a symbolic link to what that lea
   assert.equal((await file.read())[0], 1);
 });
 
+test('it makes the file that a symbolic link leads to when that is not there yet', async (t) => {
+  const directory = directoryFor(t);
+  const at = (...names: string[]): string => path.join(directory, ...names);
+  await fs.mkdir(at('inner'));
+  symlinkSync('inner', at('way'));
+  symlinkSync('../second', at('inner', 'first'));
+  symlinkSync('inner/file', at('second'));
+  await saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), at('way', 'first'));
+  using file = await SnapshotFile.open(at('inner', 'file'));
+  assert.equal((await file.read())[0], 1);
+  assertOnly(directory, 'inner', 'second', 'way');
+  assertOnly(at('inner'), 'file', 'first');
+  symlinkSync('nowhere/file', at('lost'));
+  await assert.rejects(saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), at('lost')), {
+    code: 'ENOENT',
+    path: at('lost'),
+  });
+});
+
+for (const kind of ['async', 'sync']) {
+  test(`from() takes the bytes of a ${kind} generator that fills one buffer again and again`, async (t) => {
+    const directory = directoryFor(t);
+    const bytes = Buffer.from(Array.from({ length: 300 * PAGE }, (_, i) => (i * 7) & 255));
+    await saveSnapshot(sourceOf(bytes), path.join(directory, 'saved'));
+    const saved = readFileSync(path.join(directory, 'saved'));
+    function* filledAgain(): Generator<Uint8Array> {
+      const buffer = Buffer.alloc(10_000);
+      for (let at = 0; at < saved.length; at += buffer.length) {
+        yield buffer.subarray(0, saved.copy(buffer, 0, at));
+      }
+      buffer.fill(0);
+    }
+    async function* later(): AsyncGenerator<Uint8Array> {
+      await Promise.resolve();
+      yield* filledAgain();
+    }
+    const source = kind === 'sync' ? filledAgain() : later();
+    using file = await SnapshotFile.from(source, { path: path.join(directory, 'kept') });
+    assertSame(await file.read(), bytes);
+  });
+}
+
+test('from() calls what is wrong by the name the file was to have', async (t) => {
+  const directory = directoryFor(t);
+  const name = path.join(directory, 'kept');
+  const bytes = Buffer.alloc(8 * PAGE, 1);
+  await saveSnapshot(sourceOf(bytes), path.join(directory, 'full'));
+  const saved = readFileSync(path.join(directory, 'full'));
+  for (const at of [0, 100, PAGE + 1, saved.length - 1]) {
+    const damaged = Buffer.from(saved);
+    damaged[at]! ^= 1;
+    const error = { code: 'ERR_UFFD_SNAPSHOT_CORRUPT', path: name };
+    await assert.rejects(SnapshotFile.from([damaged], { path: name }), error, `byte ${at}`);
+    assertOnly(directory, 'full');
+  }
+});
+
 test('it finds parents beside the file or among those it is given, whatever they are called', async (t) => {
   const directory = directoryFor(t);
   const at = (...names: string[]): string => path.join(directory, ...names);
