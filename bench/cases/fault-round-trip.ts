@@ -9,6 +9,7 @@ import { Region, Userfaultfd } from '../../lib/index.js';
 import type { Bench, BenchCase, Side } from '../harness/bench.js';
 import { MIB, PAGE, populate } from '../harness/pattern.js';
 import { timeEach } from '../harness/time-each.js';
+import type { AnswerData } from '../workers/answer.js';
 import type { ServeFaultsData } from '../workers/serve-faults.js';
 
 /** Faults of a round. */
@@ -66,6 +67,7 @@ async function missingRow(bench: Bench, faults: number): Promise<void> {
     const fromMemory = await serve(bytes, undefined);
     const fromFile = await serve(bytes, file);
     using native = nativelyServed(faults);
+    const messages = await answering();
     const bare = await bench.program('fault_loop', 'missing', 'sleeps', faults);
     await bench.row({
       name: 'Missing pages, native loop and JavaScript in a Worker',
@@ -74,15 +76,22 @@ async function missingRow(bench: Bench, faults: number): Promise<void> {
         native: native.touch,
         'JavaScript in a Worker': () => fromMemory.touch(faults),
         'JavaScript in a Worker, reading a file': () => fromFile.touch(faults),
+        'no fault: a message to a Worker': () => messages.send(faults),
         'C, asleep': () => bare.round('touch'),
       },
       targets: [
         { ratio: ['native', 'C, asleep'], atMost: 1.15 },
         { ratio: ['JavaScript in a Worker', 'C, asleep'], atMost: 1.8 },
       ],
-      ratios: [['JavaScript in a Worker, reading a file', 'C, asleep']],
+      ratios: [
+        ['JavaScript in a Worker, reading a file', 'C, asleep'],
+        ['JavaScript in a Worker', 'no fault: a message to a Worker'],
+      ],
+      notes: [
+        'a message to a Worker, which answers through shared memory, is what Node.js needs to have a Worker run anything',
+      ],
     });
-    await Promise.all([fromMemory.close(), fromFile.close()]);
+    await Promise.all([fromMemory.close(), fromFile.close(), messages.close()]);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
@@ -108,6 +117,23 @@ function nativelyServed(faults: number): { touch: Side } & Disposable {
       source.close();
       region.close();
     },
+  };
+}
+
+/** The sender sleeps until its answer is there, as a thread in a fault does. */
+async function answering(): Promise<{ send(count: number): Float64Array; close(): Promise<unknown> }> {
+  const answers = new Int32Array(new SharedArrayBuffer(4));
+  const workerData: AnswerData = { answers };
+  const worker = new Worker(path.join(__dirname, '..', 'workers', 'answer.js'), { workerData });
+  await once(worker, 'message');
+  return {
+    send: (count) =>
+      timeEach(count, () => {
+        const before = Atomics.load(answers, 0);
+        worker.postMessage(0);
+        Atomics.wait(answers, 0, before);
+      }),
+    close: () => worker.terminate(),
   };
 }
 
