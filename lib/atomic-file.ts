@@ -32,6 +32,8 @@ export async function findTarget(target: string): Promise<Target> {
     return { path: target, real, stats };
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw fileError(DOING, target, cause);
+    // As the system call does: only a directory may be called so.
+    if (target.endsWith(path.sep)) throw notRegularFile(DOING, target, true);
     const real = await whereItLeads(path.resolve(target)).catch((error: unknown) => {
       throw fileError(DOING, target, error);
     });

@@ -95,6 +95,8 @@ const HINTS: Record<string, string> = {
     'There is not enough address space or memory for this size: allocate less, free some, or raise "ulimit -v".',
   'mmap(MAP_HUGETLB) ENOMEM':
     'Too few huge pages are free. Reserve them with "sysctl vm.nr_hugepages=COUNT" (as root; for other sizes than the default /sys/kernel/mm/hugepages/*/nr_hugepages), or use less.',
+  'sigaction(SIGBUS) EMFILE':
+    'At most 512 memories can be captured "in-thread" at a time: take fewer, wait for those under way, or use the resolver "loop".',
   'memfd_create EMFILE': 'Close some files or raise "ulimit -n": shared memory has a descriptor each.',
   'memfd_create(MFD_HUGETLB) EMFILE':
     'Close some files or raise "ulimit -n": shared memory has a descriptor each.',
@@ -252,21 +254,28 @@ export function detachedError(): UffdError {
 }
 
 /** @internal A snapshot file is not what was written. `why` goes on after "because". */
-export function snapshotCorrupt(why: string): UffdError {
-  return new UffdError(`The snapshot file is corrupt: ${why}`, {
-    code: 'ERR_UFFD_SNAPSHOT_CORRUPT',
-    hint: 'Take it from a copy. Nothing of it was put into memory.',
-  });
+export function snapshotCorrupt(
+  why: string,
+  hint = 'Take it from a copy. Nothing of it was put into memory.',
+): UffdError {
+  return new UffdError(`The snapshot file is corrupt: ${why}`, { code: 'ERR_UFFD_SNAPSHOT_CORRUPT', hint });
 }
 
-/** @internal A restore of a large file had begun: its pages matched their digests when it did. */
-export function snapshotRotted(): UffdError {
+/**
+ * @internal A restore of a large file had begun, whose pages matched their digests: it changed, could not be
+ * read any more, or the memory went.
+ */
+export function restoredInPart(cause: unknown): unknown {
+  if (!(cause instanceof UffdError)) return cause;
+  const { code, errno, syscall, path } = cause;
+  const why =
+    code === 'ERR_UFFD_SNAPSHOT_CORRUPT'
+      ? 'The snapshot file changed while it was being restored'
+      : cause.message.replace(/; nothing was written$/, '');
   return new UffdError(
-    'The snapshot file changed while it was being restored: the memory is partly written',
-    {
-      code: 'ERR_UFFD_SNAPSHOT_CORRUPT',
-      hint: 'Restore the memory from another file.',
-    },
+    `${why}: the memory is partly written`,
+    { code, errno, syscall, path, hint: 'Restore the memory once more, from a file that is whole.' },
+    { cause },
   );
 }
 
@@ -397,7 +406,7 @@ export function outOfRange(name: string, range: string, actual: unknown): RangeE
 }
 
 function describe(value: unknown): string {
-  if (typeof value === 'string') return `'${value}'`;
+  if (typeof value === 'string') return value.length > 80 ? `'${value.slice(0, 80)}'…` : `'${value}'`;
   if (typeof value === 'function') return `function ${value.name}`;
   if (typeof value === 'object' && value !== null) {
     return `an instance of ${(value as { constructor?: { name: string } }).constructor?.name ?? 'Object'}`;

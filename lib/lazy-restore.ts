@@ -31,6 +31,9 @@ import {
   CONSTRUCT,
 } from './validate.js';
 
+const LOST_PAGES =
+  'What was loaded is in memory. Pages that could not be are poisoned: discard() makes them usable again, and a restore from a copy of the file whole.';
+
 /** A page that somebody waited for. */
 export interface PageTouch {
   /** Which of several memories. */
@@ -174,9 +177,9 @@ export class LazyRestore implements Disposable {
   #errorOf(failure: NativeFailure): unknown {
     switch (failure.errno) {
       case -constants.errno.EBADMSG:
-        return inFile(snapshotCorrupt('a page does not match its digest'), this.#file);
+        return inFile(snapshotCorrupt('a page does not match its digest', LOST_PAGES), this.#file);
       case -constants.errno.ENODATA:
-        return inFile(snapshotCorrupt('it became shorter'), this.#file);
+        return inFile(snapshotCorrupt('it became shorter', LOST_PAGES), this.#file);
       case -constants.errno.ESTALE:
         return movedAway();
       default:

@@ -53,6 +53,7 @@ export function addSnapshotCommands(program: Command): void {
     .action(verify);
   withOptions(snapshot.command('diff <a> <b>'))
     .description('the pages that differ; exit code 0 when none does, 1 when some do, 2 on trouble')
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : TROUBLE))
     .action(showDiff);
   withOptions(snapshot.command('compact <files...>'))
     .description('write the newest (last) of a chain of files as one file that needs no other')
@@ -66,13 +67,17 @@ function collect(value: string, before: string[]): string[] {
 
 async function showInfo(paths: string[], { json }: { json?: boolean }): Promise<void> {
   const infos: SnapshotFileInfo[] = [];
-  for (const path of paths) infos.push(await SnapshotFile.infoOf(path));
-  console.log(json ? JSON.stringify(infos, undefined, 2) : infos.map(infoText).join('\n\n'));
+  for (const path of paths) {
+    const info = await SnapshotFile.infoOf(path);
+    if (!json) console.log(`${infos.length === 0 ? '' : '\n'}${infoText(info)}`);
+    infos.push(info);
+  }
+  if (json) console.log(JSON.stringify(infos, undefined, 2));
 }
 
 function infoText(info: SnapshotFileInfo): string {
   const { parent, byteLengths, pageSize } = info;
-  const named = parent === undefined || parent.name === '' ? '' : ` (${parent.name})`;
+  const named = parent === undefined || parent.name === '' ? '' : ` (${printable(parent.name)})`;
   return [
     info.path,
     `  digest    ${info.digest}`,
@@ -81,6 +86,11 @@ function infoText(info: SnapshotFileInfo): string {
     `  pages     ${info.pages} of ${pageSize} bytes are in it${info.zeroPages > 0 ? `, ${info.zeroPages} became zero` : ''}`,
     `  size      ${sizeText(info.bytes)}, format version ${info.version}`,
   ].join('\n');
+}
+
+/** What a file of somebody else says must not drive the terminal. */
+function printable(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
 }
 
 async function verify(paths: string[], { json, parent }: CommonOptions): Promise<void> {

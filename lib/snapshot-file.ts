@@ -1,5 +1,6 @@
 // A snapshot in a file: the object for users.
 
+import { constants } from 'node:buffer';
 import { inspect } from 'node:util';
 import { findTarget, replaceFile } from './atomic-file.js';
 import { DirtyPages } from './dirty-pages.js';
@@ -223,6 +224,8 @@ export class SnapshotFile implements Disposable {
     const { byteLength } = newest.memories[memory]!;
     if (byteLength === 0 && offset === 0 && length === undefined) return new Uint8Array(0);
     const range = checkByteRange(length === undefined ? { offset } : { offset, length }, byteLength);
+    // What one array can have: 4 GiB in Node.js 20.
+    checkInteger('length', range.length, 1, constants.MAX_LENGTH);
     return this.#use((chain) => chain.read(memory, range.offset, range.length));
   }
 

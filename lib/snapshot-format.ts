@@ -89,7 +89,12 @@ export function decodeHeader(bytes: Buffer): Header {
   if (!possible) throw snapshotCorrupt('its header says what cannot be');
   const name = bytes.toString('utf8', NAME_AT, NAME_AT + nameBytes);
   const digest = Buffer.from(bytes.subarray(32, 32 + DIGEST_BYTES));
-  return { pageSize, memoryCount, parent: flags === 0 ? undefined : { digest, name } };
+  const header = { pageSize, memoryCount, parent: flags === 0 ? undefined : { digest, name } };
+  // What is zero in this version, is: one content has one encoding.
+  if (!encodeHeader(header).subarray(0, HEADER_BYTES).equals(bytes.subarray(0, HEADER_BYTES))) {
+    throw snapshotCorrupt('its header says what cannot be');
+  }
+  return header;
 }
 
 export function encodeTrailer(fields: Omit<Trailer, 'digest'>): Buffer {
@@ -118,6 +123,7 @@ export function decodeTrailer(bytes: Buffer, header: Header, fileBytes: number):
     indexDigest: Buffer.from(bytes.subarray(64, 96)),
     digest,
   };
+  if (!encodeTrailer(trailer).equals(bytes)) throw snapshotCorrupt('its end says what cannot be');
   // Where pages and index lie follows from their number, so that they cannot overlap.
   if (indexOffset(header, trailer) + trailer.indexBytes + TRAILER_BYTES !== fileBytes) {
     throw snapshotCorrupt('it is shorter or longer than it says');

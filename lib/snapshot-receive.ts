@@ -17,10 +17,12 @@ export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 /** The chain of what `source` gives, kept at `target` or in a file without a name. */
 export async function receive(
   source: ByteSource,
-  target: string | undefined,
+  wanted: string | undefined,
   parents: readonly FileOrPath[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
+  // The working directory may be another one when it is there.
+  const target = wanted === undefined ? undefined : absolute(wanted);
   const chunks = chunksOf(source, signal);
   if (target === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
   const place = await findTarget(target).catch((error: unknown) => {
@@ -39,6 +41,11 @@ export async function receive(
     }
   });
   return openChain(target, parents);
+}
+
+/** Keeps a slash at the end, which says something. */
+function absolute(wanted: string): string {
+  return path.isAbsolute(wanted) ? wanted : path.join(process.cwd(), wanted);
 }
 
 /** Removed at once: it is there as long as it is open. */
@@ -80,6 +87,20 @@ async function* streamed(
   return undefined;
 }
 
+/** What it throws is not the error to tell. */
+async function returned(iterator: AsyncIterator<unknown>): Promise<void> {
+  try {
+    await iterator.return?.();
+  } catch {
+    return;
+  }
+}
+
+function checkObject<T>(name: string, value: T): T {
+  if (typeof value !== 'object' || value === null) throw invalidType(name, 'an object', value);
+  return value;
+}
+
 async function* inTurn(source: Iterable<unknown>): AsyncGenerator<unknown, undefined, undefined> {
   for (const chunk of source) yield await chunk;
   return undefined;
@@ -95,7 +116,7 @@ async function* raced(
   source: AsyncIterable<unknown>,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, undefined, undefined> {
-  const iterator = source[Symbol.asyncIterator]();
+  const iterator = checkObject('source[Symbol.asyncIterator]()', source[Symbol.asyncIterator]());
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
     if (signal === undefined) return;
@@ -107,9 +128,11 @@ async function* raced(
   let ended = false;
   try {
     for (;;) {
-      const next = iterator.next();
+      // Also of an iterator that gives no promises, as `for await` takes it.
+      const next = Promise.resolve(iterator.next());
       next.catch(() => undefined);
-      const { done, value } = (await Promise.race([next, aborted])) as IteratorResult<unknown, unknown>;
+      const result = checkObject('source.next()', await Promise.race([next, aborted]));
+      const { done, value } = result as IteratorResult<unknown, unknown>;
       if (done === true) {
         ended = true;
         return undefined;
@@ -120,6 +143,6 @@ async function* raced(
   } finally {
     if (onAbort !== undefined) signal!.removeEventListener('abort', onAbort);
     // Not waited for: a generator that is stuck answers when it goes on.
-    if (!ended) iterator.return?.().catch(() => undefined);
+    if (!ended) void returned(iterator);
   }
 }

@@ -2,14 +2,7 @@
 // known to be right.
 
 import { binding } from './binding.js';
-import {
-  invalidValue,
-  snapshotLength,
-  snapshotPageSize,
-  snapshotRotted,
-  throwIfAborted,
-  UffdError,
-} from './errors.js';
+import { invalidValue, snapshotLength, snapshotPageSize, restoredInPart, throwIfAborted } from './errors.js';
 import type { Region } from './region.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import type { SaveProgress } from './snapshot-encoder.js';
@@ -60,19 +53,25 @@ export async function restoreChain(
     for (const { memory, first, bytes } of blocks) writer.write(memory, first, bytes);
     return writer.stats;
   }
+  // Neither an abort nor what onProgress throws ends it from here on: the memory would be neither the
+  // old nor the new.
+  const thrown: unknown[] = [];
   try {
-    // Not aborted from here on: the memory would be neither the old nor the new.
     for (const [memory, map] of maps.entries()) {
       for await (const { first, bytes } of chain.blocks(memory, 0, endOf(map))) {
-        checkLengths(chain, regions);
         writer.write(memory, first, bytes);
-        onProgress?.({ ...progress, done: (progress.done += bytes.length) });
+        progress.done += bytes.length;
+        try {
+          onProgress?.({ ...progress });
+        } catch (error) {
+          thrown.push(error);
+        }
       }
     }
   } catch (error) {
-    if (error instanceof UffdError && error.code === 'ERR_UFFD_SNAPSHOT_CORRUPT') throw snapshotRotted();
-    throw error;
+    throw restoredInPart(error);
   }
+  if (thrown.length > 0) throw thrown[0];
   return writer.stats;
 }
 
@@ -81,7 +80,11 @@ export function checkRestorable(chain: SnapshotChain, regions: readonly Region[]
   // Pages are compared and written in the machine's size: a file of another machine has its own.
   if (pageSize !== binding().pageSize) throw snapshotPageSize(pageSize, binding().pageSize);
   if (maps.length !== regions.length) {
-    throw invalidValue('memory', `must be ${maps.length}, as many as the snapshot file has`, regions);
+    throw invalidValue(
+      'memory',
+      `must be of ${maps.length} memories, as the snapshot file is`,
+      `${regions.length} of them`,
+    );
   }
   checkLengths(chain, regions);
 }
@@ -137,9 +140,13 @@ class PageWriter {
     }
   }
 
+  /** The memory may have grown since its length was checked. What it grew by is left alone. */
   write(memory: number, first: number, pages: Buffer): void {
     const { pageSize } = this.#chain;
-    const live = this.#regions[memory]!.bytes.subarray(first * pageSize);
+    const { byteLength } = this.#chain.newest.memories[memory]!;
+    const { bytes } = this.#regions[memory]!;
+    if (bytes.byteLength < byteLength) throw snapshotLength(memory, byteLength, bytes.byteLength);
+    const live = bytes.subarray(first * pageSize, byteLength);
     for (let at = 0; at < pages.length; at += pageSize) {
       // The last page of a memory may be a part of one.
       const now = live.subarray(at, at + pageSize);

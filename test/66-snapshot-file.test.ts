@@ -380,6 +380,76 @@ for (const kind of ['async', 'sync']) {
   });
 }
 
+test('from() takes any iterator that for await takes, and names what it cannot take', async () => {
+  const type = { code: 'ERR_INVALID_ARG_TYPE' };
+  const from = (iterator: unknown): Promise<SnapshotFile> =>
+    SnapshotFile.from({ [Symbol.asyncIterator]: () => iterator } as AsyncIterable<Uint8Array>);
+  const corrupt = { code: 'ERR_UFFD_SNAPSHOT_CORRUPT' };
+  await assert.rejects(from({ next: () => ({ done: true, value: undefined }) }), corrupt);
+  const text = { next: () => ({ done: false, value: 'x'.repeat(5000) }), return: () => undefined };
+  await assert.rejects(from(text), (error: Error & { code: string }) => {
+    return error.code === type.code && error.message.length < 300;
+  });
+  const mean = { next: () => ({ done: false, value: 1 }), return: () => assert.fail('not this error') };
+  await assert.rejects(from(mean), type);
+  await assert.rejects(from({ next: () => undefined }), type);
+  await assert.rejects(from(null), type);
+});
+
+test('from() puts the file where it was told, also when the working directory changes', async (t) => {
+  const [directory, other] = [directoryFor(t), directoryFor(t)];
+  const before = process.cwd();
+  t.after(() => process.chdir(before));
+  await saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), path.join(directory, 'full'));
+  process.chdir(directory);
+  async function* moving(): AsyncGenerator<Uint8Array> {
+    yield await fs.readFile(path.join(directory, 'full'));
+    process.chdir(other);
+  }
+  using file = await SnapshotFile.from(moving(), { path: 'kept' });
+  assertOnly(directory, 'full', 'kept');
+  assert.equal((await file.read())[0], 1);
+});
+
+test('a path that only a directory can have is none of a file', async (t) => {
+  const directory = directoryFor(t);
+  await assert.rejects(saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), `${directory}/new/`), {
+    code: 'EISDIR',
+  });
+  assertOnly(directory);
+});
+
+test('a restore that began to write ends with the memory whole, whatever happens meanwhile', async (t) => {
+  const name = path.join(directoryFor(t), 'full');
+  const pages = 80 * 256;
+  await saveSnapshot(sourceOf(Buffer.alloc(pages * PAGE, 1)), name);
+  const mine = new Error('mine');
+  const happenings: [what: string, act: (memory: WebAssembly.Memory) => void, error?: Error][] = [
+    ['onProgress throws', () => { throw mine; }, mine], // prettier-ignore
+    ['the memory grows', (memory) => memory.grow(1)],
+    ['the file is closed', () => file.close()],
+  ];
+  let file!: SnapshotFile;
+  for (const [what, act, expected] of happenings) {
+    file = await SnapshotFile.open(name);
+    const memory = new WebAssembly.Memory({ initial: pages / 16, maximum: pages / 16 + 1 });
+    new Uint8Array(memory.buffer).fill(2);
+    let acted = false;
+    const restored = file.restore(memory, {
+      onProgress: ({ done, total }) => {
+        if (acted || done < total * 0.75) return;
+        acted = true;
+        act(memory);
+      },
+    });
+    if (expected === undefined) await restored;
+    else await assert.rejects(restored, expected, what);
+    const bytes = new Uint8Array(memory.buffer, 0, pages * PAGE);
+    assert.ok(bytes.every((byte) => byte === 1), what); // prettier-ignore
+    file.close();
+  }
+});
+
 test('from() calls what is wrong by the name the file was to have', async (t) => {
   const directory = directoryFor(t);
   const name = path.join(directory, 'kept');

@@ -163,6 +163,8 @@ const IMPOSSIBLE: [what: string, parts: Crafted, code?: string][] = [
   ['a page size that is no power of two', { patchHeader: (bytes) => bytes.writeUInt32LE(12288, 12) }],
   ['an unknown flag', { patchHeader: (bytes) => bytes.writeUInt32LE(2, 20) }],
   ['a name longer than names are', { patchHeader: (bytes) => bytes.writeUInt32LE(4000, 64) }],
+  ['a name without a parent', { patchHeader: (bytes) => bytes.write('a', 72) }],
+  ['a byte where none is', { patchHeader: (bytes) => bytes.writeUInt32LE(1, 2000) }],
   ['version 0', { patchHeader: (bytes) => bytes.writeUInt32LE(0, 8) }],
   ['2 ** 40 data pages', { trailer: { dataPages: 2 ** 40 } }],
   ['2 ** 53 - 1 data pages', { trailer: { dataPages: 2 ** 53 - 1 } }],

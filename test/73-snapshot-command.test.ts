@@ -52,6 +52,25 @@ test('it shows what files hold, also without their parents', async (t) => {
   assert.equal(run(directory, 'info', 'none').code, 1);
 });
 
+test('it shows what it can before it says what is wrong, and lets no file drive the terminal', async (t) => {
+  const directory = await chain(t);
+  const some = run(directory, 'info', 'full', 'none');
+  assert.equal(some.code, 1);
+  assert.match(some.stdout, /^full\n/);
+  const name = 'full\u001b[2J\u009b';
+  await saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), path.join(directory, name));
+  const parent = path.join(directory, name);
+  await saveSnapshot(sourceOf(Buffer.alloc(PAGE, 2)), path.join(directory, 'third'), { parent });
+  assert.match(run(directory, 'info', 'third').stdout, /\(full\ufffd\[2J\ufffd\)\n/);
+});
+
+test('it takes a wrong call of diff for trouble, not for a difference', async (t) => {
+  const directory = await chain(t);
+  assert.equal(run(directory, 'diff', 'full').code, 2);
+  assert.equal(run(directory, 'diff', 'full', 'first', '--nothing').code, 2);
+  assert.equal(run(directory, 'diff', '--help').code, 0);
+});
+
 test('it tells intact files from others by its exit code, and says what is wrong', async (t) => {
   const directory = await chain(t);
   const good = run(directory, 'verify', 'full', 'second');
