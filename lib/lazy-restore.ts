@@ -224,7 +224,7 @@ function start(
   for (const region of regions) {
     if (!isProtectable(region)) throw notLoadable(region);
   }
-  if (resolver === 'in-thread') keepSigbusHandler();
+  keepSigbusHandler();
   const failure = native.start(
     {
       memories: regions.map((region) => ({

@@ -1,5 +1,6 @@
 // The resolver `in-thread` lives by its SIGBUS handler, and process.on('SIGBUS') and process.off() install
-// others: a write would fault for ever, or kill the process, until the background looks again.
+// others: a write would fault for ever, or kill the process, until the background looks again. A touch of
+// a poisoned page would fault for ever, too.
 
 import { isMainThread } from 'node:worker_threads';
 import { binding } from './binding.js';

@@ -38,6 +38,7 @@ import {
   type MoveOptions,
   type WakeOption,
 } from './range-calls.js';
+import { keepSigbusHandler } from './sigbus-listeners.js';
 import { Region, regionInternals, type RegionUser } from './region.js';
 import {
   checkModes,
@@ -140,6 +141,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       attemptsOf(opened.attempts),
     );
     self.reference = new WeakRef(uffd);
+    if (uffd.features.has('POISON') || uffd.features.has('SIGBUS')) keepSigbusHandler();
+    if (uffd.features.has('SIGBUS')) binding().Snapshot.reinstallSigbusHandler();
     return uffd;
   }
 

@@ -39,6 +39,18 @@ describe('poison()', () => {
     assert.match(stdout, /READY/, stderr);
     assert.equal(signal, 'SIGBUS');
   });
+  for (const who of ['main', 'worker', 'pool']) {
+    for (const when of ['before', 'after']) {
+      test(`kills although the program listens for SIGBUS, since ${when} it was registered: ${who} (C4)`, async () => {
+        const { signal, stdout, stderr } = await runScenario('ioctls', 'poisonsUnderListener', {
+          args: [who, when],
+        });
+        assert.match(stdout, /READY/, stderr);
+        assert.equal(signal, 'SIGBUS');
+      });
+    }
+  }
+  it('lets a listener for SIGBUS make the page usable again, and whoever touched it goes on', 'poisonHealed');
   it('goes when the page is given back', 'poisonGoesWithThePage');
 });
 

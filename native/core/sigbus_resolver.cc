@@ -1,5 +1,6 @@
 #include "core/sigbus_resolver.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <mutex>
@@ -64,6 +66,42 @@ void Install() noexcept {
   sigaction(SIGBUS, &ours, nullptr);
 }
 
+// What a listener of Node.js may take to put right what made a thread fault, or to end the process.
+constexpr std::chrono::seconds kListenerPatience(1);
+// A fault that comes again sooner than that is still the same.
+constexpr std::chrono::milliseconds kSameFault(200);
+
+// The last fault of a thread that was passed on to such a listener; by thread.
+struct Repeated {
+  std::atomic<pid_t> thread{0};
+  std::atomic<uint64_t> address{0};
+  std::atomic<int64_t> since{0};
+  std::atomic<int64_t> last{0};
+};
+std::array<Repeated, 256> g_repeated;
+
+// Such a handler only notes that the signal came, so the thread faults again, and for ever when
+// nobody changes the memory (test 34, C4). It gets its time here.
+bool IsHopeless(pid_t thread, uint64_t address) noexcept {
+  Repeated& repeated = g_repeated[static_cast<size_t>(thread) % g_repeated.size()];
+  const int64_t now = std::chrono::steady_clock::now().time_since_epoch().count();
+  const int64_t pause = std::chrono::nanoseconds(kSameFault).count();
+  if (repeated.thread.exchange(thread) != thread || repeated.address.exchange(address) != address ||
+      now - repeated.last > pause) {
+    repeated.since = now;
+  }
+  repeated.last = now;
+  if (now - repeated.since > std::chrono::nanoseconds(kListenerPatience).count()) return true;
+  poll(nullptr, 0, 1);
+  return false;
+}
+
+void TakeDefault() noexcept {
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  sigaction(SIGBUS, &standard, nullptr);
+}
+
 // As the kernel would have done without us.
 void PassOn(int signal, siginfo_t* info, void* context) noexcept {
   const auto thread = static_cast<pid_t>(syscall(SYS_gettid));
@@ -77,9 +115,7 @@ void PassOn(int signal, siginfo_t* info, void* context) noexcept {
   const bool is_default = (previous.sa_flags & SA_SIGINFO) == 0 &&
                           (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN);
   if (is_default) {
-    struct sigaction standard {};
-    standard.sa_handler = SIG_DFL;
-    sigaction(SIGBUS, &standard, nullptr);
+    TakeDefault();
     // A fault happens again when we return; what was sent is sent again.
     if (info->si_code <= 0) raise(SIGBUS);
     return;
@@ -87,6 +123,8 @@ void PassOn(int signal, siginfo_t* info, void* context) noexcept {
   g_passing_on = thread;
   if ((previous.sa_flags & SA_SIGINFO) != 0) {
     previous.sa_sigaction(signal, info, context);
+  } else if (info->si_code > 0 && IsHopeless(thread, reinterpret_cast<uint64_t>(info->si_addr))) {
+    TakeDefault();
   } else {
     previous.sa_handler(signal);
   }

@@ -11,6 +11,7 @@
 
 #include "core/pagemap.h"
 #include "core/registry.h"
+#include "core/sigbus_resolver.h"
 
 namespace uffd {
 namespace {
@@ -59,7 +60,10 @@ Status MapAnew(Range pages) noexcept {
 
 }  // namespace
 
-void NotePoison() noexcept { g_any = true; }
+void NotePoison() noexcept {
+  g_any = true;
+  SigbusResolver::Reinstall();
+}
 
 Status Unpoison(const Mapping& mapping, Range range) noexcept {
   if (!g_any || !mapping.IsShared() || mapping.PagesOf() != Backing::kMemfd) return Done{};

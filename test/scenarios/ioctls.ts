@@ -2,10 +2,13 @@
 // stops half way. Each function runs in a process of its own (test 34).
 
 import assert from 'node:assert/strict';
+import { randomFill } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
 import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
@@ -254,6 +257,37 @@ export function poisons(): void {
   assert.equal(region.bytes[3 * PAGE], 0);
   process.stdout.write('READY\n');
   region.bytes[PAGE] = 1;
+}
+
+/** A listener of Node.js is told later, and the thread faults again and again meanwhile. */
+export function poisonsUnderListener(who: string, when: string): void {
+  const listen = (): unknown => process.on('SIGBUS', () => undefined);
+  if (when === 'before') listen();
+  const { region, uffd } = missing();
+  if (when === 'after') listen();
+  uffd.poison(region, pages(region, 0));
+  process.stdout.write('READY\n');
+  if (who === 'main') region.bytes[0] = 1;
+  if (who === 'worker') touchInWorker(region);
+  if (who === 'pool') randomFill(region.bytes, 0, 1, () => process.exit(0));
+}
+
+export async function poisonHealed(): Promise<void> {
+  const { region, uffd } = missing();
+  process.on('SIGBUS', () => region.discard());
+  uffd.poison(region, pages(region, 0));
+  const [code] = (await once(touchInWorker(region), 'exit')) as [number];
+  assert.equal(code, 0);
+  assert.equal(region.bytes[0], 1);
+  uffd.close();
+}
+
+function touchInWorker(region: Region): Worker {
+  const touch = `
+    const { Region } = require(process.argv[2]);
+    Region.attach(require('node:worker_threads').workerData).bytes[0] = 1;`;
+  const argv = [path.join(__dirname, '..', '..', 'lib', 'main.js')];
+  return new Worker(touch, { eval: true, argv, workerData: region.handle });
 }
 
 /** A page that was given back is as new. */
