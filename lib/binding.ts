@@ -406,6 +406,8 @@ export interface NativeBinding {
   addressInPage(view: Uint8Array, pageSize?: number): number;
   /** Whether KSM may merge all memory of this process (PR_SET_MEMORY_MERGE). */
   isMemoryMerged(): boolean;
+  /** Whether a userfaultfd fills missing pages of these bytes from a source. */
+  hasSource(view: Uint8Array, offset: number, length: number): boolean;
   /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
   mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;

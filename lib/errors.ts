@@ -216,6 +216,17 @@ export function sourceWouldWait(): UffdError {
   );
 }
 
+/** @internal Of pages to move away: they would be filled again. */
+export function sourceHasSource(): UffdError {
+  return new UffdError(
+    'The source of a move has a source itself, which would fill the pages again when they are gone',
+    {
+      code: 'ERR_UFFD_SOURCE_REGISTERED',
+      hint: 'Unregister it first, or copy its bytes and discard its pages.',
+    },
+  );
+}
+
 /** @internal A method or an option whose feature was not negotiated. */
 export function featureNeeded(what: string, features: readonly string[]): UffdError {
   const names = features.map((name) => `'${name}'`).join(' or ');

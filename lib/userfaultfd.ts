@@ -16,6 +16,7 @@ import {
   invalidValue,
   loopFailed,
   rangeHasOwner,
+  sourceHasSource,
   sourceWouldWait,
   systemError,
   type AccessName,
@@ -332,6 +333,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
         source,
       );
     }
+    if (binding().hasSource(from.bytes, part.offset, part.length)) throw sourceHasSource();
     const moved = this.#native.move(target.view, offset, from.bytes, part.offset, part.length, mode);
     return this.#filled(moved, 'ioctl(UFFDIO_MOVE)');
   }

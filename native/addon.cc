@@ -45,6 +45,11 @@ Napi::Value ProbeFacts(const Napi::CallbackInfo& info) {
   return facts;
 }
 
+Napi::Value HasSource(const Napi::CallbackInfo& info) {
+  const auto part = PartOfView(info[0], info[1], info[2]);
+  return Napi::Boolean::New(info.Env(), part && Registry::Get().HasSource(*part));
+}
+
 Napi::Value MayFault(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), Registry::Get().MayFault(ViewRange(info[0])));
 }
@@ -74,6 +79,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   DefineMemory(env, exports);
   DefineSnapshotFile(env, exports);
   exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));
+  exports.Set("hasSource", Napi::Function::New<HasSource>(env, "hasSource"));
   exports.Set("mayFault", Napi::Function::New<MayFault>(env, "mayFault"));
   exports.Set("releaseAll", Napi::Function::New<ReleaseAll>(env, "releaseAll"));
   exports.Set("claimExit", Napi::Function::New<ClaimExit>(env, "claimExit"));

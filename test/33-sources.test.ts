@@ -62,6 +62,8 @@ describe('a file as a source', () => {
 
 describe('a page with a source', () => {
   it('reads as zero once it was given back', 'discardedReadsAsZero');
+  it('reads as zero once it was given back through another mapping', 'discardedElsewhere');
+  it('is not moved away, to be filled again', 'notMovedAway');
   it('is never filled with bytes that were looked up before it was given back (B23)', 'discardMeetsLookUp');
   it('stays armed when it is filled (B16)', 'staysArmed');
 });

@@ -82,6 +82,7 @@ for (const resolver of ['loop', 'in-thread']) {
       'tracker wp-sync',
       'tracker compare',
       'register',
+      'move',
       'another restore',
     ]) {
       it(`is finished for who wants all of the memory: ${who} (B20)`, 'wholeForOthers', [who, resolver]);

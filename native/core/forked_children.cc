@@ -138,9 +138,17 @@ void ForkedChildren::ParentGivesBack(const Registration& registration, Range par
   const std::lock_guard<std::mutex> lock(mutex_);
   if (open_ == 0) return;
   const uint64_t page_size = registration.policy->page_size;
+  const auto had = [&](uint64_t page) {
+    return page < part.end && !registration.given_back->Has(registration.OffsetOf(page));
+  };
+  // In runs: there may be millions of pages, and whoever gives them back waits for this.
   for (uint64_t page = part.start; page < part.end; page += page_size) {
-    if (registration.given_back->Has(registration.OffsetOf(page))) continue;
-    for (Child& child : *children_) child.parents.Add({page, page + page_size});
+    const uint64_t first = page;
+    while (had(page)) page += page_size;
+    if (page == first) continue;
+    for (Child& child : *children_) {
+      if (child.id != 0 && child.parents.Complete()) child.parents.Add({first, page});
+    }
   }
 }
 

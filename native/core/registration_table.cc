@@ -181,6 +181,13 @@ bool RegistrationTable::IsSource(Range range) const noexcept {
   });
 }
 
+bool RegistrationTable::HasSource(Range range) const noexcept {
+  const std::lock_guard<std::mutex> lock(lookup_);
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Registration& entry) {
+    return entry.policy->source && !entry.policy->loader && entry.range.Overlaps(range);
+  });
+}
+
 void RegistrationTable::TellLost(Range range) const noexcept {
   ForEach([range](const Registration& entry) {
     if (entry.range.Overlaps(range) && entry.policy->observer) entry.policy->observer->Lost(range);

@@ -85,6 +85,8 @@ class RegistrationTable {
   bool Overlaps(Range range, uint64_t modes) const noexcept;
   // Whether pages are filled from any of it.
   bool IsSource(Range range) const noexcept;
+  // Whether any page of it is filled from a source when it is missing.
+  bool HasSource(Range range) const noexcept;
   // Tells the observers of registrations that it overlaps.
   void TellLost(Range range) const noexcept;
   // In address order, each as it is when its turn comes.

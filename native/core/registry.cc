@@ -62,6 +62,13 @@ bool Registry::IsSource(Range range) noexcept {
   });
 }
 
+bool Registry::HasSource(Range range) noexcept {
+  const std::vector<std::shared_ptr<Session>> live = Live();
+  return std::any_of(live.begin(), live.end(), [range](const std::shared_ptr<Session>& session) {
+    return session->Table().HasSource(range);
+  });
+}
+
 void Registry::ReleaseAll() noexcept {
   std::vector<std::shared_ptr<Session>> live = Live();
   std::erase_if(live, [](const auto& session) { return session->ServesToTheEnd(); });

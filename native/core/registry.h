@@ -29,6 +29,8 @@ class Registry {
   bool MayFault(Range range) noexcept;
   // Whether some registration fills its pages from this memory.
   bool IsSource(Range range) noexcept;
+  // Whether any of them fills missing pages of it from a source.
+  bool HasSource(Range range) noexcept;
   // For the end of the process: after this nobody sleeps in a fault of any session, but of those
   // that go on serving theirs.
   void ReleaseAll() noexcept;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <iterator>
 
+#include "core/holder_list.h"
 #include "core/pagemap.h"
 #include "core/registry.h"
 #include "core/test_barrier.h"
@@ -289,6 +290,8 @@ Partial Session::Poison(Range range, uint64_t mode) noexcept {
 }
 
 Partial Session::Move(Range destination, uint64_t source, uint64_t mode) noexcept {
+  // Pages that are not there yet would stay behind as holes (test 69, B20).
+  HolderList::Get().Finish({source, source + destination.Length()});
   return Fill(destination, (mode & UFFDIO_MOVE_MODE_DONTWAKE) == 0, [&](Range rest) {
     return uffd_.Move(rest, source + (rest.start - destination.start), mode);
   });

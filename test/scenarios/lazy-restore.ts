@@ -234,6 +234,17 @@ export async function wholeForOthers(what: string, resolver: string): Promise<vo
       uffd.register(region, 'write-protect');
       uffd.close();
     },
+    move: () => {
+      const target = Region.allocate({ bytes: expected.length });
+      const uffd = Userfaultfd.open({ features: ['MOVE'] });
+      uffd.register(target, 'missing');
+      const there = { offset: 200 * PAGE, length: 8 * PAGE };
+      // Pages of zeros are in no file.
+      assert.equal(uffd.move(target, 0, region, there, { allowHoles: true }), there.length);
+      assertSame(target.bytes.subarray(0, there.length), expected.subarray(there.offset, 208 * PAGE));
+      region.bytes.set(target.bytes.subarray(0, there.length), there.offset);
+      uffd.close();
+    },
     'another restore': () => lazily(file, region, resolver).close(),
   };
   users[what]!();

@@ -313,6 +313,38 @@ export async function discardedReadsAsZero(): Promise<void> {
   await Promise.resolve();
 }
 
+export function discardedElsewhere(): void {
+  const source = random(PAGES);
+  const region = Region.allocate({ bytes: PAGES * PAGE, backing: 'memfd' });
+  const alias = region.alias();
+  const uffd = open();
+  uffd.register(region, 'missing', { source });
+  assert.equal(region.bytes[0], source.bytes[0]);
+  alias.discard(0, PAGE);
+  // Never touched, so it has no page to give back.
+  alias.discard(2 * PAGE, PAGE);
+  for (const page of [0, 2]) {
+    assert.ok(region.bytes.subarray(page * PAGE, (page + 1) * PAGE).every((byte) => byte === 0));
+  }
+  assert.equal(region.bytes[PAGE], source.bytes[PAGE]);
+  uffd.close();
+}
+
+export function notMovedAway(): void {
+  const source = random(PAGES);
+  const { region, uffd } = registered({ source });
+  const target = Region.allocate({ bytes: PAGE });
+  uffd.register(target, 'missing');
+  assert.equal(region.bytes[0], source.bytes[0]);
+  assert.throws(() => uffd.move(target, 0, region, { offset: 0, length: PAGE }), {
+    name: 'UffdError',
+    code: 'ERR_UFFD_SOURCE_REGISTERED',
+  });
+  assert.equal(region.bytes[0], source.bytes[0]);
+  assert.equal(target.bytes[0], 0);
+  uffd.close();
+}
+
 /** B23: the loop has looked up the bytes, then the page is given back, then it installs them. */
 export async function discardMeetsLookUp(): Promise<void> {
   withoutWatchdog();
