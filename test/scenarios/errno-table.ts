@@ -434,6 +434,27 @@ async function disarmingStopsHalfWay(call: 'writeProtect' | 'unprotect'): Promis
   uffd.close();
 }
 
+/** The event of it comes first: what is left keeps what it has. */
+async function armingOfCut(): Promise<void> {
+  const region = Region.allocate({ bytes: 12 * PAGE });
+  using uffd = Userfaultfd.open({ features: ['EVENT_UNMAP'] });
+  uffd.register(region, 'write-protect');
+  uffd.writeProtect(region);
+  assert.equal(testing().mapAnew(region.bytes.subarray(4 * PAGE, 6 * PAGE)), undefined);
+  assert.equal((await nextEvent(uffd.events())).type, 'unmap');
+  for (const call of ['writeProtect', 'unprotect'] as const) {
+    assertRefused(
+      refusal(() => uffd[call](region)),
+      'WRITEPROTECT',
+      'ENOENT',
+      /unmapped/,
+    );
+    assert.equal(uffd.armedPages(region), 10);
+  }
+  uffd.unprotect(region, pages(region, 6, 6));
+  assert.equal(uffd.armedPages(region), 4);
+}
+
 async function armingMeetsChange(): Promise<void> {
   const stage = await Stage.open('ZEROPAGE', 'write-protect');
   const { region, uffd } = stage;
@@ -701,6 +722,7 @@ export const TABLE: readonly Row[] = [
   ...['EINVAL', 'EFAULT'].map((errno) =>
     row('WAKE', errno, 'injected', 'the kernel says so', () => wakeRefused(errno)),
   ),
+  row('WRITEPROTECT', 'ENOENT', 'provoked', 'EVENT_UNMAP has told that the middle is gone', armingOfCut),
   row('WRITEPROTECT', 'ENOENT', 'provoked', 'the middle of the range was mapped anew', armingStopsHalfWay),
   ...(['writeProtect', 'unprotect'] as const).map((call) =>
     row('WRITEPROTECT', 'ENOENT', 'provoked', `threads wait on both sides of it: ${call}()`, async () =>
