@@ -7,6 +7,7 @@ import {
   invalidType,
   invalidValue,
   outOfRange,
+  shortageHint,
   systemError,
   type NativeFailure,
   type UffdError,
@@ -191,5 +192,6 @@ function allocationError(failure: NativeFailure, path: unknown): UffdError {
     EISDIR: 'It must be a regular file',
     ERANGE: 'It became shorter meanwhile',
   };
-  return systemError(failure, `${why[code] ?? 'The file is'}: ${path}`);
+  const shortage = shortageHint(code);
+  return systemError(failure, shortage ?? `${why[code] ?? 'The file is'}: ${path}`);
 }

@@ -294,8 +294,8 @@ export interface NativeTesting {
   inheritOnFork(view: Uint8Array): NativeFailure | undefined;
   /** From now on every way of opening a userfaultfd fails with this positive errno. 0, or why it did not work. */
   refuseUserfaultfd(errno: number): number;
-  /** The same for PAGEMAP_SCAN. */
-  refusePagemapScan(errno: number): number;
+  /** The same for one ioctl, by its name: `'UFFDIO_COPY'`, `'PAGEMAP_SCAN'`. */
+  refuseIoctl(name: string, errno: number): number;
   /** The same for MADV_POPULATE_READ. */
   refusePopulateRead(errno: number): number;
   /** From now on no userfaultfd offers these features (UFFD_FEATURE_* bits), as on an older kernel. */
@@ -342,6 +342,8 @@ export interface NativeTesting {
   registerUnarmed(view: Uint8Array): NativeFailure | undefined;
   /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
   mapAnew(view: Uint8Array): NativeFailure | undefined;
+  /** The same with a file, shared and for reading only. */
+  mapFile(view: Uint8Array, path: string): NativeFailure | undefined;
   /** Maps until no mapping can be split any more (vm.max_map_count). */
   takeMappings(): NativeFailure | undefined;
   /** Unmaps so many of them again. */

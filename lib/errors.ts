@@ -62,32 +62,42 @@ const CLOSED_ERRNO = -108;
 /** ETIMEDOUT: the watchdog found a fault loop that stood still. */
 const STUCK_ERRNO = -110;
 
+/** Of an ioctl that fills pages. */
+const NOT_ONE_MAPPING =
+  'The range must be one mapping that is registered with this userfaultfd: a part of it was mapped anew or unmapped since, or the kernel has it in parts (mprotect, mlock or madvise on some of it). Nothing was filled: fill each part by itself.';
+
 const HINTS: Record<string, string> = {
   'ioctl(UFFDIO_REGISTER) EBUSY':
     'A registration or a tracker has a part of it. Close that first: a range has one owner.',
   'ioctl(UFFDIO_API) EPERM': 'The feature EVENT_FORK needs CAP_SYS_PTRACE.',
+  'ioctl(UFFDIO_REGISTER) EPERM':
+    'The memory shows a file that may not be written, and filling its pages would write there.',
   'ioctl(UFFDIO_REGISTER) EINVAL':
     'This memory cannot be registered in this mode; see `userfaultfd doctor` for the features of this kernel.',
   'ioctl(UFFDIO_UNREGISTER) ENOMEM':
-    'The kernel would have to split a mapping and this process may have no more of them; the memory is registered and served as before. Free some or raise "sysctl vm.max_map_count" and try again, or close the userfaultfd.',
+    'The kernel would have to split a mapping and this process may have no more of them; the memory is registered and served as before, with none of it armed. Free some or raise "sysctl vm.max_map_count" and try again, or close the userfaultfd.',
   'ioctl(UFFDIO_WRITEPROTECT) ENOENT':
-    'Write-protect works on memory registered with this userfaultfd in mode "write-protect".',
+    'A part of the range was unmapped or mapped anew since it was registered in mode "write-protect".',
   'ioctl(UFFDIO_WAKE) ENOENT': 'Only memory registered with this userfaultfd can be woken.',
   'ioctl(UFFDIO_COPY) EEXIST': 'The page exists already; copy() fills missing pages only.',
-  'ioctl(UFFDIO_COPY) ENOENT': 'copy() works on memory registered with this userfaultfd.',
+  'ioctl(UFFDIO_COPY) ENOENT': NOT_ONE_MAPPING,
   'ioctl(UFFDIO_COPY) EFAULT': 'The source bytes could not be read without a fault of their own.',
   'ioctl(UFFDIO_CONTINUE) EFAULT':
     'The page is not in the page cache: fill it through another mapping first.',
   'ioctl(UFFDIO_CONTINUE) EEXIST': 'The page is mapped already.',
-  'ioctl(UFFDIO_CONTINUE) ENOENT': 'continue() works on memory registered with this userfaultfd.',
+  'ioctl(UFFDIO_CONTINUE) ENOENT': NOT_ONE_MAPPING,
   'ioctl(UFFDIO_MOVE) EINVAL':
     'move() takes private anonymous memory on both sides, with the destination registered here: Region.allocate() or a plain WebAssembly.Memory.',
   'ioctl(UFFDIO_MOVE) EBUSY': 'A page of the source is pinned or shared (I/O under way, a forked child).',
   'ioctl(UFFDIO_MOVE) EEXIST': 'The destination page exists already; move() fills missing pages only.',
+  'ioctl(UFFDIO_MOVE) EFAULT':
+    'The source page is poisoned, or an armed one that does not exist yet: take it from elsewhere.',
   'ioctl(UFFDIO_MOVE) ENOENT': 'The source has a hole here; allow it with { allowHoles: true }.',
+  'ioctl(UFFDIO_POISON) ENOENT': NOT_ONE_MAPPING,
   'ioctl(UFFDIO_POISON) EEXIST': 'The page exists already; only missing pages can be poisoned.',
   'ioctl(UFFDIO_ZEROPAGE) EEXIST': 'The page exists already; zeropage() fills missing pages only.',
-  'ioctl(UFFDIO_ZEROPAGE) ENOENT': 'zeropage() works on memory registered with this userfaultfd.',
+  'ioctl(UFFDIO_ZEROPAGE) ENOENT': NOT_ONE_MAPPING,
+  'ioctl(UFFDIO_ZEROPAGE) EINVAL': 'Huge pages of hugetlb have no zero page: copy() one.',
   'open(/proc/self/pagemap) EACCES':
     'After setuid() the file can no longer be opened: call capabilities() once before dropping privileges.',
   'ioctl(PAGEMAP_SCAN) ENOTTY': 'PAGEMAP_SCAN needs Linux 6.7.',

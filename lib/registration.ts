@@ -4,7 +4,7 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import { types } from 'node:util';
 import type { NativePolicy } from './binding.js';
 import { checkSource } from './bytes.js';
-import { featureNeeded, invalidType, invalidValue, outOfRange, UffdError } from './errors.js';
+import { featureNeeded, fileError, invalidType, invalidValue, outOfRange, UffdError } from './errors.js';
 import type { Feature } from './features.js';
 import { Region, regionInternals } from './region.js';
 import { checkConstruct, checkInteger, checkOneOf, checkOptions, CONSTRUCT } from './validate.js';
@@ -186,7 +186,7 @@ function openFileSource(source: object): OpenSource {
   if (typeof file !== 'string' && typeof file !== 'number') {
     throw invalidType('options.source.file', 'a path or a file descriptor', file);
   }
-  const fd = typeof file === 'string' ? openSync(file, 'r') : file;
+  const fd = typeof file === 'string' ? openFile(file) : file;
   const release = (): void => {
     if (fd !== file) closeSync(fd);
   };
@@ -205,6 +205,14 @@ function openFileSource(source: object): OpenSource {
   } catch (error) {
     release();
     throw error;
+  }
+}
+
+function openFile(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (cause) {
+    throw fileError('read the page source', path, cause);
   }
 }
 

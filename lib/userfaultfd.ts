@@ -193,9 +193,14 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
     const { mapping, keepAlive, attach } = regionInternals(region);
     const { policy, release, keepAlive: source } = checkPolicy(region, modes, options, this.features);
-    letWatchersGo(view.buffer);
-    const result = this.#native.register(view, policy, mapping, [keepAlive, source]);
-    release();
+    const result = (() => {
+      try {
+        letWatchersGo(view.buffer);
+        return this.#native.register(view, policy, mapping, [keepAlive, source]);
+      } finally {
+        release();
+      }
+    })();
     if (isFailure(result)) throw registerError(result);
     const registration = new Registration(CONSTRUCT, this, {
       region,
@@ -210,7 +215,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
   /**
    * Ends every registration of this region and wakes whoever waits in it. UFFDIO_UNREGISTER, UFFDIO_WAKE.
-   * @throws {UffdError} `ENOMEM` at the limit of mappings: it is registered and served as before.
+   * @throws {UffdError} `ENOMEM` at the limit of mappings: it is registered and served as before, with
+   * none of it armed.
    */
   unregister(region: Region): void {
     this.#checkOpen();
@@ -226,7 +232,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       if (each !== registration) continue;
       const failure = this.#native.unregister(id);
       // It is still registered. One that the watchdog released is not.
-      if (failure !== undefined && errnoName(failure.errno) === 'ENOMEM') throw systemError(failure);
+      if (failure !== undefined && errnoName(failure.errno) !== 'ESHUTDOWN') throw systemError(failure);
       leaveRegion();
       this.#registrations.delete(id);
       if (this.#native.state().queued) this.#retired.set(id, new WeakRef(registration.region));

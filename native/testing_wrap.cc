@@ -48,8 +48,9 @@ Napi::Value RefusePopulate(const Napi::CallbackInfo& info) {
   const int error = testing::RefusePopulateRead(info[0].As<Napi::Number>().Int32Value());
   return Napi::Number::New(info.Env(), error);
 }
-Napi::Value RefuseScan(const Napi::CallbackInfo& info) {
-  const int error = testing::RefusePagemapScan(info[0].As<Napi::Number>().Int32Value());
+Napi::Value RefuseIoctl(const Napi::CallbackInfo& info) {
+  const int error =
+      testing::RefuseIoctl(NameArgument(info), info[1].As<Napi::Number>().Int32Value());
   return Napi::Number::New(info.Env(), error);
 }
 Napi::Value MergeMemory(const Napi::CallbackInfo& info) {
@@ -66,6 +67,10 @@ Napi::Value InheritOnFork(const Napi::CallbackInfo& info) {
 }
 Napi::Value MapAnew(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::MapAnew(ViewRange(info[0])));
+}
+Napi::Value MapFile(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(),
+                     testing::MapFile(ViewRange(info[0]), info[1].As<Napi::String>().Utf8Value()));
 }
 Napi::Value TakeMappings(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::TakeMappings());
@@ -208,7 +213,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));
   hooks.Set("refuseUserfaultfd", Napi::Function::New<Refuse>(env, "refuseUserfaultfd"));
   hooks.Set("injectScanError", Napi::Function::New<InjectScan>(env, "injectScanError"));
-  hooks.Set("refusePagemapScan", Napi::Function::New<RefuseScan>(env, "refusePagemapScan"));
+  hooks.Set("refuseIoctl", Napi::Function::New<RefuseIoctl>(env, "refuseIoctl"));
   hooks.Set("refusePopulateRead", Napi::Function::New<RefusePopulate>(env, "refusePopulateRead"));
   hooks.Set("withholdFeatures", Napi::Function::New<WithholdFeatures>(env, "withholdFeatures"));
   hooks.Set("hideProtection", Napi::Function::New<HideProtection>(env, "hideProtection"));
@@ -218,6 +223,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("mapAnew", Napi::Function::New<MapAnew>(env, "mapAnew"));
+  hooks.Set("mapFile", Napi::Function::New<MapFile>(env, "mapFile"));
   hooks.Set("takeMappings", Napi::Function::New<TakeMappings>(env, "takeMappings"));
   hooks.Set("giveMappings", Napi::Function::New<GiveMappings>(env, "giveMappings"));
   hooks.Set("datagramPair", Napi::Function::New<DatagramPair>(env, "datagramPair"));

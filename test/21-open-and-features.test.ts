@@ -264,6 +264,10 @@ test('it tracks again once descriptors are free again', () => {
   withDescriptorLimit(100, 'trackerAfterShortage');
 });
 
+test('it says what to do when there is no descriptor for a file region or the file of a source, and leaks none', () => {
+  withDescriptorLimit(100, 'filesWithoutDescriptors');
+});
+
 test('it takes no descriptor with it when it is closed or refused', () => {
   const region = Region.allocate({ bytes: pageSize });
   Userfaultfd.open().close();

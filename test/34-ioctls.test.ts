@@ -51,6 +51,11 @@ describe('poison()', () => {
     }
   }
   it('lets a listener for SIGBUS make the page usable again, and whoever touched it goes on', 'poisonHealed');
+  test('leaves the reader asleep after poison({ wake: false }) until wake(), and then it dies (C4)', async () => {
+    const { signal, stdout, stderr } = await runScenario('ioctls', 'poisonsWithoutWake');
+    assert.match(stdout, /READY/, stderr);
+    assert.equal(signal, 'SIGBUS');
+  });
   it('goes when the page is given back', 'poisonGoesWithThePage');
 });
 

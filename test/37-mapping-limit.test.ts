@@ -2,15 +2,8 @@
 // that begins or ends in the middle of one would have to split it.
 
 import { describe, test } from 'node:test';
-import { passScenario, type ScenarioOptions } from './support/scenario.js';
-
-// Node.js itself ends when it gets no memory at the limit: its collector has nothing to do there, and the
-// heap of the C library grows in place.
-const ENOUGH: ScenarioOptions = {
-  nodeArgs: ['--single-threaded-gc', '--min-semi-space-size=64', '--max-semi-space-size=64'],
-  env: { MALLOC_ARENA_MAX: '1' },
-  timeoutMs: 30_000,
-};
+import { ENOUGH } from './support/mapping-limit.js';
+import { passScenario } from './support/scenario.js';
 
 function it(title: string, scenario: string, args: string[] = []): void {
   test(title, async () => {
@@ -25,6 +18,11 @@ describe('at the limit of mappings', () => {
   it('register() takes back the part that the kernel had registered (B17)', 'partOfRegister');
   for (const how of ['unregister', 'registration', 'region']) {
     it(`what cannot be unregistered is served as before, and it is said: ${how}`, 'unregister', [how]);
+  }
+  for (const engine of ['wp-async', 'wp-sync']) {
+    it(`a tracker that closes leaves nothing in the way of the next owner: ${engine}`, 'trackerCloses', [
+      engine,
+    ]);
   }
   it('close() frees who waits', 'close');
   it('events of memory that goes or moves are applied, or everything is let go', 'events');

@@ -1,16 +1,17 @@
 #include "core/memory_map.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cinttypes>
 #include <cstdio>
-#include <memory>
+#include <cstring>
 #include <optional>
-#include <string>
-
-#include "core/file_descriptor.h"
+#include <utility>
 
 namespace uffd {
 
@@ -26,13 +27,6 @@ dev_t SharedMemoryDevice() noexcept {
   }();
   return device;
 }
-
-struct MapEntry {
-  Range range;
-  bool is_private = false;
-  uint64_t device = 0;
-  uint64_t inode = 0;  // 0: no file
-};
 
 // start-end rwxp offset major:minor inode
 bool Parse(const char* line, MapEntry* entry) noexcept {
@@ -53,25 +47,15 @@ enum class Covered { kYes, kNo, kUnknown };
 // Whether the mappings that `belongs` says yes to cover the range.
 template <typename Belongs>
 Covered CoveredBy(Range range, Belongs belongs) noexcept {
-  struct CloseFile {
-    void operator()(FILE* file) const noexcept { static_cast<void>(fclose(file)); }
-  };
-  const std::unique_ptr<FILE, CloseFile> maps(fopen("/proc/self/maps", "re"));
-  if (!maps) return Covered::kUnknown;
+  MapReader maps;
+  MapEntry entry;
   uint64_t covered = range.start;
-  char line[256];
-  bool begins_line = true;
-  while (covered < range.end && fgets(line, sizeof(line), maps.get()) != nullptr) {
-    const bool is_first_part = begins_line;
-    begins_line =
-        std::char_traits<char>::find(line, std::char_traits<char>::length(line), '\n') != nullptr;
-    if (!is_first_part) continue;  // the rest of a long file name
-    MapEntry entry;
-    if (!Parse(line, &entry)) return Covered::kUnknown;
+  while (covered < range.end && maps.Next(&entry)) {
     if (!entry.range.Overlaps(range)) continue;
     if (entry.range.start > covered || !belongs(entry)) return Covered::kNo;
     covered = entry.range.end;
   }
+  if (maps.Failed()) return Covered::kUnknown;
   return covered >= range.end ? Covered::kYes : Covered::kNo;
 }
 
@@ -84,6 +68,47 @@ MemoryKind KindOf(const MapEntry& entry) noexcept {
 }
 
 }  // namespace
+
+MapReader::MapReader() noexcept
+    : file_(open("/proc/self/maps", O_RDONLY | O_CLOEXEC)), failed_(!file_) {}
+
+bool MapReader::Next(MapEntry* entry) noexcept {
+  while (!failed_) {
+    char* const line = buffer_ + begin_;
+    auto* const newline = static_cast<char*>(std::memchr(line, '\n', end_ - begin_));
+    const bool is_rest = in_name_;
+    if (newline != nullptr) {
+      *newline = '\0';
+      begin_ = static_cast<size_t>(newline - buffer_) + 1;
+      in_name_ = false;
+    } else if (end_ - begin_ == sizeof(buffer_) - 1) {
+      // A long file name: all that is looked at comes before it.
+      buffer_[end_] = '\0';
+      begin_ = end_;
+      in_name_ = true;
+    } else if (ReadMore()) {
+      continue;
+    } else {
+      return false;
+    }
+    if (is_rest) continue;
+    failed_ = !Parse(line, entry);
+    return !failed_;
+  }
+  return false;
+}
+
+bool MapReader::ReadMore() noexcept {
+  std::memmove(buffer_, buffer_ + begin_, end_ - begin_);
+  end_ -= std::exchange(begin_, 0);
+  ssize_t count = 0;
+  do {
+    count = read(file_.Get(), buffer_ + end_, sizeof(buffer_) - 1 - end_);
+  } while (count < 0 && errno == EINTR);
+  failed_ = count < 0;
+  if (count > 0) end_ += static_cast<size_t>(count);
+  return count > 0;
+}
 
 MemoryKind KindOf(Range range) noexcept {
   std::optional<MemoryKind> kind;

@@ -58,6 +58,24 @@ bool Pagemap::IsArmed(uint64_t address) noexcept {
   return (entry & kUffdWp) != 0;
 }
 
+bool Pagemap::IsTracked(Range range) noexcept {
+  const Result<int> fd = Descriptor();
+  if (!fd) return false;
+  page_region none{};
+  pm_scan_arg args{};
+  args.size = sizeof(args);
+  args.flags = PM_SCAN_CHECK_WPASYNC;
+  args.start = range.start;
+  args.end = range.end;
+  args.vec = reinterpret_cast<uint64_t>(&none);
+  args.vec_len = 1;
+  // Pages that are not, which there are none of where the check does not fail.
+  args.category_inverted = PAGE_IS_WPALLOWED;
+  args.category_mask = PAGE_IS_WPALLOWED;
+  args.return_mask = PAGE_IS_WPALLOWED;
+  return ioctl(fd.Value(), PAGEMAP_SCAN, &args) == 0;
+}
+
 Pagemap::Query Pagemap::QueryWritten(Rearm rearm) noexcept {
   const uint64_t flags = PM_SCAN_CHECK_WPASYNC | (rearm == Rearm::kYes ? PM_SCAN_WP_MATCHING : 0);
   return {flags, 0, PAGE_IS_WRITTEN, 0, PAGE_IS_WRITTEN};

@@ -24,6 +24,9 @@ class Pagemap {
   // no PAGEMAP_SCAN (bit 57 of its entry in /proc/self/pagemap).
   static bool IsArmed(uint64_t address) noexcept;
 
+  // Whether all of the range is tracked asynchronously. Needs no memory.
+  static bool IsTracked(Range range) noexcept;
+
   enum class Rearm { kNo, kYes };
   // Adds the pages of `range` written since they were last armed to `written`, page-aligned. Fails
   // with EPERM when a part of the range is not tracked asynchronously (it was remapped since).

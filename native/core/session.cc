@@ -8,7 +8,9 @@
 #include <chrono>
 #include <iterator>
 
+#include "core/each_mapping.h"
 #include "core/holder_list.h"
+#include "core/left_registrations.h"
 #include "core/pagemap.h"
 #include "core/registry.h"
 #include "core/test_barrier.h"
@@ -106,6 +108,7 @@ Result<Session::Registered> Session::Register(Range range,
   const uint64_t mode = policy->mode;
   const Status prepared = server_->Prepare(*policy);
   if (!prepared) return prepared.Error();
+  if (!EndLeft(range)) return Failure{ENOMEM, "ioctl(UFFDIO_UNREGISTER)"};
   Registration registration;
   registration.range = range;
   registration.policy = policy;
@@ -165,10 +168,10 @@ Status Session::Unregister(Range range) noexcept {
 }
 
 Status Session::EndRegistrationOf(Range range) noexcept {
-  Status unregistered = uffd_.Unregister(range);
-  // A mapping that holds more than the range cannot be split at the limit of mappings: it is still
-  // registered, and its faults must be served (test 37). Memory that is gone gives other errors.
-  if (!unregistered && unregistered.Error().error == ENOMEM) return unregistered;
+  Status unregistered = UnregisterEach(&uffd_, range);
+  // A mapping that holds more than the range cannot be split at the limit of mappings (ENOMEM): it
+  // is still registered, and its faults must be served (test 37). Memory that is gone is EINVAL.
+  if (!unregistered && unregistered.Error().error != EINVAL) return unregistered;
   static_cast<void>(uffd_.Wake(range).Ok());
   server_->Unregistered(range);
   return Done{};
@@ -189,8 +192,11 @@ Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WRITEPROTECT)"};
   const bool arming = (mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0;
   const Status done = WhileChanging([&] { return uffd_.WriteProtect(range, mode); });
-  if (!done && arming) static_cast<void>(uffd_.WriteProtect(range, 0).Ok());
-  if (!arming && (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) == 0) server_->Woken(range);
+  // The kernel stops in the middle, with those before it done. EAGAIN comes before the first.
+  const bool stopped = !done && done.Error().error != EAGAIN;
+  if (stopped) WriteProtectEach(&uffd_, range, arming ? 0 : mode);
+  const bool disarmed = !arming || stopped;
+  if (disarmed && (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) == 0) server_->Woken(range);
   return done;
 }
 
@@ -409,6 +415,8 @@ void Session::Release() noexcept {
     return;
   }
   ReadWhatIsLeft();
+  // What the loop could not end itself was woken above.
+  server_->Unregistered({0, UINT64_MAX});
   uffd_.Close();
   table_.Clear();
 }
@@ -452,7 +460,7 @@ void Session::UnregisterAndWakeAll() noexcept {
   table_.ForEach([this](const Registration& registration) {
     const PageLoader* const loader = registration.policy->loader.get();
     if (loader != nullptr && loader->HasBegun()) PoisonNeeded(registration);
-    static_cast<void>(uffd_.Unregister(registration.range).Ok());
+    static_cast<void>(UnregisterEach(&uffd_, registration.range).Ok());
     static_cast<void>(uffd_.Wake(registration.range).Ok());
   });
 }

@@ -37,11 +37,11 @@ class Session : public std::enable_shared_from_this<Session> {
   // Every method below may be called from any thread and fails with ESHUTDOWN once released.
   Result<Registered> Register(Range range, const std::shared_ptr<const Policy>& policy,
                               std::shared_ptr<Mapping> memory) noexcept;
-  // ENOMEM at the limit of mappings: it is registered and served as before.
+  // ENOMEM at the limit of mappings: it is registered and served as before, with none of it armed.
   Status Unregister(uint32_t id) noexcept;
   // A part of a registration, or of several.
   Status Unregister(Range range) noexcept;
-  // Arms or disarms. When arming fails half way the part that was armed is disarmed again.
+  // Arms or disarms. When it fails half way (any error but EAGAIN) all of the range is disarmed.
   Status WriteProtect(Range range, uint64_t mode) noexcept;
   // For a signal handler on the thread that faulted: takes no lock, wakes nobody.
   Status UnprotectInSignal(Range page) noexcept;

@@ -158,6 +158,15 @@ Status MapAnew(Range memory) noexcept {
   return Done{};
 }
 
+Status MapFile(Range memory, const std::string& path) noexcept {
+  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return Failure{errno, "open"};
+  void* const at = mmap(reinterpret_cast<void*>(memory.start), memory.Length(), PROT_READ,
+                        MAP_FIXED | MAP_SHARED, file.Get(), 0);
+  if (at == MAP_FAILED) return Failure{errno, "mmap"};
+  return Done{};
+}
+
 Status TakeMappings() noexcept {
   // Each page that differs from those beside it is two mappings more.
   constexpr uint64_t kPages = 4'000'000;

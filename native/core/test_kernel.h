@@ -41,6 +41,9 @@ int SecondHandshake() noexcept;
 // Puts new memory in its place: mmap(2) with MAP_FIXED, which unmaps what was there.
 Status MapAnew(Range memory) noexcept;
 
+// The same with a file, shared and for reading only.
+Status MapFile(Range memory, const std::string& path) noexcept;
+
 // Maps until the kernel allows this process no more mappings (vm.max_map_count): from then on none
 // can be split. GiveMappings() unmaps so many of them again.
 Status TakeMappings() noexcept;

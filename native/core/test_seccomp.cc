@@ -25,6 +25,24 @@ constexpr uint32_t Argument(uint32_t index) {
 constexpr uint32_t kRequest = Argument(1);  // of ioctl(2)
 constexpr uint32_t kAdvice = Argument(2);   // of madvise(2)
 
+struct NamedIoctl {
+  const char* name;
+  uint32_t request;
+};
+constexpr NamedIoctl kIoctls[] = {
+    {"UFFDIO_API", static_cast<uint32_t>(UFFDIO_API)},
+    {"UFFDIO_REGISTER", static_cast<uint32_t>(UFFDIO_REGISTER)},
+    {"UFFDIO_UNREGISTER", static_cast<uint32_t>(UFFDIO_UNREGISTER)},
+    {"UFFDIO_WAKE", static_cast<uint32_t>(UFFDIO_WAKE)},
+    {"UFFDIO_COPY", static_cast<uint32_t>(UFFDIO_COPY)},
+    {"UFFDIO_ZEROPAGE", static_cast<uint32_t>(UFFDIO_ZEROPAGE)},
+    {"UFFDIO_MOVE", static_cast<uint32_t>(UFFDIO_MOVE)},
+    {"UFFDIO_WRITEPROTECT", static_cast<uint32_t>(UFFDIO_WRITEPROTECT)},
+    {"UFFDIO_CONTINUE", static_cast<uint32_t>(UFFDIO_CONTINUE)},
+    {"UFFDIO_POISON", static_cast<uint32_t>(UFFDIO_POISON)},
+    {"PAGEMAP_SCAN", static_cast<uint32_t>(PAGEMAP_SCAN)},
+};
+
 int Install(sock_filter* rules, size_t count) noexcept {
   sock_fprog program{static_cast<unsigned short>(count), rules};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno;
@@ -49,8 +67,11 @@ int Refuse(uint32_t call, uint32_t argument, uint32_t value, int error) noexcept
 
 }  // namespace
 
-int RefusePagemapScan(int error) noexcept {
-  return Refuse(SYS_ioctl, kRequest, static_cast<uint32_t>(PAGEMAP_SCAN), error);
+int RefuseIoctl(const std::string& name, int error) noexcept {
+  for (const auto& [each, request] : kIoctls) {
+    if (name == each) return Refuse(SYS_ioctl, kRequest, request, error);
+  }
+  return ENOENT;
 }
 
 int RefusePopulateRead(int error) noexcept {

@@ -5,13 +5,16 @@
 
 #ifdef UFFD_TEST_BARRIERS
 
+#include <string>
+
 namespace uffd::testing {
 
 // From now on userfaultfd(2) and USERFAULTFD_IOC_NEW fail with `error` in every thread of the
 // process, and in its children. Returns 0 or an errno. seccomp(2).
 int RefuseUserfaultfd(int error) noexcept;
-// The same for PAGEMAP_SCAN: a kernel before Linux 6.7 fails it with ENOTTY.
-int RefusePagemapScan(int error) noexcept;
+// The same for one ioctl, by its name: UFFDIO_COPY, PAGEMAP_SCAN (which a kernel before Linux 6.7
+// fails with ENOTTY). ENOENT: there is none of that name.
+int RefuseIoctl(const std::string& name, int error) noexcept;
 // And for MADV_POPULATE_READ: before Linux 5.14, EINVAL.
 int RefusePopulateRead(int error) noexcept;
 

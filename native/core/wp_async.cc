@@ -1,10 +1,15 @@
 #include "core/wp_async.h"
 
+#include <cerrno>
 #include <cstddef>
 #include <memory>
 #include <new>
 #include <utility>
 #include <vector>
+
+#include "core/each_mapping.h"
+#include "core/left_registrations.h"
+#include "core/memory_map.h"
 
 namespace uffd {
 namespace {
@@ -56,7 +61,7 @@ class WpAsyncMarks final : public PageMarks {
       }
       for (const Range& left : rest.Ranges()) kept_.push_back({left, each.keeper});
     }
-    for (const Range& part : own.Ranges()) static_cast<void>(uffd_.Unregister(part).Ok());
+    for (const Range& part : own.Ranges()) End(part);
   }
 
   void Entrust(Range pages, const std::shared_ptr<PageKeeper>& keeper) noexcept override {
@@ -78,13 +83,32 @@ class WpAsyncMarks final : public PageMarks {
   };
 
   Status ArmOwn(Range pages) noexcept {
+    const bool none_left = EndLeft(pages);
     const Result<uint64_t> registered = uffd_.Register(pages, UFFDIO_REGISTER_MODE_WP);
     // What could not be registered is left alone: it may be another userfaultfd's, and kernels
     // before 6.17 let anybody unregister that.
     if (!registered) return registered.Error();
+    if (!none_left) ForgetLeft(pages);  // it was left by this engine, then
     Status armed = uffd_.WriteProtect(pages, UFFDIO_WRITEPROTECT_MODE_WP);
-    if (!armed) static_cast<void>(uffd_.Unregister(pages).Ok());
+    if (!armed) End(pages);
     return armed;
+  }
+
+  void End(Range pages) noexcept {
+    const Status ended = UnregisterEach(&uffd_, pages);
+    if (ended || ended.Error().error != ENOMEM) return;
+    LeaveRegistered(pages, [this](Range left) { return EndLate(left); });
+  }
+
+  // Somebody else's memory may be there by now, and kernels before 6.17 let anybody unregister it.
+  Status EndLate(Range left) noexcept {
+    Status ended = Done{};
+    ForEachMapping(left, [&](Range part) {
+      if (!Pagemap::IsTracked(part)) return;
+      const Status each = uffd_.Unregister(part);
+      if (!each) ended = each;
+    });
+    return ended;
   }
 
   Userfaultfd uffd_;

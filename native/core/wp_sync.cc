@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/left_registrations.h"
 #include "core/mapping.h"
 #include "core/no_reader.h"
 #include "core/session.h"
@@ -144,7 +145,12 @@ class WpSyncMarks final : public PageMarks {
       if (!after.Empty()) parts_[after.start] = {after, part.page_size, part.written};
       any = true;
     }
-    if (any) static_cast<void>(session_->Unregister(pages).Ok());
+    if (!any || session_->Unregister(pages)) return;
+    // Its loop goes on to serve it.
+    LeaveRegistered(pages, [weak = session_->weak_from_this()](Range left) -> Status {
+      const std::shared_ptr<Session> session = weak.lock();
+      return session ? session->Unregister(left) : Status(Done{});
+    });
   }
 
   // A session has a thread, which is not kept for nothing.

@@ -91,7 +91,7 @@ export function askedFor(): void {
 
 /** No PAGEMAP_SCAN: Linux before 6.7. */
 export function withoutScan(): void {
-  assert.equal(testing().refusePagemapScan(ENOTTY), 0);
+  assert.equal(testing().refuseIoctl('PAGEMAP_SCAN', ENOTTY), 0);
   const region = Region.allocate({ bytes: 16 * PAGE });
   using tracker = new DirtyTracker(region, { engine: 'compare' });
   touch(region.bytes, 3, 1);

@@ -420,7 +420,7 @@ export async function aliasMeanwhile(resolver: string): Promise<void> {
 
 /** Where no scan can tell whether all stayed protected, nothing is begun that could only fail. */
 export function withoutScan(resolver: string): void {
-  assert.equal(testing().refusePagemapScan(1), 0);
+  assert.equal(testing().refuseIoctl('PAGEMAP_SCAN', 1), 0);
   const region = filledRegion();
   assert.throws(() => take(region, resolver), { code: 'EPERM', syscall: 'ioctl(PAGEMAP_SCAN)' });
   assertNothingArmed();

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { randomFill } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -12,7 +12,15 @@ import { Worker } from 'node:worker_threads';
 import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
 import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
-import { Bell, pages, sharedRegion, Toucher, withoutWatchdog } from './loop-support.js';
+import {
+  Bell,
+  pages,
+  ready,
+  sharedRegion,
+  Toucher,
+  userfaultfdDescriptors,
+  withoutWatchdog,
+} from './loop-support.js';
 
 const PAGE = 4096;
 const PAGES = 8;
@@ -234,6 +242,7 @@ export function fillsWithoutWake(how: 'move' | 'continue'): void {
       ? uffd.continue(region, pages(region, 1), { wake: false })
       : uffd.move(region, PAGE, filled(7), { offset: 6 * PAGE, length: PAGE }, { wake: false });
   assert.equal(filledBytes, PAGE);
+  assert.equal(waiters(), 1);
   assert.deepEqual(sleepersInFault(), [reader.tid]);
   uffd.wake(region, pages(region, 1));
   reader.untilDone();
@@ -242,7 +251,31 @@ export function fillsWithoutWake(how: 'move' | 'continue'): void {
   uffd.close();
 }
 
+/** How many threads the only userfaultfd of this process has put to sleep and not woken. */
+function waiters(): number {
+  const [descriptor] = userfaultfdDescriptors();
+  return Number(/^total:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))![1]);
+}
+
 // POISON
+
+/** The thread sleeps on, and finds out when it is woken. */
+export function poisonsWithoutWake(): void {
+  withoutWatchdog();
+  const region = sharedRegion(PAGES * PAGE);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'missing');
+  const reader = new Toucher(region.bytes, { offset: PAGE, access: 'read' });
+  testing().closeBarrier('loop-before-read');
+  reader.go();
+  untilAsleepInFault(reader.tid);
+  assert.equal(uffd.poison(region, pages(region, 1), { wake: false }), PAGE);
+  assert.equal(waiters(), 1);
+  assert.deepEqual(sleepersInFault(), [reader.tid]);
+  ready();
+  uffd.wake(region, pages(region, 1));
+  reader.untilDone();
+}
 
 export function poisons(): void {
   const { region, uffd } = missing();

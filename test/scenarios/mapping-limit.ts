@@ -2,7 +2,16 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { PageFault, Region, Userfaultfd, type UffdError } from '../../lib/index.js';
+import {
+  DirtyTracker,
+  PageFault,
+  Region,
+  Snapshot,
+  Userfaultfd,
+  type DirtyEngine,
+  type UffdError,
+} from '../../lib/index.js';
+import { errnoName } from '../../lib/errors.js';
 import { testing, untilAsleepInFault } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
 import { eventually, sharedRegion, Toucher } from './loop-support.js';
@@ -28,6 +37,7 @@ function addressOf(region: Region): bigint {
 /** What needs memory of its own is there before: at the limit V8 gets none either. */
 function atTheLimit<T>(use: () => T): T {
   refusal(() => undefined);
+  errnoName(-1);
   assert.equal(testing().takeMappings(), undefined);
   try {
     return use();
@@ -164,6 +174,65 @@ export function unregister(how: 'unregister' | 'registration' | 'region'): void 
     assert.equal(one.bytes[5], 2);
   }
   uffd.close();
+}
+
+/** The kernel keeps the range registered; the engine ends that when the range is wanted and there is room. */
+export function trackerCloses(engine: DirtyEngine): void {
+  const [first, one, last] = neighbours(3) as [Region, Region, Region];
+  using before = new DirtyTracker(first, { engine });
+  using after = new DirtyTracker(last, { engine });
+  const collected = (tracker: DirtyTracker): boolean[] => {
+    one.bytes[5] = 1;
+    first.bytes[5] = 1;
+    return [tracker, before, after].map((each) => !each.collect().isEmpty);
+  };
+  const tracker = new DirtyTracker(one, { engine });
+  assert.deepEqual(collected(tracker), [true, true, false]);
+  const atLimit = atTheLimit(() => {
+    tracker.close();
+    // Nobody waits, and the others see what is theirs.
+    one.bytes[5] = 2;
+    first.bytes[5] = 2;
+    // Another userfaultfd cannot have it yet.
+    return before.collect().pageCount;
+  });
+  assert.equal(atLimit, 1);
+
+  // Tracked again, at the limit and after it.
+  const again = new DirtyTracker(one, { engine });
+  assert.deepEqual(collected(again), [true, true, false]);
+  atTheLimit(() => again.close());
+
+  // Others may have it.
+  {
+    using uffd = Userfaultfd.open();
+    uffd.register(one, ['missing', 'write-protect']);
+    uffd.writeProtect(one);
+    one.bytes[5] = 3;
+    assert.equal(uffd.armedPages(one), 0);
+  }
+  {
+    using third = new DirtyTracker(one, { engine });
+    assert.deepEqual(collected(third), [true, true, false]);
+    atTheLimit(() => third.close());
+  }
+  {
+    using snapshot = Snapshot.take(one, { mode: 'copy-on-write' });
+    one.bytes[5] = 9;
+    snapshot.restore();
+    assert.equal(one.bytes[5], 1);
+  }
+  // What goes takes nothing with it that came to its place.
+  {
+    const fourth = new DirtyTracker(one, { engine });
+    atTheLimit(() => fourth.close());
+    assert.equal(testing().mapAnew(one.bytes), undefined);
+    using uffd = Userfaultfd.open();
+    uffd.register(one, 'write-protect');
+    uffd.writeProtect(one);
+    new DirtyTracker(Region.allocate({ bytes: PAGE }), { engine }).close();
+    assert.equal(uffd.armedPages(one), 1);
+  }
 }
 
 export function close(): void {

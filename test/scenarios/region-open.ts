@@ -175,6 +175,58 @@ export function withoutDescriptors(): void {
   );
 }
 
+/** What is opened on the way to each: the file, and for a source a duplicate that the loop reads. */
+export function filesWithoutDescriptors(): void {
+  const path = process.execPath;
+  const region = Region.allocate({ bytes: 8 * 4096 });
+  using uffd = Userfaultfd.open({ features: ['EVENT_REMOVE', 'POISON'] });
+  const open = openSync(path, 'r');
+  const register = (file: string | number): void => {
+    uffd.register(region, 'missing', { source: { file } });
+    uffd.unregister(region);
+  };
+  const uses: [name: string, syscall: string, use: () => void][] = [
+    ['file region', 'open', () => Region.allocate({ backing: 'file', path, bytes: 4096 }).close()],
+    ['source by path', 'open', () => register(path)],
+    ['source by descriptor', 'fcntl(F_DUPFD_CLOEXEC)', () => register(open)],
+  ];
+  // What is loaded with the first use is loaded now.
+  for (const [, , use] of uses) use();
+  thrownBy(fail);
+  const taken = takeAll();
+  for (const [name, syscall, use] of uses) {
+    const outcomes: string[] = [];
+    for (let free = 0; free <= 3; free++) {
+      for (let i = 0; i < free; i++) closeSync(taken.pop()!);
+      let error: UffdError | undefined;
+      try {
+        use();
+      } catch (thrown) {
+        error = thrown as UffdError;
+      }
+      if (error !== undefined) {
+        assert.ok(error instanceof UffdError, `${name}: ${inspect(error)}`);
+        assert.match(error.hint ?? '', /ulimit -n/, name);
+        assert.ok(error.message.includes(error.hint!), name);
+        assert.deepEqual([error.errno, typeof error.syscall], [-24, 'string'], name);
+      }
+      if (free === 0) assert.equal(error?.syscall, syscall, name);
+      outcomes.push(error?.code ?? 'works');
+      const back = takeAll();
+      assert.equal(back.length, free, `${name}: none is lost`);
+      taken.push(...back);
+    }
+    const works = outcomes.indexOf('works');
+    assert.ok(works > 0, `${name}: ${outcomes.join()}`);
+    assert.ok(
+      outcomes.every((each, free) => each === (free < works ? 'EMFILE' : 'works')),
+      `${name}: ${outcomes.join()}`,
+    );
+    assert.equal(uffd.registrations.length, 0);
+  }
+  for (const fd of [...taken, open]) closeSync(fd);
+}
+
 function fail(): never {
   throw new UffdError('any', { code: 'ERR_ANY' });
 }

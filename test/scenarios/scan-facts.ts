@@ -75,6 +75,16 @@ export function countsAsWritten(engine: string): void {
 /** E: UFFDIO_COPY leaves a mark only when it is told to. */
 export function copyWithoutProtection(): void {
   const region = Region.allocate({ bytes: 8 * PAGE });
+  {
+    using asynchronous = Userfaultfd.open({ features: ['PAGEFAULT_FLAG_WP', 'WP_UNPOPULATED', 'WP_ASYNC'] });
+    asynchronous.register(region, ['missing', 'write-protect']);
+    asynchronous.writeProtect(region);
+    assert.deepEqual(scanned(region, 64), []);
+    asynchronous.copy(region, 5 * PAGE, new Uint8Array(PAGE));
+    asynchronous.copy(region, 6 * PAGE, new Uint8Array(PAGE), { writeProtect: true });
+    assert.deepEqual(scanned(region, 64), [5], 'filled with zeros, it is written');
+  }
+  region.discard();
   using uffd = Userfaultfd.open();
   uffd.register(region, ['missing', 'write-protect']);
   uffd.writeProtect(region);

@@ -27,15 +27,15 @@ export const FEATURES = {
 export const OLD_KERNELS: Record<string, () => void> = {
   'Linux 6.6': () => {
     testing().withholdFeatures(FEATURES.WP_ASYNC);
-    assert.equal(testing().refusePagemapScan(ENOTTY), 0);
+    assert.equal(testing().refuseIoctl('PAGEMAP_SCAN', ENOTTY), 0);
   },
   'Linux 6.3': () => {
     testing().withholdFeatures(FEATURES.WP_ASYNC | FEATURES.WP_UNPOPULATED);
-    assert.equal(testing().refusePagemapScan(ENOTTY), 0);
+    assert.equal(testing().refuseIoctl('PAGEMAP_SCAN', ENOTTY), 0);
   },
   'Linux 5.13': () => {
     testing().withholdFeatures(FEATURES.WP_ASYNC | FEATURES.WP_UNPOPULATED | FEATURES.EXACT_ADDRESS);
-    assert.equal(testing().refusePagemapScan(ENOTTY), 0);
+    assert.equal(testing().refuseIoctl('PAGEMAP_SCAN', ENOTTY), 0);
     assert.equal(testing().refusePopulateRead(EINVAL), 0);
     testing().hideProtection(true);
   },
