@@ -15,6 +15,7 @@ describe("a child's userfaultfd", () => {
   it('names the mistake of a caller, and stays open', 'badInput');
   it('ends the faults of the child, and asks no handler', 'handlerIsNotAsked');
   it('gives the bytes of a source, and zeros for what was given back before or after the fork', 'source');
+  it('poisons what has lost its source, and never makes it zeros', 'sourceIsLost');
   it('reads the events of the child: what it gives back, and its own fork (D3, D4)', 'itsEvents');
   it('is closed by a fault that it has no answer to, and the child goes on', 'unknownMemory');
 });
@@ -24,6 +25,7 @@ describe('it is closed', () => {
     it(`soon after its child ended, which gives no end-of-file: ${how} (E)`, 'ends', [how]);
   }
   it('by a method that finds the child ended', 'callMeetsEnd');
+  it('and nothing is registered any more, however much was (A2)', 'manyRegistrations');
   it('when the iterator ends and nobody took it; one that was taken stays', 'unread');
   it('when the consumer leaves while the child sleeps in a fault', 'consumerLeaves');
   it('by the garbage collector', 'collected', [], { nodeArgs: ['--expose-gc'] });

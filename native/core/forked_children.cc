@@ -43,8 +43,17 @@ Status ForkedChildren::Prepare() noexcept {
   Result<std::shared_ptr<Mapping>> nowhere = Mapping::Anonymous(PageSize());
   if (!nowhere) return nowhere.Error();
   nowhere_ = std::move(nowhere.Value());
+  constexpr size_t kRoom = kMost * ChildRanges::kMost * sizeof(ChildRange);
+  Result<std::shared_ptr<Mapping>> ranges = Mapping::Anonymous(kRoom);
+  if (!ranges) return ranges.Error();
+  ranges_ = std::move(ranges.Value());
   children_.reset(new (std::nothrow) std::array<Child, kMost>());
   if (!children_) return Failure{ENOMEM, "malloc"};
+  auto* room = reinterpret_cast<ChildRange*>(ranges_->Data());
+  for (Child& child : *children_) {
+    child.registered = ChildRanges(room);
+    room += ChildRanges::kMost;
+  }
   return Done{};
 }
 
@@ -56,15 +65,17 @@ ForkedChildren::Child* ForkedChildren::Find(uint64_t id) noexcept {
   return found == children_->end() ? nullptr : &*found;
 }
 
-ChildDescriptor ForkedChildren::Remove(Child* child) noexcept {
-  ChildDescriptor uffd = std::move(child->uffd);
+Userfaultfd ForkedChildren::Remove(Child* child) noexcept {
+  Userfaultfd uffd = std::move(child->uffd);
+  const ChildRanges none = child->registered.Emptied();
   *child = Child{};
+  child->registered = none;
   open_--;
   return uffd;
 }
 
 void ForkedChildren::LetGo(Child* child) noexcept {
-  ChildDescriptor last;
+  Userfaultfd last;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (--child->users == 0 && child->closing) last = Remove(child);
 }
@@ -73,16 +84,18 @@ template <typename Matches>
 void ForkedChildren::CloseWhere(Matches matches) noexcept {
   if (!children_) return;
   for (Child& child : *children_) {
-    FewRanges registered;
+    ChildRanges registered;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (child.id == 0 || child.closing || !matches(child)) continue;
       child.closing = true;
       child.users++;
-      registered = child.uffd.Registered();
+      registered = child.registered;
     }
-    // Also while the loop uses it: when this returns, the child waits for nobody.
-    child.uffd.Unregister(registered);
+    // Also while the loop uses it: when this returns, the child waits for nobody. Without the lock:
+    // it may take the child's own.
+    registered.ForEach(
+        [&child](const ChildRange& each) { UnregisterOfChild(&child.uffd, each.range); });
     LetGo(&child);
   }
 }
@@ -130,7 +143,11 @@ uint64_t ForkedChildren::Add(ChildDescriptor* child) noexcept {
   if (place == nullptr) return 0;
   if (open_++ == 0) next_look_ = Clock::now() + kLookEvery;
   place->id = next_id_++;
-  place->uffd = std::move(*child);
+  place->uffd = child->Take();
+  table_->ForEach([place](const Registration& each) {
+    const Policy& policy = *each.policy;
+    place->registered.Add({each.range, policy.page_size, each.id, policy.source != nullptr});
+  });
   return place->id;
 }
 
@@ -169,7 +186,7 @@ bool ForkedChildren::CloseOldest() noexcept {
 
 bool ForkedChildren::HasEnded(Child* child) const noexcept {
   // Writes nothing: nobody has registered memory there. A child that lives says ENOENT, or EAGAIN.
-  const Status asked = child->uffd->WriteProtect(nowhere_->AddressRange(), 0);
+  const Status asked = child->uffd.WriteProtect(nowhere_->AddressRange(), 0);
   return !asked && asked.Error().error == ESRCH;
 }
 
@@ -220,24 +237,32 @@ bool ForkedChildren::HaveWaiting() noexcept {
   return poll(sources, count, 0) > 0;
 }
 
+// It has what its parent has.
+void ForkedChildren::CloseGrandchild(const Child& child, FileDescriptor fd) noexcept {
+  if (!fd) return;
+  Userfaultfd grandchild = Userfaultfd::Adopt(std::move(fd));
+  child.registered.ForEach(
+      [&grandchild](const ChildRange& each) { UnregisterOfChild(&grandchild, each.range); });
+}
+
 // Events are applied before faults are answered, as for the parent.
 void ForkedChildren::Serve(uint64_t id) noexcept {
   const Use child(this, id);
   if (!child) return;
   uffd_msg messages[16];
   for (;;) {
-    const Result<size_t> count = child->uffd->Read(messages, std::size(messages));
+    const Result<size_t> count = child->uffd.Read(messages, std::size(messages));
     bool served = count.Ok();  // else no descriptor is left for the child of this child
     if (served && count.Value() == 0) return;
     Event events[std::size(messages)];
     for (size_t i = 0; served && i < count.Value(); i++) {
       events[i] = DecodeEvent(messages[i]);
-      const ChildDescriptor grandchild(FileDescriptor(events[i].fork_fd), *table_);
+      CloseGrandchild(*child.Get(), FileDescriptor(events[i].fork_fd));
       const Range range{events[i].address, events[i].address + events[i].length};
       if (events[i].type == EventType::kRemove) child->given_back.Add(range);
       if (events[i].type == EventType::kRemap) {
         const std::lock_guard<std::mutex> lock(mutex_);
-        child->uffd.Moved({events[i].to, events[i].to + events[i].length});
+        child->registered.Add({{events[i].to, events[i].to + events[i].length}});
       }
     }
     for (size_t i = 0; served && i < count.Value(); i++) {
@@ -251,11 +276,17 @@ void ForkedChildren::Serve(uint64_t id) noexcept {
 
 // False: there is no answer.
 bool ForkedChildren::Answer(Child* child, const Event& fault) noexcept {
+  const ChildRange* const known = child->registered.Find(fault.address);
+  if (known == nullptr || known->registration == 0) return false;
+  FaultResolver resolver(&child->uffd, FaultResolver::Memory::kChild);
+  const Range page = known->PageOf(fault.address);
   const auto registration = table_->Find(fault.address);
-  if (!registration) return false;
-  const Range page = registration->PageOf(fault.address);
+  if (!registration || registration->id != known->registration) {
+    // Bytes that cannot be had are not made up.
+    if (fault.reason != FaultReason::kMissing || !known->has_source) return false;
+    return resolver.Poison(page).outcome != Outcome::kFailed;
+  }
   const Policy& policy = *registration->policy;
-  FaultResolver resolver(&child->uffd.Get(), FaultResolver::Memory::kChild);
   FaultResolver::Answer answer{};
   switch (fault.reason) {
     case FaultReason::kWriteProtect:
@@ -294,7 +325,7 @@ Partial ForkedChildren::Call(uint64_t id, ChildCall call, Range range, const voi
                              uint64_t mode) noexcept {
   const Use child(this, id);
   if (!child) return {0, kClosedErrno};
-  Userfaultfd& uffd = child->uffd.Get();
+  Userfaultfd& uffd = child->uffd;
   const auto whole = [range](const Status& status) {
     if (status) return Partial{static_cast<int64_t>(range.Length()), 0};
     return Partial{0, status.Error().error};

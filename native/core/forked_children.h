@@ -18,6 +18,8 @@
 // not by the loop (it allocates nothing here: the thread that forks may hold malloc's locks).
 //
 // Memory that the child moves (mremap) is no longer known: its next fault there closes the object.
+// Where the parent has ended a registration since the fork, a child's missing page has lost its
+// source and is poisoned.
 #ifndef UFFD_CORE_FORKED_CHILDREN_H_
 #define UFFD_CORE_FORKED_CHILDREN_H_
 
@@ -32,6 +34,7 @@
 #include <optional>
 
 #include "core/child_descriptor.h"
+#include "core/child_ranges.h"
 #include "core/fault.h"
 #include "core/few_ranges.h"
 #include "core/mapping.h"
@@ -101,7 +104,8 @@ class ForkedChildren {
  private:
   struct Child {
     uint64_t id = 0;  // 0: a free place
-    ChildDescriptor uffd;
+    Userfaultfd uffd;
+    ChildRanges registered;
     uint32_t users = 0;
     bool closing = false;  // the last user closes it; its child is free by then
     bool taken = false;
@@ -114,9 +118,8 @@ class ForkedChildren {
 
   // What can be found under this id, with the lock held; null when it is closed.
   Child* Find(uint64_t id) noexcept;
-  // Frees the place, with the lock held. The result is for closing without it: that may take the
-  // child's own locks.
-  ChildDescriptor Remove(Child* child) noexcept;
+  // Frees the place, with the lock held. The result is for closing without it.
+  Userfaultfd Remove(Child* child) noexcept;
   // One user less.
   void LetGo(Child* child) noexcept;
   template <typename Matches>
@@ -124,6 +127,7 @@ class ForkedChildren {
   Child* FreePlace() noexcept;
   void CloseEnded() noexcept;
   bool HasEnded(Child* child) const noexcept;
+  static void CloseGrandchild(const Child& child, FileDescriptor fd) noexcept;
   bool Answer(Child* child, const Event& fault) noexcept;
   Result<const uint8_t*> Load(const Child& child, Range page,
                               const Registration& registration) noexcept;
@@ -133,6 +137,7 @@ class ForkedChildren {
 
   std::mutex mutex_;  // held for a look at the places; for no call that waits
   std::unique_ptr<std::array<Child, kMost>> children_;
+  std::shared_ptr<Mapping> ranges_;  // of all places; what is not used of it costs nothing
   uint64_t next_id_ = 1;
   size_t open_ = 0;
   bool ending_ = false;

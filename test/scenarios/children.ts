@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import fs from 'node:fs';
+import os from 'node:os';
 import { Worker } from 'node:worker_threads';
 import {
   ChildUserfaultfd,
@@ -332,6 +333,48 @@ export async function source(): Promise<void> {
   assert.deepEqual(firstBytes(region), [1, 0, 0, 4]);
   assert.equal(child.closed, false);
   assert.equal(forked.end(), 0);
+}
+
+/** The parent ends its registration, or begins another, and the child's pages are still of the first. */
+export async function sourceIsLost(): Promise<void> {
+  const bytes = Region.allocate({ bytes: PAGES * 4096 });
+  bytes.bytes.fill(7);
+  for (const again of [false, true]) {
+    const parent = new Parent('missing', { source: bytes }, ['EVENT_REMOVE']);
+    const { forked, child } = await parent.fork();
+    parent.uffd.unregister(parent.region);
+    const other = Region.allocate({ bytes: PAGES * 4096 });
+    other.bytes.fill(9);
+    if (again) parent.uffd.register(parent.region, 'missing', { source: other });
+    const { SIGBUS } = os.constants.signals;
+    // Its wait status; with 128 in it where it left a core.
+    assert.throws(() => forked.firstBytes(), {
+      message: new RegExp(`^the child ended: (${SIGBUS}|${SIGBUS + 128})$`),
+    });
+    await untilClosed(child);
+    parent.uffd.close();
+  }
+}
+
+/** While another child holds a copy of its descriptor, closing alone would free nobody. */
+export async function manyRegistrations(): Promise<void> {
+  const all = Array.from({ length: 200 }, () => Region.allocate({ bytes: PAGES * 4096 }));
+  all.sort((a, b) => Number(testing().addressOf(a.bytes) - testing().addressOf(b.bytes)));
+  // Not beside each other: each is a range of its own.
+  const others = all.filter((_, i) => i % 2 === 1);
+  const parent = new Parent('missing');
+  for (const region of others) {
+    inherit(region);
+    parent.uffd.register(region, 'missing');
+  }
+  const forked = new ForkedChild(others.at(-1)!);
+  const child = await parent.child();
+  const { forked: second } = await parent.fork();
+  child.close();
+  assert.deepEqual(forked.writes(), WRITTEN);
+  assert.equal(forked.end(), 0);
+  assert.equal(second.end(), 0);
+  parent.uffd.close();
 }
 
 /** Its own events are read: what it gives back, and the fork of a child of its own. */
