@@ -49,6 +49,7 @@
       "native/core/pagemap.cc",
       "native/core/populated_pages.cc",
       "native/core/probe.cc",
+      "native/core/process_end.cc",
       "native/core/range.cc",
       "native/core/registration_table.cc",
       "native/core/registry.cc",

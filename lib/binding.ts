@@ -332,6 +332,8 @@ export interface NativeTesting {
   protect(view: Uint8Array, prot: number): NativeFailure | undefined;
   /** Runs a program by posix_spawn(3): its wait status. */
   spawn(program: string): number | NativeFailure;
+  /** Has a thread of native code read the first byte, and waits for its end. */
+  readInThread(view: Uint8Array): number | NativeFailure;
   /** One PAGEMAP_SCAN with room for `room` regions (at most 64), behind the back of trackers: `[offset, length, …]`. */
   scanOnce(view: Uint8Array, room: number): Float64Array | NativeFailure;
   /** Scans return so many regions at a time; to be called before the first. */
@@ -413,6 +415,7 @@ export interface NativeBinding {
   /** Whether a thread that reads these bytes may have to wait for some userfaultfd. */
   mayFault(view: Uint8Array): boolean;
   probe(): NativeProbe;
+  /** For the end of the process: nothing can be opened afterwards. */
   releaseAll(): void;
   /** True once a process for each addon file that is loaded. */
   claimExit(): boolean;
@@ -468,8 +471,9 @@ function load(): NativeBinding {
     throw addonError(name, cause);
   }
   // process.exit() in the main thread runs no native clean-up hook, and it waits for Workers that may
-  // sleep in a fault; a listener does run (test 40, A1). One for each addon, however often this module
-  // is loaded (test runners load it many times; two copies of the package have an addon each).
+  // sleep in a fault; a listener does run, and at once (test 40, A1). Where this one does not, or there is
+  // none, the watchdog takes most of a second to notice. One for each addon, however often this module is
+  // loaded (test runners load it many times; two copies of the package have an addon each).
   if (isMainThread && native.claimExit()) process.on('exit', () => native.releaseAll());
   return native;
 }

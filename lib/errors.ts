@@ -59,6 +59,8 @@ export class UffdError extends Error {
 
 /** The native layer's mark for an object closed while a call was on its way (ESHUTDOWN). */
 const CLOSED_ERRNO = -108;
+/** The native layer's mark for what is opened while the process ends (ECANCELED). */
+const ENDING_ERRNO = -125;
 /** ETIMEDOUT: the watchdog found a fault loop that stood still. */
 const STUCK_ERRNO = -110;
 
@@ -153,6 +155,7 @@ export function hintFor(failure: NativeFailure): string | undefined {
 /** @internal */
 export function systemError(failure: NativeFailure, hint?: string, attempts?: Attempt[]): UffdError {
   if (failure.errno === CLOSED_ERRNO) return closedError('userfaultfd');
+  if (failure.errno === ENDING_ERRNO) return endingError();
   const code = errnoName(failure.errno);
   const known = hint ?? hintFor(failure);
   const message = `${failure.syscall} failed: ${code} (${errnoText(failure.errno)})${known === undefined ? '' : `. ${known}`}`;
@@ -249,6 +252,16 @@ export function featureNeeded(what: string, features: readonly string[]): UffdEr
 /** @internal */
 export function closedError(what: string): UffdError {
   return new UffdError(`This ${what} is closed`, { code: 'ERR_UFFD_CLOSED' });
+}
+
+function endingError(): UffdError {
+  return new UffdError(
+    'The process is ending: whoever waited for a fault was let go, and nothing new is opened',
+    {
+      code: 'ERR_UFFD_CLOSED',
+      hint: 'Do it before the process exits; a Worker that serves faults ends with this error.',
+    },
+  );
 }
 
 /** @internal */

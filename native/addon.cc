@@ -9,6 +9,7 @@
 #include "convert.h"
 #include "core/pagemap.h"
 #include "core/probe.h"
+#include "core/process_end.h"
 #include "core/registry.h"
 #include "core/test_barrier.h"
 #include "dirty_tracker_wrap.h"
@@ -76,6 +77,7 @@ Napi::Value IsFirst(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   PinInMemory();
   static_cast<void>(Pagemap::Descriptor().Ok());
+  static_cast<void>(ProcessEnd::Descriptor().Ok());
   DefineMemory(env, exports);
   DefineSnapshotFile(env, exports);
   exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));

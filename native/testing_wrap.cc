@@ -135,6 +135,11 @@ Napi::Value Spawn(const Napi::CallbackInfo& info) {
   if (!status) return FailureObject(info.Env(), status.Error());
   return Napi::Number::New(info.Env(), status.Value());
 }
+Napi::Value ReadInThread(const Napi::CallbackInfo& info) {
+  const Result<uint8_t> value = testing::ReadInThread(ViewRange(info[0]));
+  if (!value) return FailureObject(info.Env(), value.Error());
+  return Napi::Number::New(info.Env(), value.Value());
+}
 Napi::Value ScanOnce(const Napi::CallbackInfo& info) {
   RangeSet written;
   const Range memory = ViewRange(info[0]);
@@ -236,6 +241,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("writeFromOutside", Napi::Function::New<WriteFromOutside>(env, "writeFromOutside"));
   hooks.Set("protect", Napi::Function::New<Protect>(env, "protect"));
   hooks.Set("spawn", Napi::Function::New<Spawn>(env, "spawn"));
+  hooks.Set("readInThread", Napi::Function::New<ReadInThread>(env, "readInThread"));
   hooks.Set("scanOnce", Napi::Function::New<ScanOnce>(env, "scanOnce"));
   hooks.Set("setScanRoom", Napi::Function::New<SetScanRoom>(env, "setScanRoom"));
   hooks.Set("registerEveryOther",

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { passScenario, runScenario, type ScenarioOptions } from './support/scenario.js';
+import { directoryFor } from './support/snapshot-files.js';
 import { EXIT_CODE } from './scenarios/ending.js';
 
 const SOON_MS = 2000;
@@ -19,10 +20,10 @@ function endsSoon(
   scenario: string,
   args: string[],
   expected: Expected = {},
-  options?: ScenarioOptions,
+  options?: ScenarioOptions & { file?: string },
 ): void {
   test(title, async () => {
-    const result = await runScenario('ending', scenario, { args, ...options });
+    const result = await runScenario(options?.file ?? 'ending', scenario, { args, ...options });
     const said = `\n${result.stdout}${result.stderr}`;
     assert.match(result.stdout, /READY/, said);
     if (expected.signal === undefined) assert.equal(result.code, expected.code ?? 0, said);
@@ -88,6 +89,78 @@ describe('the natural end', () => {
   }
 });
 
+// None of these is heard by the exit listener, and no loop stands still.
+const WORKERS = 'Workers asleep in faults that another one serves';
+const POOL = 'crypto.randomFill asleep in a fault that the main thread serves';
+const THROWN = { code: 1, stderr: /thrown and not caught/ };
+const LISTENER_THROWS = { code: 7, stderr: /a listener that throws/ };
+const UNHEARD: [
+  who: string,
+  sleeper: string,
+  why: string,
+  silence: string,
+  ways: Record<string, Expected>,
+][] = [
+  [
+    WORKERS,
+    'workers',
+    'the main thread only imports the package',
+    'imported',
+    { exit: {}, natural: {}, handler: {}, reallyExit: {}, throw: THROWN },
+  ],
+  ...([WORKERS, POOL] as const).flatMap((who): typeof UNHEARD => {
+    const sleeper = who === POOL ? 'pool' : 'workers';
+    return [
+      [who, sleeper, 'an earlier exit listener exits', 'exits', { exit: {}, handler: {} }],
+      [who, sleeper, 'an earlier exit listener throws', 'throws', { exit: LISTENER_THROWS }],
+      [
+        who,
+        sleeper,
+        'all exit listeners were removed',
+        'removed',
+        { exit: {}, handler: {}, reallyExit: {}, throw: THROWN },
+      ],
+    ];
+  }),
+];
+
+describe('a process whose exit listener does not run', { concurrency: 3 }, () => {
+  for (const [who, sleeper, why, silence, ways] of UNHEARD) {
+    for (const [way, expected] of Object.entries(ways)) {
+      endsSoon(
+        `ends by ${way} with ${who}: ${why} (A1)`,
+        'end',
+        [silence, sleeper, way],
+        { code: EXIT_CODE, ...expected },
+        { file: 'ending-unheard' },
+      );
+    }
+  }
+  endsSoon(
+    'ends naturally with pool work that an exit listener began (A1)',
+    'poolAtTheEnd',
+    [],
+    { code: EXIT_CODE },
+    { file: 'ending-unheard' },
+  );
+  test('is not what native code does that waits for its own threads', async () => {
+    await passScenario('ending-unheard', 'joinOwnThread');
+  });
+});
+
+describe('while the process ends', () => {
+  endsSoon(
+    'a Worker cannot open the next userfaultfd that somebody would sleep in (A1)',
+    'reopen',
+    [],
+    { code: EXIT_CODE },
+    { file: 'ending-unheard' },
+  );
+  test('everything that has faults is refused (A1)', async (t) => {
+    await passScenario('ending-unheard', 'openAtTheEnd', { args: [directoryFor(t)] });
+  });
+});
+
 describe('a Worker that sleeps on the descriptor it owns', () => {
   endsSoon('is ended by terminate() (A5)', 'terminateSleepingOwner', []);
   endsSoon('is ended by terminate() with the watchdog alone (A5)', 'terminateSleepingOwner', ['watchdog']);
@@ -107,6 +180,15 @@ describe('the end of a Worker that owns the descriptor', () => {
   for (const how of ['return', 'exit', 'terminate']) {
     endsSoon(`frees who sleeps on it (${how})`, 'ownerEnds', [how]);
     endsSoon(`frees who sleeps on it with the clean-up hook alone (${how})`, 'ownerEnds', [how, 'cleanup']);
+  }
+  for (const how of ['exit', 'terminate']) {
+    endsSoon(
+      `ends its pool work, asleep in a fault of its own handler (${how}) (A5)`,
+      'poolOwnerEnds',
+      [how],
+      {},
+      { file: 'ending-unheard' },
+    );
   }
   endsSoon('leaves the addon in memory when no other thread loaded it (C1)', 'loadedInWorkerOnly', []);
 });

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/native_thread.h"
+#include "core/process_end.h"
 #include "core/session.h"
 #include "core/test_barrier.h"
 
@@ -22,6 +23,7 @@ Registry& Registry::Get() noexcept {
 
 Status Registry::Add(const std::shared_ptr<Session>& session) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (closed_) return Failure{kEndingErrno, "userfaultfd"};
   if (!watching_) {
     const Result<pthread_t> thread =
         StartNativeThread("uffd-watchdog", &Registry::WatchdogMain, this);
@@ -70,6 +72,10 @@ bool Registry::HasSource(Range range) noexcept {
 }
 
 void Registry::ReleaseAll() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+  }
   std::vector<std::shared_ptr<Session>> live = Live();
   std::erase_if(live, [](const auto& session) { return session->ServesToTheEnd(); });
   for (const std::shared_ptr<Session>& session : live) session->EndOpenFaults();
@@ -84,6 +90,7 @@ void* Registry::WatchdogMain(void* self) noexcept {
 }
 
 void Registry::Watch() noexcept {
+  ProcessEnd process_end(&Registry::WatchdogMain);
   for (;;) {
     {
       std::unique_lock<std::mutex> lock(mutex_);
@@ -95,6 +102,7 @@ void Registry::Watch() noexcept {
     for (const std::shared_ptr<Session>& session : Live()) {
       if (session->NeedsRescue()) session->Release();
     }
+    if (process_end.HasBegun()) ReleaseAll();
   }
 }
 

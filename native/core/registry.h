@@ -22,7 +22,7 @@ class Registry {
  public:
   static Registry& Get() noexcept;  // never destroyed: threads outlive static destructors
 
-  // Starts the watchdog with the first session.
+  // Starts the watchdog with the first session. Fails with kEndingErrno after ReleaseAll().
   Status Add(const std::shared_ptr<Session>& session) noexcept;
   void Remove(Session* session) noexcept;
   // Whether a thread that reads this memory may have to wait for some userfaultfd.
@@ -32,7 +32,7 @@ class Registry {
   // Whether any of them fills missing pages of it from a source.
   bool HasSource(Range range) noexcept;
   // For the end of the process: after this nobody sleeps in a fault of any session, but of those
-  // that go on serving theirs.
+  // that go on serving theirs, and there will be no other (test 40, A3).
   void ReleaseAll() noexcept;
 
  private:
@@ -50,6 +50,7 @@ class Registry {
   };
   std::vector<Entry> sessions_;
   bool watching_ = false;
+  bool closed_ = false;
 };
 
 }  // namespace uffd

@@ -38,6 +38,8 @@ using Status = Result<Done>;
 
 // The object was closed while the call was on its way. No kernel call below returns this errno.
 inline constexpr int kClosedErrno = 108;  // ESHUTDOWN
+// The process is ending: nothing is opened any more. No kernel call below returns this one either.
+inline constexpr int kEndingErrno = 125;  // ECANCELED
 
 }  // namespace uffd
 

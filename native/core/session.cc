@@ -391,9 +391,14 @@ void Session::EndOpenFaults() noexcept {
 }
 
 void Session::FreeSleepers() noexcept {
-  closed_ = true;
-  UnregisterAndWakeAll();
-  server_->Children().CloseAll();
+  // Counts as a call: a release that another thread has begun closes the descriptor when none is on
+  // its way.
+  in_flight_++;
+  if (!closed_.exchange(true)) {
+    UnregisterAndWakeAll();
+    server_->Children().CloseAll();
+  }
+  in_flight_--;
 }
 
 void Session::Release() noexcept {
@@ -498,6 +503,8 @@ bool Session::NeedsRescue() noexcept {
   // no rescue.
   const std::unique_lock<std::mutex> not_releasing(release_, std::try_to_lock);
   if (!not_releasing.owns_lock() || released_) return false;
+  // An environment that ends finds out by being told of events (EventChannel).
+  if (server_->HasOpenFaults()) notifier_->Poke();
   const int fatal = server_->FatalError();
   const FaultLoop::Pulse pulse = loop_->TakePulse(&seen_progress_);
   if (pulse == FaultLoop::Pulse::kStuck) stuck_ticks_++;

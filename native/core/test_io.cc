@@ -3,6 +3,7 @@
 #ifdef UFFD_TEST_BARRIERS
 
 #include <linux/io_uring.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -140,6 +141,19 @@ Result<int> Spawn(const char* program) noexcept {
   const int error = posix_spawn(&pid, program, nullptr, nullptr, arguments.data(), environ);
   if (error != 0) return Failure{error, "posix_spawn"};
   return ReapChild(pid);
+}
+
+Result<uint8_t> ReadInThread(Range memory) noexcept {
+  pthread_t thread{};
+  const auto read = [](void* byte) {
+    const uint8_t value = *static_cast<volatile uint8_t*>(byte);
+    return reinterpret_cast<void*>(uintptr_t{value});
+  };
+  const int error = pthread_create(&thread, nullptr, read, reinterpret_cast<void*>(memory.start));
+  if (error != 0) return Failure{error, "pthread_create"};
+  void* value = nullptr;
+  pthread_join(thread, &value);
+  return static_cast<uint8_t>(reinterpret_cast<uintptr_t>(value));
 }
 
 Status ScanOnce(Range memory, size_t room, RangeSet* written) noexcept {

@@ -24,6 +24,8 @@ Status WriteFromOutside(Range memory, uint8_t value) noexcept;
 Status Protect(Range memory, int prot) noexcept;
 // Starts a program by posix_spawn(3) and waits for its end: the wait status.
 Result<int> Spawn(const char* program) noexcept;
+// Has a thread of native code read a byte, and waits for its end.
+Result<uint8_t> ReadInThread(Range memory) noexcept;
 // One PAGEMAP_SCAN with room for `room` regions: adds the pages that it returned and re-armed.
 Status ScanOnce(Range memory, size_t room, RangeSet* written) noexcept;
 // Registers every other page, each by itself, until the kernel refuses one (`error`, else 0), and

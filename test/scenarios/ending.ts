@@ -74,9 +74,12 @@ const sleepers: Record<string, () => unknown> = {
 
 // Endings of a process
 
-const endings: Record<string, () => void> = {
+export const endings: Record<string, () => void> = {
   exit() {
     process.exit(EXIT_CODE);
+  },
+  reallyExit() {
+    (process as unknown as { reallyExit(code: number): never }).reallyExit(EXIT_CODE);
   },
   natural() {
     process.exitCode = EXIT_CODE;
