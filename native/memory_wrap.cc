@@ -14,9 +14,10 @@
 namespace uffd {
 namespace {
 
-// One open region of a mapping.
+// One open region of a mapping, or somebody who only knows it.
 struct OpenRegion {
-  explicit OpenRegion(std::shared_ptr<Mapping> memory) : mapping(std::move(memory)) {}
+  explicit OpenRegion(std::shared_ptr<Mapping> memory, bool is_open = true)
+      : mapping(std::move(memory)), open(is_open) {}
   OpenRegion(const OpenRegion&) = delete;
   OpenRegion& operator=(const OpenRegion&) = delete;
   ~OpenRegion() { Leave(false); }
@@ -26,7 +27,7 @@ struct OpenRegion {
   }
 
   const std::shared_ptr<Mapping> mapping;
-  std::atomic<bool> open{true};
+  std::atomic<bool> open;
 };
 
 using RegionRef = std::shared_ptr<OpenRegion>;
@@ -69,6 +70,18 @@ Napi::ArrayBuffer BufferOver(Napi::Env env, const RegionRef& region) {
       nullptr, nullptr);
   return buffer;
 }
+// The token and the page size of the mapping. `weight`: what V8 was told of it.
+void SetMapping(Napi::Object* object, const RegionRef& region, int64_t weight) {
+  const Napi::Env env = object->Env();
+  const uint64_t page_size = region->mapping->BackingPageSize();
+  object->Set("pageSize", Napi::Number::New(env, static_cast<double>(page_size)));
+  const auto forget = [weight](Napi::Env env, RegionRef* held) {
+    delete held;
+    if (weight != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -weight);
+  };
+  object->Set("mapping", Napi::External<RegionRef>::New(env, new RegionRef(region), forget));
+}
+
 
 // What lib/region.ts makes a Region of. `over`: where a shared buffer lies, whose part it is.
 Napi::Object RegionObject(Napi::Env env, const std::shared_ptr<Mapping>& mapping, Range over) {
@@ -86,12 +99,7 @@ Napi::Object RegionObject(Napi::Env env, const std::shared_ptr<Mapping>& mapping
   }
   result.Set("backing", Napi::Number::New(env, static_cast<int>(mapping->PagesOf())));
   result.Set("bytes", Napi::Number::New(env, static_cast<double>(mapping->Bytes())));
-  result.Set("pageSize", Napi::Number::New(env, static_cast<double>(mapping->BackingPageSize())));
-  const auto forget = [weight](Napi::Env env, RegionRef* held) {
-    delete held;
-    if (weight != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -weight);
-  };
-  result.Set("mapping", Napi::External<RegionRef>::New(env, new RegionRef(region), forget));
+  SetMapping(&result, region, weight);
   return result;
 }
 
@@ -146,6 +154,16 @@ Napi::Value Attach(const Napi::CallbackInfo& info) {
   mapping->Leave(false);
   return info.Env().Undefined();
 }
+// The memory of our own that the bytes lie in, whichever JavaScript object shows them; undefined
+// where they are somebody else's.
+Napi::Value MemoryAt(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Mapping> mapping = MappingTable::Get().At(ViewRange(info[0]));
+  if (!mapping) return info.Env().Undefined();
+  Napi::Object result = Napi::Object::New(info.Env());
+  SetMapping(&result, std::make_shared<OpenRegion>(mapping, false), 0);
+  return result;
+}
+
 
 // The kernel tells of pages that go only where it was told to take them: a registration of another
 // mapping of the same memory would fill them from its source again (test 33).
@@ -221,6 +239,7 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
   exports.Set("hugetlbPageSize", Napi::Function::New<HugetlbPageSize>(env, "hugetlbPageSize"));
   exports.Set("regularFileBytes", Napi::Function::New<RegularFileBytes>(env, "regularFileBytes"));
+  exports.Set("memoryAt", Napi::Function::New<MemoryAt>(env, "memoryAt"));
   exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
   exports.Set("isAliased", Napi::Function::New<IsAliased>(env, "isAliased"));
   exports.Set("isPrivate", Napi::Function::New<IsPrivate>(env, "isPrivate"));

@@ -143,7 +143,7 @@ Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(const std::vecto
   for (const Source& source : sources) {
     if (source.bytes.Length() / PageSize() >= PageTable::kMostPages) return Failure{ERANGE, "mmap"};
     Result<std::unique_ptr<DirtyTracker>> tracker =
-        CreateDirtyTracker(engine, source.bytes, source.page_size, nullptr);
+        CreateDirtyTracker(engine, source.bytes, source.page_size, source.mapping);
     if (!tracker) return tracker.Error();
     const Range pages = source.bytes.RoundOutward(source.page_size);
     // The first entry has everything.

@@ -8,6 +8,7 @@ import { DirtyTracker, Region, Snapshot, UffdError, Userfaultfd } from '../../li
 import { binding } from '../../lib/binding.js';
 import { hugePageCounts, HUGE_PAGE } from '../support/huge-pages.js';
 import { KINDS, withOptions } from './backing-kinds.js';
+import { PAGE } from './dirty-support.js';
 import { testing } from '../support/testing.js';
 import { mappings, presentPages, residentBytes, type Mapping } from './region-memory-map.js';
 
@@ -362,6 +363,37 @@ export function aliasThatIsGone(name: string, buffer: string): void {
       }
     }
   });
+}
+
+/** A shared buffer that another thread still has when its region and all that knew of it are gone (B7). */
+export async function postedAndForgotten(which: string): Promise<void> {
+  const [posted, alias] = (() => {
+    const region = Region.allocate({ bytes: 128 * PAGE, backing: 'memfd', shared: true });
+    const pair = [structuredClone(region.buffer) as SharedArrayBuffer, region.alias()] as const;
+    region.close();
+    return pair;
+  })();
+  for (let turn = 0; turn < 5; turn++) {
+    global.gc!();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const bytes = new Uint8Array(posted);
+  // Nobody may take it for memory of one mapping.
+  assert.throws(() => Snapshot.take(alias, { mode: 'copy-on-write' }), { code: 'ERR_INVALID_ARG_VALUE' });
+  using tracker = new DirtyTracker(which === 'posted' ? posted : alias);
+  bytes[5 * PAGE] = 1;
+  alias.bytes[7 * PAGE] = 1;
+  assert.deepEqual([alias.bytes[5 * PAGE], bytes[7 * PAGE]], [1, 1]);
+  const dirty = tracker.collect();
+  assert.equal(dirty.has(5 * PAGE), true);
+  assert.equal(dirty.has(7 * PAGE), true);
+  tracker.collect();
+  bytes[9 * PAGE] = 1;
+  alias.bytes[11 * PAGE] = 1;
+  assert.deepEqual(
+    [...tracker.collect()].map(({ offset }) => offset / PAGE),
+    [9, 11],
+  );
 }
 
 /** A mapping in a shared buffer that nobody has any more: V8 unmaps it (B7). */
