@@ -461,6 +461,14 @@ test('it loses nothing when a Worker writes after each pass and there is no inst
   await passScenario('history', 'torn', { timeoutMs: 30_000 });
 });
 
+for (const kind of ['anonymous', 'memfd', 'Wasm memory']) {
+  for (const when of ['before', 'after']) {
+    test(`it makes up no zeros where a userfaultfd fills holes: ${kind}, registered ${when} it`, async () => {
+      await passScenario('history', 'registered', { args: [kind, when] });
+    });
+  }
+}
+
 test('it tells what a Worker wrote between putting a page back and arming it', async () => {
   await passScenario('history', 'writtenDuringRestore');
 });

@@ -462,6 +462,7 @@ void LazyLoad::End(bool loaded) noexcept {
   if (loaded) {
     const std::lock_guard<std::mutex> lock(keeping_);
     ended_ = true;
+    state_->EndLoaded();
     LetGoOfUntracked();
     LetGo();
   } else {
