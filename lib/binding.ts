@@ -396,6 +396,8 @@ export interface NativeBinding {
     length: number,
     mapping: NativeToken | undefined,
   ): NativeFailure | undefined;
+  /** Pages that a lazy restore has lost are zeros then; EHWPOISON where they reach over an edge. */
+  emptyLostPages(view: Uint8Array): NativeFailure | undefined;
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
   /** Closes a region in a shared buffer, which stays. */
   leave(mapping: NativeToken): void;

@@ -59,6 +59,8 @@ export class UffdError extends Error {
 
 /** The native layer's mark for an object closed while a call was on its way (ESHUTDOWN). */
 const CLOSED_ERRNO = -108;
+/** EHWPOISON: native/core/lost_pages.h. */
+const LOST_ERRNO = -133;
 /** ETIMEDOUT: the watchdog found a fault loop that stood still. */
 const STUCK_ERRNO = -110;
 
@@ -153,6 +155,7 @@ export function hintFor(failure: NativeFailure): string | undefined {
 /** @internal */
 export function systemError(failure: NativeFailure, hint?: string, attempts?: Attempt[]): UffdError {
   if (failure.errno === CLOSED_ERRNO) return closedError('userfaultfd');
+  if (failure.errno === LOST_ERRNO) return pagesLost();
   const code = errnoName(failure.errno);
   const known = hint ?? hintFor(failure);
   const message = `${failure.syscall} failed: ${code} (${errnoText(failure.errno)})${known === undefined ? '' : `. ${known}`}`;
@@ -185,6 +188,17 @@ export function loopFailed(errno: number): UffdError {
   return new UffdError(
     `This userfaultfd was released because ${why}; every waiting thread was woken and the memory is no longer registered.`,
     { code: 'ERR_UFFD_LOOP_FAILED', errno, hint: 'Open a new one and register again.' },
+  );
+}
+
+/** @internal Nobody knows what a page held that a lazy restore could not load. */
+export function pagesLost(): UffdError {
+  return new UffdError(
+    'Pages of the memory were lost: a lazy restore could not load them, and who touches one gets SIGBUS',
+    {
+      code: 'ERR_UFFD_LOST',
+      hint: 'Restore all of the memory from a good file, snapshot or history entry, or region.discard() it.',
+    },
   );
 }
 

@@ -4,12 +4,11 @@
 #include <cerrno>
 
 #include "convert.h"
-#include "core/dirty_engine.h"
+#include "core/discard.h"
 #include "core/holder_list.h"
+#include "core/lost_pages.h"
 #include "core/mapping_table.h"
-#include "core/registry.h"
 #include "core/test_barrier.h"
-#include "core/unpoison.h"
 
 namespace uffd {
 namespace {
@@ -70,6 +69,7 @@ Napi::ArrayBuffer BufferOver(Napi::Env env, const RegionRef& region) {
       nullptr, nullptr);
   return buffer;
 }
+
 // The token and the page size of the mapping. `weight`: what V8 was told of it.
 void SetMapping(Napi::Object* object, const RegionRef& region, int64_t weight) {
   const Napi::Env env = object->Env();
@@ -81,7 +81,6 @@ void SetMapping(Napi::Object* object, const RegionRef& region, int64_t weight) {
   };
   object->Set("mapping", Napi::External<RegionRef>::New(env, new RegionRef(region), forget));
 }
-
 
 // What lib/region.ts makes a Region of. `over`: where a shared buffer lies, whose part it is.
 Napi::Object RegionObject(Napi::Env env, const std::shared_ptr<Mapping>& mapping, Range over) {
@@ -154,6 +153,7 @@ Napi::Value Attach(const Napi::CallbackInfo& info) {
   mapping->Leave(false);
   return info.Env().Undefined();
 }
+
 // The memory of our own that the bytes lie in, whichever JavaScript object shows them; undefined
 // where they are somebody else's.
 Napi::Value MemoryAt(const Napi::CallbackInfo& info) {
@@ -164,34 +164,18 @@ Napi::Value MemoryAt(const Napi::CallbackInfo& info) {
   return result;
 }
 
-
-// The kernel tells of pages that go only where it was told to take them: a registration of another
-// mapping of the same memory would fill them from its source again (test 33).
-Status DiscardWhereFilled(const Mapping& mapping, Range range) {
-  const uint64_t offset = range.start - mapping.AddressRange().start;
-  for (const std::shared_ptr<Mapping>& alias : mapping.Aliases()) {
-    const uint64_t start = alias->AddressRange().start + offset;
-    const Range pages{start, start + range.Length()};
-    if (!Registry::Get().HasSource(pages)) continue;
-    Status done = alias->Discard(pages);
-    if (!done) return done;
-  }
-  return Done{};
-}
-
 Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   const auto range = PartOfView(info[0], info[1], info[2]);
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
   HolderList::Get().BeforeDiscard(*range);
-  const auto discard = [&]() -> Status {
-    if (!mapping) return Discard(*range);
-    Status done = DiscardWhereFilled(*mapping, *range);
-    if (done) done = mapping->Discard(*range);
-    return done ? Unpoison(*mapping, *range) : done;
-  };
-  const Status discarded = ChangeTracked(*range, discard);
-  return StatusValue(info.Env(), discarded);
+  return StatusValue(info.Env(), DiscardTracked(mapping.get(), *range));
+}
+
+// For who is about to write all of these bytes, and reads them before that.
+Napi::Value EmptyLostPages(const Napi::CallbackInfo& info) {
+  RangeSet emptied;
+  return StatusValue(info.Env(), LostPages::Get().Empty(ViewRange(info[0]), &emptied));
 }
 
 // The pages go back now, with the last region of the mapping and the last source that reads them.
@@ -239,13 +223,14 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(PageSize())));
   exports.Set("hugetlbPageSize", Napi::Function::New<HugetlbPageSize>(env, "hugetlbPageSize"));
   exports.Set("regularFileBytes", Napi::Function::New<RegularFileBytes>(env, "regularFileBytes"));
-  exports.Set("memoryAt", Napi::Function::New<MemoryAt>(env, "memoryAt"));
   exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
+  exports.Set("memoryAt", Napi::Function::New<MemoryAt>(env, "memoryAt"));
   exports.Set("isAliased", Napi::Function::New<IsAliased>(env, "isAliased"));
   exports.Set("isPrivate", Napi::Function::New<IsPrivate>(env, "isPrivate"));
   exports.Set("alias", Napi::Function::New<Alias>(env, "alias"));
   exports.Set("keyOf", Napi::Function::New<KeyOf>(env, "keyOf"));
   exports.Set("attach", Napi::Function::New<Attach>(env, "attach"));
+  exports.Set("emptyLostPages", Napi::Function::New<EmptyLostPages>(env, "emptyLostPages"));
   exports.Set("discard", Napi::Function::New<DiscardPages>(env, "discard"));
   exports.Set("detach", Napi::Function::New<Detach>(env, "detach"));
   exports.Set("leave", Napi::Function::New<Leave>(env, "leave"));

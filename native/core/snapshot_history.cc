@@ -8,6 +8,7 @@
 #include "core/compare.h"
 #include "core/consistent_copy.h"
 #include "core/holder_list.h"
+#include "core/lost_pages.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -175,6 +176,14 @@ Status SnapshotHistory::Follow(const std::vector<Range>& live) noexcept {
   return Done{};
 }
 
+Status SnapshotHistory::CheckReadable() const noexcept {
+  for (const Memory& memory : memories_) {
+    Status readable = LostPages::Get().Check(memory.live);
+    if (!readable) return readable;
+  }
+  return Done{};
+}
+
 PageVersion SnapshotHistory::Head(size_t memory) const noexcept {
   return head_ == 0 ? PageVersion{} : entries_.at(head_)[memory].pages;
 }
@@ -220,6 +229,8 @@ Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
                                        uint64_t most_bytes) noexcept {
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  const Status readable = CheckReadable();
+  if (!readable) return readable.Error();
   Result<Versions> begun = CopyOfHead();
   if (!begun) return begun.Error();
   const uint64_t before = table_.Bytes();
@@ -295,6 +306,12 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
   if (!fits) return fits.Error();
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  for (Memory& memory : memories_) {
+    RangeSet emptied;
+    const Status empty = LostPages::Get().Empty(memory.live, &emptied);
+    for (const Range& pages : emptied.Ranges()) memory.tracker->MarkDirty(pages);
+    if (!empty) return empty.Error();
+  }
   const Versions& versions = entries_.at(entry);
   std::vector<RangeSet> candidates(memories_.size());
   for (size_t i = 0; i < memories_.size(); i++) {
@@ -361,6 +378,8 @@ Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
     uint64_t entry, const std::vector<Range>& live) noexcept {
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  const Status readable = CheckReadable();
+  if (!readable) return readable.Error();
   std::vector<Difference> differences;
   for (size_t i = 0; i < memories_.size(); i++) {
     Memory& memory = memories_[i];

@@ -89,6 +89,7 @@ class SnapshotHistory {
 
   SnapshotHistory() = default;
   Status Follow(const std::vector<Range>& live) noexcept;
+  Status CheckReadable() const noexcept;
   Result<Versions> CopyOfHead() noexcept;
   Status ForgetBehindEnd(size_t index, Version* version) noexcept;
   void Release(const Versions& versions) noexcept;
