@@ -213,7 +213,7 @@ export class Region implements Disposable {
   /**
    * A second mapping of the same memory in this process, at another address and with a life of its
    * own: what is written through one is read through the other. Memory of a shared `memfd` or
-   * `hugetlb` mapping only. A tracker or userfaultfd sees the accesses through its own mapping only.
+   * `hugetlb` mapping only. A userfaultfd and a snapshot see the accesses through their own mapping only.
    */
   alias(): Region {
     const view = this.#currentView();

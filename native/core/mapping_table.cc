@@ -61,10 +61,14 @@ std::vector<std::shared_ptr<Mapping>> MappingTable::Forgotten(
   std::vector<Place> places;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& [start, place] : places_) {
+    std::erase_if(forgotten_, [this](uint64_t start) {
+      const auto at = places_.find(start);
+      return at == places_.end() || !at->second.mapping.expired();
+    });
+    for (const uint64_t start : forgotten_) {
+      const Place& place = places_.at(start);
       // Not by locking it: IsAliased counts who has the file.
-      const bool same = !place.file.owner_before(file) && !file.owner_before(place.file);
-      if (same && place.mapping.expired()) places.push_back(place);
+      if (!place.file.owner_before(file) && !file.owner_before(place.file)) places.push_back(place);
     }
   }
   std::vector<std::shared_ptr<Mapping>> found;
@@ -130,7 +134,11 @@ void MappingTable::Remove(const Mapping* mapping) noexcept {
   const auto at = places_.find(mapping->AddressRange().start);
   if (at == places_.end() || at->second.key != mapping) return;
   // Of one laid over other memory that memory tells whether it is there.
-  if (!at->second.shown) places_.erase(at);
+  if (at->second.shown) {
+    forgotten_.insert(at->first);
+  } else {
+    places_.erase(at);
+  }
 }
 
 }  // namespace uffd

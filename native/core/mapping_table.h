@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,7 @@ class MappingTable {
   std::mutex mutex_;
   std::map<std::string, std::weak_ptr<Mapping>> mappings_;
   std::map<uint64_t, Place> places_;  // by the first address
+  std::set<uint64_t> forgotten_;      // those of them that nobody may know of any more
 };
 
 }  // namespace uffd
