@@ -8,7 +8,6 @@ import { DirtyTracker, Region, Snapshot, UffdError, Userfaultfd } from '../../li
 import { binding } from '../../lib/binding.js';
 import { hugePageCounts, HUGE_PAGE } from '../support/huge-pages.js';
 import { KINDS, withOptions } from './backing-kinds.js';
-import { PAGE } from './dirty-support.js';
 import { testing } from '../support/testing.js';
 import { mappings, presentPages, residentBytes, type Mapping } from './region-memory-map.js';
 
@@ -367,8 +366,9 @@ export function aliasThatIsGone(name: string, buffer: string): void {
 
 /** A shared buffer that another thread still has when its region and all that knew of it are gone (B7). */
 export async function postedAndForgotten(which: string): Promise<void> {
+  const { pageSize } = binding();
   const [posted, alias] = (() => {
-    const region = Region.allocate({ bytes: 128 * PAGE, backing: 'memfd', shared: true });
+    const region = Region.allocate({ bytes: 128 * pageSize, backing: 'memfd', shared: true });
     const pair = [structuredClone(region.buffer) as SharedArrayBuffer, region.alias()] as const;
     region.close();
     return pair;
@@ -381,17 +381,17 @@ export async function postedAndForgotten(which: string): Promise<void> {
   // Nobody may take it for memory of one mapping.
   assert.throws(() => Snapshot.take(alias, { mode: 'copy-on-write' }), { code: 'ERR_INVALID_ARG_VALUE' });
   using tracker = new DirtyTracker(which === 'posted' ? posted : alias);
-  bytes[5 * PAGE] = 1;
-  alias.bytes[7 * PAGE] = 1;
-  assert.deepEqual([alias.bytes[5 * PAGE], bytes[7 * PAGE]], [1, 1]);
+  bytes[5 * pageSize] = 1;
+  alias.bytes[7 * pageSize] = 1;
+  assert.deepEqual([alias.bytes[5 * pageSize], bytes[7 * pageSize]], [1, 1]);
   const dirty = tracker.collect();
-  assert.equal(dirty.has(5 * PAGE), true);
-  assert.equal(dirty.has(7 * PAGE), true);
+  assert.equal(dirty.has(5 * pageSize), true);
+  assert.equal(dirty.has(7 * pageSize), true);
   tracker.collect();
-  bytes[9 * PAGE] = 1;
-  alias.bytes[11 * PAGE] = 1;
+  bytes[9 * pageSize] = 1;
+  alias.bytes[11 * pageSize] = 1;
   assert.deepEqual(
-    [...tracker.collect()].map(({ offset }) => offset / PAGE),
+    [...tracker.collect()].map(({ offset }) => offset / pageSize),
     [9, 11],
   );
 }
