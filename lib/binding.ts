@@ -57,12 +57,15 @@ export interface NativeAllocation {
   over: Uint8Array | undefined;
 }
 
-export interface NativeRegion {
+export interface NativeRegion extends NativeMemory {
   /** Of its own; undefined where it lies over a shared one, then from `offset` on. */
   buffer?: ArrayBuffer;
   offset?: number;
   backing: number;
   bytes: number;
+}
+
+export interface NativeMemory {
   /** Of the backing, in bytes. */
   pageSize: number;
   mapping: NativeToken;
@@ -239,9 +242,8 @@ export interface NativeLazyLoad {
 
 export interface NativeSnapshotHistory {
   track(
-    views: Uint8Array[],
+    sources: { view: Uint8Array; pageSize: number; mapping: NativeToken | undefined }[],
     keepAlive: object,
-    pageSizes: Float64Array,
     engine: number,
   ): NativeFailure | undefined;
   /** The number of the new entry. The others take one of an entry that there is. */
@@ -379,6 +381,8 @@ export interface NativeBinding {
   hugetlbPageSize(): number | NativeFailure;
   regularFileBytes(path: string): number | NativeFailure;
   allocate(request: NativeAllocation): NativeRegion | NativeFailure;
+  /** The memory of our own that these bytes lie in, whichever object they are of. */
+  memoryAt(view: Uint8Array): NativeMemory | undefined;
   /** Another mapping of the same memory. */
   isAliased(mapping: NativeToken): boolean;
   /** Neither a file's nor one that can be mapped again. */
@@ -394,6 +398,8 @@ export interface NativeBinding {
     length: number,
     mapping: NativeToken | undefined,
   ): NativeFailure | undefined;
+  /** Pages that a lazy restore has lost are zeros then; EHWPOISON where they reach over an edge. */
+  emptyLostPages(view: Uint8Array): NativeFailure | undefined;
   detach(buffer: ArrayBuffer, mapping: NativeToken): void;
   /** Closes a region in a shared buffer, which stays. */
   leave(mapping: NativeToken): void;

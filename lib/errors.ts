@@ -61,6 +61,8 @@ export class UffdError extends Error {
 const CLOSED_ERRNO = -108;
 /** The native layer's mark for what is opened while the process ends (ECANCELED). */
 const ENDING_ERRNO = -125;
+/** EHWPOISON: native/core/lost_pages.h. */
+const LOST_ERRNO = -133;
 /** ETIMEDOUT: the watchdog found a fault loop that stood still. */
 const STUCK_ERRNO = -110;
 
@@ -156,6 +158,7 @@ export function hintFor(failure: NativeFailure): string | undefined {
 export function systemError(failure: NativeFailure, hint?: string, attempts?: Attempt[]): UffdError {
   if (failure.errno === CLOSED_ERRNO) return closedError('userfaultfd');
   if (failure.errno === ENDING_ERRNO) return endingError();
+  if (failure.errno === LOST_ERRNO) return pagesLost();
   const code = errnoName(failure.errno);
   const known = hint ?? hintFor(failure);
   const message = `${failure.syscall} failed: ${code} (${errnoText(failure.errno)})${known === undefined ? '' : `. ${known}`}`;
@@ -188,6 +191,17 @@ export function loopFailed(errno: number): UffdError {
   return new UffdError(
     `This userfaultfd was released because ${why}; every waiting thread was woken and the memory is no longer registered.`,
     { code: 'ERR_UFFD_LOOP_FAILED', errno, hint: 'Open a new one and register again.' },
+  );
+}
+
+/** @internal Nobody knows what a page held that a lazy restore could not load. */
+export function pagesLost(): UffdError {
+  return new UffdError(
+    'Pages of the memory were lost: a lazy restore could not load them, and who touches one gets SIGBUS',
+    {
+      code: 'ERR_UFFD_LOST',
+      hint: 'Restore all of the memory from a good file, snapshot or history entry, or region.discard() it.',
+    },
   );
 }
 

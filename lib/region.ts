@@ -2,7 +2,7 @@
 
 import { inspect, types } from 'node:util';
 import { allocate, BACKINGS, carrierBytes, type AllocateOptions, type Backing } from './allocation.js';
-import { binding, isFailure, type NativeRegion, type NativeToken } from './binding.js';
+import { binding, isFailure, type NativeMemory, type NativeRegion, type NativeToken } from './binding.js';
 import { closedError, errnoName, invalidType, invalidValue, systemError } from './errors.js';
 import { extentOf, isMemorySource, isWasmMemory, type MemorySource } from './memory-source.js';
 import { attachHandle, makeHandle, type RegionHandle } from './region-handle.js';
@@ -30,8 +30,23 @@ interface Owned {
   mapping: NativeToken | undefined;
 }
 
-/** Memory of our own by its buffers: what is known of it holds for any view of one. */
-const ownMemory = new WeakMap<ArrayBufferLike, { pageSize: number; mapping: NativeToken }>();
+/** What was found out about buffers; it holds for as long as they live, and for any view of one. */
+const ownMemory = new WeakMap<ArrayBufferLike, NativeMemory | 'none'>();
+
+/**
+ * The memory of our own that these bytes lie in. Told by their address: a buffer that was posted or
+ * cloned is another object (test 50, B7).
+ */
+function ownMemoryOf(view: Uint8Array): NativeMemory | undefined {
+  // Nowhere yet, as of a WebAssembly.Memory that may grow.
+  if (view.byteLength === 0) return undefined;
+  let own = ownMemory.get(view.buffer);
+  if (own === undefined) {
+    own = binding().memoryAt(new Uint8Array(view.buffer)) ?? 'none';
+    ownMemory.set(view.buffer, own);
+  }
+  return own === 'none' ? undefined : own;
+}
 
 interface RegionInternals {
   readonly mapping: NativeToken | undefined;
@@ -99,8 +114,8 @@ export class Region implements Disposable {
       ownMapping: region.#owned?.mapping,
       keepAlive: region.#source!,
       attach: (user) => region.#attach(user),
-      hasOwnPages: region.kind !== 'foreign' || ownMemory.has(region.buffer),
-      liesIn: ownMemory.get(region.buffer)?.mapping,
+      hasOwnPages: region.kind !== 'foreign' || ownMemoryOf(region.bytes) !== undefined,
+      liesIn: region.kind === 'wasm' ? undefined : ownMemoryOf(region.bytes)?.mapping,
     });
   }
 
@@ -181,7 +196,8 @@ export class Region implements Disposable {
   /** In bytes: of the pages that back this memory, 2 MiB and the like for `hugetlb`. */
   get pageSize(): number {
     if (this.#owned !== undefined) return this.#owned.pageSize;
-    const own = this.#view === undefined ? undefined : ownMemory.get(this.#view.buffer);
+    if (this.kind === 'wasm' || this.#closed) return binding().pageSize;
+    const own = ownMemoryOf(this.#view ?? this.#currentView());
     return own?.pageSize ?? binding().pageSize;
   }
 
@@ -197,7 +213,7 @@ export class Region implements Disposable {
   /**
    * A second mapping of the same memory in this process, at another address and with a life of its
    * own: what is written through one is read through the other. Memory of a shared `memfd` or
-   * `hugetlb` mapping only. A tracker or userfaultfd sees the accesses through its own mapping only.
+   * `hugetlb` mapping only. A userfaultfd and a snapshot see the accesses through their own mapping only.
    */
   alias(): Region {
     const view = this.#currentView();

@@ -79,9 +79,12 @@ export class SnapshotHistory<State = unknown> implements Disposable {
     this.engine = chooseEngine('options.engine', shared && wanted === 'auto' ? 'wp-async' : wanted);
     this.#native = new (binding().SnapshotHistory)();
     const failure = this.#native.track(
-      this.#regions.map((region) => region.bytes),
+      this.#regions.map((region) => ({
+        view: region.bytes,
+        pageSize: region.pageSize,
+        mapping: regionInternals(region).liesIn,
+      })),
       this.#regions.map((region) => regionInternals(region).keepAlive),
-      Float64Array.from(this.#regions, (region) => region.pageSize),
       engineNumber(this.engine),
     );
     if (failure !== undefined) throw cutError(failure, 'history');

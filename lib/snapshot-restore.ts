@@ -2,7 +2,14 @@
 // known to be right.
 
 import { binding } from './binding.js';
-import { invalidValue, snapshotLength, snapshotPageSize, restoredInPart, throwIfAborted } from './errors.js';
+import {
+  invalidValue,
+  restoredInPart,
+  snapshotLength,
+  snapshotPageSize,
+  systemError,
+  throwIfAborted,
+} from './errors.js';
 import type { Region } from './region.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import type { SaveProgress } from './snapshot-encoder.js';
@@ -47,6 +54,10 @@ export async function restoreChain(
   };
   const blocks = await readAll(chain, isHeld, advance);
   checkLengths(chain, regions);
+  for (const { bytes } of regions) {
+    const failure = binding().emptyLostPages(bytes);
+    if (failure !== undefined) throw systemError(failure);
+  }
   const writer = new PageWriter(chain, regions);
   writer.zeroHoles();
   if (isHeld) {

@@ -4,19 +4,19 @@
 #include <cerrno>
 
 #include "convert.h"
-#include "core/dirty_engine.h"
+#include "core/discard.h"
 #include "core/holder_list.h"
+#include "core/lost_pages.h"
 #include "core/mapping_table.h"
-#include "core/registry.h"
 #include "core/test_barrier.h"
-#include "core/unpoison.h"
 
 namespace uffd {
 namespace {
 
-// One open region of a mapping.
+// One open region of a mapping, or somebody who only knows it.
 struct OpenRegion {
-  explicit OpenRegion(std::shared_ptr<Mapping> memory) : mapping(std::move(memory)) {}
+  explicit OpenRegion(std::shared_ptr<Mapping> memory, bool is_open = true)
+      : mapping(std::move(memory)), open(is_open) {}
   OpenRegion(const OpenRegion&) = delete;
   OpenRegion& operator=(const OpenRegion&) = delete;
   ~OpenRegion() { Leave(false); }
@@ -26,7 +26,7 @@ struct OpenRegion {
   }
 
   const std::shared_ptr<Mapping> mapping;
-  std::atomic<bool> open{true};
+  std::atomic<bool> open;
 };
 
 using RegionRef = std::shared_ptr<OpenRegion>;
@@ -70,6 +70,18 @@ Napi::ArrayBuffer BufferOver(Napi::Env env, const RegionRef& region) {
   return buffer;
 }
 
+// The token and the page size of the mapping. `weight`: what V8 was told of it.
+void SetMapping(Napi::Object* object, const RegionRef& region, int64_t weight) {
+  const Napi::Env env = object->Env();
+  const uint64_t page_size = region->mapping->BackingPageSize();
+  object->Set("pageSize", Napi::Number::New(env, static_cast<double>(page_size)));
+  const auto forget = [weight](Napi::Env env, RegionRef* held) {
+    delete held;
+    if (weight != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -weight);
+  };
+  object->Set("mapping", Napi::External<RegionRef>::New(env, new RegionRef(region), forget));
+}
+
 // What lib/region.ts makes a Region of. `over`: where a shared buffer lies, whose part it is.
 Napi::Object RegionObject(Napi::Env env, const std::shared_ptr<Mapping>& mapping, Range over) {
   const auto region = std::make_shared<OpenRegion>(mapping);
@@ -86,12 +98,7 @@ Napi::Object RegionObject(Napi::Env env, const std::shared_ptr<Mapping>& mapping
   }
   result.Set("backing", Napi::Number::New(env, static_cast<int>(mapping->PagesOf())));
   result.Set("bytes", Napi::Number::New(env, static_cast<double>(mapping->Bytes())));
-  result.Set("pageSize", Napi::Number::New(env, static_cast<double>(mapping->BackingPageSize())));
-  const auto forget = [weight](Napi::Env env, RegionRef* held) {
-    delete held;
-    if (weight != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -weight);
-  };
-  result.Set("mapping", Napi::External<RegionRef>::New(env, new RegionRef(region), forget));
+  SetMapping(&result, region, weight);
   return result;
 }
 
@@ -147,18 +154,14 @@ Napi::Value Attach(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// The kernel tells of pages that go only where it was told to take them: a registration of another
-// mapping of the same memory would fill them from its source again (test 33).
-Status DiscardWhereFilled(const Mapping& mapping, Range range) {
-  const uint64_t offset = range.start - mapping.AddressRange().start;
-  for (const std::shared_ptr<Mapping>& alias : mapping.Aliases()) {
-    const uint64_t start = alias->AddressRange().start + offset;
-    const Range pages{start, start + range.Length()};
-    if (!Registry::Get().HasSource(pages)) continue;
-    Status done = alias->Discard(pages);
-    if (!done) return done;
-  }
-  return Done{};
+// The memory of our own that the bytes lie in, whichever JavaScript object shows them; undefined
+// where they are somebody else's.
+Napi::Value MemoryAt(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Mapping> mapping = MappingTable::Get().At(ViewRange(info[0]));
+  if (!mapping) return info.Env().Undefined();
+  Napi::Object result = Napi::Object::New(info.Env());
+  SetMapping(&result, std::make_shared<OpenRegion>(mapping, false), 0);
+  return result;
 }
 
 Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
@@ -166,14 +169,13 @@ Napi::Value DiscardPages(const Napi::CallbackInfo& info) {
   if (!range) return FailureObject(info.Env(), {ERANGE, "madvise(MADV_DONTNEED)"});
   const std::shared_ptr<Mapping> mapping = MappingOf(info[3]);
   HolderList::Get().BeforeDiscard(*range);
-  const auto discard = [&]() -> Status {
-    if (!mapping) return Discard(*range);
-    Status done = DiscardWhereFilled(*mapping, *range);
-    if (done) done = mapping->Discard(*range);
-    return done ? Unpoison(*mapping, *range) : done;
-  };
-  const Status discarded = ChangeTracked(*range, discard);
-  return StatusValue(info.Env(), discarded);
+  return StatusValue(info.Env(), DiscardTracked(mapping.get(), *range));
+}
+
+// For who is about to write all of these bytes, and reads them before that.
+Napi::Value EmptyLostPages(const Napi::CallbackInfo& info) {
+  RangeSet emptied;
+  return StatusValue(info.Env(), LostPages::Get().Empty(ViewRange(info[0]), &emptied));
 }
 
 // The pages go back now, with the last region of the mapping and the last source that reads them.
@@ -222,11 +224,13 @@ void DefineMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("hugetlbPageSize", Napi::Function::New<HugetlbPageSize>(env, "hugetlbPageSize"));
   exports.Set("regularFileBytes", Napi::Function::New<RegularFileBytes>(env, "regularFileBytes"));
   exports.Set("allocate", Napi::Function::New<Allocate>(env, "allocate"));
+  exports.Set("memoryAt", Napi::Function::New<MemoryAt>(env, "memoryAt"));
   exports.Set("isAliased", Napi::Function::New<IsAliased>(env, "isAliased"));
   exports.Set("isPrivate", Napi::Function::New<IsPrivate>(env, "isPrivate"));
   exports.Set("alias", Napi::Function::New<Alias>(env, "alias"));
   exports.Set("keyOf", Napi::Function::New<KeyOf>(env, "keyOf"));
   exports.Set("attach", Napi::Function::New<Attach>(env, "attach"));
+  exports.Set("emptyLostPages", Napi::Function::New<EmptyLostPages>(env, "emptyLostPages"));
   exports.Set("discard", Napi::Function::New<DiscardPages>(env, "discard"));
   exports.Set("detach", Napi::Function::New<Detach>(env, "detach"));
   exports.Set("leave", Napi::Function::New<Leave>(env, "leave"));

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "convert.h"
+#include "memory_wrap.h"
 
 namespace uffd {
 namespace {
@@ -18,12 +19,13 @@ uint64_t Integer(const Napi::Value& value) {
   return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
 }
 
-std::vector<SnapshotHistory::Source> Sources(const Napi::Value& views, const Napi::Value& sizes) {
-  const std::vector<Range> ranges = ViewRanges(views);
-  const auto page_sizes = sizes.As<Napi::Float64Array>();
+std::vector<SnapshotHistory::Source> Sources(const Napi::Value& value) {
+  const auto array = value.As<Napi::Array>();
   std::vector<SnapshotHistory::Source> sources;
-  for (size_t i = 0; i < ranges.size(); i++) {
-    sources.push_back({ranges[i], static_cast<uint64_t>(page_sizes[i])});
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const auto source = array.Get(i).As<Napi::Object>();
+    sources.push_back({ViewRange(source.Get("view")), Integer(source.Get("pageSize")),
+                       MappingOf(source.Get("mapping"))});
   }
   return sources;
 }
@@ -54,8 +56,8 @@ SnapshotHistoryWrap::SnapshotHistoryWrap(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<SnapshotHistoryWrap>(info) {}
 
 Napi::Value SnapshotHistoryWrap::Track(const Napi::CallbackInfo& info) {
-  const auto engine = static_cast<DirtyEngine>(info[3].As<Napi::Number>().Int32Value());
-  auto history = SnapshotHistory::Track(Sources(info[0], info[2]), engine);
+  const auto engine = static_cast<DirtyEngine>(info[2].As<Napi::Number>().Int32Value());
+  auto history = SnapshotHistory::Track(Sources(info[0]), engine);
   if (!history) return FailureObject(info.Env(), history.Error());
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
   history_ = std::move(history.Value());

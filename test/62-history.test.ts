@@ -23,6 +23,44 @@ function counted(
   return { region, history, ids };
 }
 
+for (const how of ['region', 'buffer', 'posted buffer', 'bytes of it']) {
+  for (const engine of ['auto', 'compare'] as const) {
+    if (how !== 'region' && engine === 'compare') continue;
+    test(`an entry has what was written through another mapping: ${how}, ${engine} (B7)`, () => {
+      const shared = how !== 'region';
+      const region = Region.allocate({ bytes: 16 * PAGE, backing: 'memfd', shared });
+      const alias = region.alias();
+      region.bytes.fill(1);
+      const posted = structuredClone(region.buffer);
+      const start = how === 'bytes of it' ? 3 * PAGE + 100 : 0;
+      const memory = {
+        region,
+        buffer: region.buffer,
+        'posted buffer': posted,
+        // With the rest of its first and last page somebody else's.
+        'bytes of it': new Uint8Array(posted, start, 4 * PAGE),
+      }[how]!;
+      using history = new SnapshotHistory(memory, { engine });
+      const one = history.take();
+      alias.bytes[start] = 76;
+      alias.bytes[5 * PAGE] = 77;
+      const before = Buffer.from(region.bytes);
+      const two = history.take();
+      const length = history.read(two).length;
+      assert.equal(Buffer.compare(history.read(two), before.subarray(start, start + length)), 0);
+      const ranges = [...history.diff(one, two)];
+      assert.equal(history.diff(one, two).pageCount, 2);
+      assert.deepEqual([...history.diff(one)], ranges);
+      alias.bytes[5 * PAGE + 7] = 78;
+      assert.equal(history.diff(two).pageCount, 1);
+      history.restore(two);
+      assert.equal(Buffer.compare(region.bytes, before), 0);
+      history.restore(one);
+      assert.ok(region.bytes.every((byte) => byte === 1));
+    });
+  }
+}
+
 for (const kind of KINDS) {
   test(`it goes back to any entry: ${kind.name}`, () => {
     const { memory, bytes } = kind.make(4 * WASM);
@@ -422,6 +460,14 @@ for (const kind of ['anonymous', 'memfd', 'private memfd', 'hugetlb', 'private h
 test('it loses nothing when a Worker writes after each pass and there is no instant (B8)', async () => {
   await passScenario('history', 'torn', { timeoutMs: 30_000 });
 });
+
+for (const kind of ['anonymous', 'memfd', 'Wasm memory']) {
+  for (const when of ['before', 'after']) {
+    test(`it makes up no zeros where a userfaultfd fills holes: ${kind}, registered ${when} it`, async () => {
+      await passScenario('history', 'registered', { args: [kind, when] });
+    });
+  }
+}
 
 test('it tells what a Worker wrote between putting a page back and arming it', async () => {
   await passScenario('history', 'writtenDuringRestore');

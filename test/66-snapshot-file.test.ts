@@ -54,7 +54,7 @@ for (const mode of ['copy', 'copy-on-write']) {
   });
 }
 
-for (const how of ['alias', 'closed alias', 'file']) {
+for (const how of ['alias', 'closed alias', 'file', 'posted buffer and alias']) {
   test(`a difference is right where memory changed through its ${how}`, async () => {
     await passScenario('snapshot-file', 'changedElsewhere', { args: [how] });
   });

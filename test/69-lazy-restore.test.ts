@@ -59,6 +59,22 @@ for (const resolver of ['loop', 'in-thread']) {
     for (const kind of ['anonymous', 'memfd', 'shared: true, memfd', 'shared Wasm memory']) {
       it(`leaves nothing that cannot be used again: ${kind}`, 'heals', [kind, resolver]);
     }
+    for (const kind of ['anonymous', 'memfd', 'Wasm memory', 'shared Wasm memory']) {
+      for (const when of ['before', 'meanwhile']) {
+        it(`that failed is told to who reads the memory: ${kind}, ${when} (B3, B20)`, 'readsLost', [
+          kind,
+          resolver,
+          when,
+        ]);
+      }
+      for (const how of ['file', 'snapshot', 'captured', 'history']) {
+        it(`that failed is made good by who overwrites the memory: ${kind}, ${how}`, 'overwritesLost', [
+          kind,
+          resolver,
+          how,
+        ]);
+      }
+    }
     it('leaves a tracker alive when its file is damaged', 'damagedUnderTracking', [resolver]);
     for (const tracking of ['open', 'looked', 'closed']) {
       it(`loads memory of two mappings: tracking ${tracking}`, 'twoMappings', [tracking, resolver]);

@@ -44,12 +44,15 @@ Status AliasedTracker::FindAliases() noexcept {
   std::erase_if(aliases_, [&](const Alias& alias) {
     return std::find(now.begin(), now.end(), alias.mapping) == now.end();
   });
+  // A SharedArrayBuffer may be longer than what is mapped over it.
+  const Range shown = bytes_.Intersect(memory_->AddressRange());
+  if (shown.Empty()) return Done{};
   for (const std::shared_ptr<Mapping>& mapping : now) {
     const bool known = std::any_of(aliases_.begin(), aliases_.end(),
                                    [&](const Alias& alias) { return alias.mapping == mapping; });
     if (known) continue;
     Result<std::unique_ptr<DirtyTracker>> tracker =
-        DomainTracker::Create(domain_, InMapping(bytes_, *memory_, *mapping), page_size_);
+        DomainTracker::Create(domain_, InMapping(shown, *memory_, *mapping), page_size_);
     pending_.Add(Pages());
     // V8 may have unmapped it, which our part of it learns of later.
     if (!tracker && !mapping->IsStillThere()) continue;
@@ -98,11 +101,16 @@ Status AliasedTracker::Peek(RangeSet* dirty) noexcept {
 
 Result<bool> AliasedTracker::Settle(Range page) noexcept { return main_->Settle(page); }
 
+// Between BeginSettling and EndSettling: mappings that were made meanwhile are found by the next
+// look, which reports all pages then.
 Result<bool> AliasedTracker::AnyWritten() noexcept {
-  RangeSet dirty;
-  const Status looked = Peek(&dirty);
-  if (!looked) return looked.Error();
-  return !dirty.Empty();
+  if (!pending_.Empty()) return true;
+  Result<bool> any = main_->AnyWritten();
+  for (const Alias& alias : aliases_) {
+    if (!any || any.Value()) return any;
+    any = alias.tracker->AnyWritten();
+  }
+  return any;
 }
 
 void AliasedTracker::MarkDirty(Range pages) noexcept { main_->MarkDirty(pages); }

@@ -23,6 +23,9 @@ class AliasedTracker final : public DirtyTracker {
 
   Status Collect(RangeSet* dirty) noexcept override;
   Status Peek(RangeSet* dirty) noexcept override;
+  // All of one domain.
+  Status BeginSettling(size_t pages) noexcept override { return main_->BeginSettling(pages); }
+  void EndSettling() noexcept override { main_->EndSettling(); }
   Result<bool> Settle(Range page) noexcept override;
   Result<bool> AnyWritten() noexcept override;
   void MarkDirty(Range pages) noexcept override;

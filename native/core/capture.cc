@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "core/compare.h"
+#include "core/lost_pages.h"
 #include "core/pagemap.h"
+#include "core/registry.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -188,6 +190,12 @@ Capture::Swept Capture::Sweep(size_t page) noexcept {
 
 size_t Capture::AddDifferent(size_t page, RangeSet* different) noexcept {
   const size_t count = LoadBatch(page, states_->Count(), &populated_);
+  const Range batch{PageAt(page).start, PageAt(page + count - 1).end};
+  // Loaded anew since, or lost by that: it cannot be read here, and was written anyway.
+  if (!Registry::Get().HolesAreZeros(batch) || !LostPages::Get().Check(batch)) {
+    different->Add(batch);
+    return count;
+  }
   for (size_t i = 0; i < count; i++) {
     if (!EqualsCopy(page + i, Exists(i, populated_))) different->Add(PageAt(page + i));
   }

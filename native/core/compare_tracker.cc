@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "core/compare.h"
-#include "core/holder_list.h"
+#include "core/lost_pages.h"
 
 namespace uffd {
 namespace {
@@ -60,13 +60,14 @@ CompareTracker::CompareTracker(std::shared_ptr<Mapping> copy, Range bytes, uint6
 
 Status CompareTracker::Collect(RangeSet* dirty) noexcept {
   RangeSet zeroed;
-  ForEachDifferent(Pages(), [&](Range page) {
+  Status looked = ForEachDifferent(Pages(), [&](Range page) {
     // Keeping it after it was found to differ: what is written in between is kept with it and
     // reported now, what is written later differs at the next look (test 54, B8).
     if (owns_copy_) Keep(page.Intersect(bytes_), &zeroed);
     dirty->Add(page.RoundOutward(page_size_));
     return true;
   });
+  if (!looked) return looked;
   for (const Range& range : zeroed.Ranges()) {
     const Status freed = Discard(range);
     if (!freed) std::memset(Pointer(range.start), 0, range.Length());
@@ -77,22 +78,23 @@ Status CompareTracker::Collect(RangeSet* dirty) noexcept {
 }
 
 Status CompareTracker::Peek(RangeSet* dirty) noexcept {
-  ForEachDifferent(Pages(), [&](Range page) {
+  Status looked = ForEachDifferent(Pages(), [&](Range page) {
     dirty->Add(page.RoundOutward(page_size_));
     return true;
   });
-  dirty->AddAll(pending_);
-  return Done{};
+  if (looked) dirty->AddAll(pending_);
+  return looked;
 }
 
 Result<bool> CompareTracker::Settle(Range pages) noexcept {
   bool written = false;
   RangeSet zeroed;
-  ForEachDifferent(pages, [&](Range page) {
+  const Status looked = ForEachDifferent(pages, [&](Range page) {
     written = true;
     if (owns_copy_) Keep(page.Intersect(bytes_), &zeroed);
     return true;
   });
+  if (!looked) return looked.Error();
   for (const Range& range : zeroed.Ranges()) {
     std::memset(Pointer(range.start), 0, range.Length());
   }
@@ -103,10 +105,11 @@ Result<bool> CompareTracker::Settle(Range pages) noexcept {
 Result<bool> CompareTracker::AnyWritten() noexcept {
   bool any = !pending_.Empty();
   if (any) return true;
-  ForEachDifferent(Pages(), [&any](Range /*page*/) {
+  const Status looked = ForEachDifferent(Pages(), [&any](Range /*page*/) {
     any = true;
     return false;
   });
+  if (!looked) return looked.Error();
   return any;
 }
 
@@ -165,9 +168,10 @@ uint64_t CompareTracker::CopyOf(uint64_t address) const noexcept {
 
 // `visit` tells whether to go on.
 template <typename Visit>
-void CompareTracker::ForEachDifferent(Range pages, Visit visit) noexcept {
+Status CompareTracker::ForEachDifferent(Range pages, Visit visit) noexcept {
   constexpr size_t kBatch = PopulatedPages::kBatch;
-  HolderList::Get().FinishLoads(pages);
+  Status readable = LostPages::Get().Check(pages.Intersect(bytes_));
+  if (!readable) return readable;
   const Range copy = copy_->AddressRange();
   for (uint64_t start = pages.start; start < pages.end; start += kBatch * PageSize()) {
     const size_t count = std::min<uint64_t>(kBatch, (pages.end - start) / PageSize());
@@ -178,9 +182,10 @@ void CompareTracker::ForEachDifferent(Range pages, Visit visit) noexcept {
       const Range page{start + i * PageSize(), start + (i + 1) * PageSize()};
       const Range part = page.Intersect(bytes_);
       const bool copy_exists = i < copies.Length() / PageSize() && copied_.Has(i);
-      if (!part.Empty() && Differs(part, live_.Has(i), copy_exists) && !visit(page)) return;
+      if (!part.Empty() && Differs(part, live_.Has(i), copy_exists) && !visit(page)) return Done{};
     }
   }
+  return Done{};
 }
 
 bool CompareTracker::Differs(Range part, bool exists, bool copy_exists) const noexcept {

@@ -39,7 +39,7 @@ class CompareTracker final : public DirtyTracker {
   // Where the copy of what lives at `address` is; it may lie behind the end of the copy.
   uint64_t CopyOf(uint64_t address) const noexcept;
   template <typename Visit>
-  void ForEachDifferent(Range pages, Visit visit) noexcept;
+  Status ForEachDifferent(Range pages, Visit visit) noexcept;
   bool Differs(Range part, bool exists, bool copy_exists) const noexcept;
   void Keep(Range part, RangeSet* zeroed) noexcept;
   void LookAgainAt(Range bytes) noexcept;

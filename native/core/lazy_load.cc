@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/kernel_abi.h"
+#include "core/lost_pages.h"
 #include "core/native_thread.h"
 #include "core/no_reader.h"
 #include "core/sha256.h"
@@ -262,6 +263,7 @@ Status LazyLoad::Empty() noexcept {
     if (part.memory.pages.Empty()) continue;
     const Status empty = Empty(part.memory);
     if (!empty) return empty;
+    LostPages::Get().Forget(part.memory.pages);
     emptied_ = true;
     UFFD_BARRIER("load-between-emptying", nullptr);
   }
@@ -460,11 +462,13 @@ void LazyLoad::End(bool loaded) noexcept {
     if (loaded && !registration.memory) AdviseForks(registration.range, MADV_DOFORK);
   });
   if (loaded) {
+    state_->EndLoaded();
     const std::lock_guard<std::mutex> lock(keeping_);
     ended_ = true;
     LetGoOfUntracked();
     LetGo();
   } else {
+    NoteLost();
     LetGoOfAll();
   }
   over_ = true;
@@ -472,6 +476,22 @@ void LazyLoad::End(bool loaded) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (when_over_) when_over_();
   when_over_ = nullptr;
+}
+
+// What letting go poisons.
+void LazyLoad::NoteLost() noexcept {
+  if (!state_->HasBegun()) return;
+  for (const Part& part : parts_) {
+    const LazyMemory& loader = *part.loader;
+    const uint64_t size = loader.PageBytes();
+    RangeSet lost;
+    for (uint64_t page = loader.NextNeeded(0); page < loader.PageCount();
+         page = loader.NextNeeded(page + 1)) {
+      const uint64_t start = part.memory.pages.start + page * size;
+      lost.Add({start, start + size});
+    }
+    LostPages::Get().Add(lost, size);
+  }
 }
 
 // Whoever tracks it finds out at the next look, and registers it anew.

@@ -108,6 +108,7 @@ class LazyLoad final : public PageKeeper, public std::enable_shared_from_this<La
   bool MakeRoom(uint64_t filled_bytes) noexcept;
   bool IsHurried() noexcept;
   void End(bool loaded) noexcept;
+  void NoteLost() noexcept;
   void LetGo() noexcept;
   void LetGoOfAll() noexcept;
   void LetGoOfUntracked() noexcept;

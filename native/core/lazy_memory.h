@@ -37,6 +37,9 @@ class LoadState {
   // The memories are empty: what is touched from here on is loaded.
   void Begin() noexcept { begun_.store(true, std::memory_order_release); }
   bool HasBegun() const noexcept { return begun_.load(std::memory_order_acquire); }
+  // All is there.
+  void EndLoaded() noexcept { loaded_.store(true, std::memory_order_release); }
+  bool IsLoaded() const noexcept { return loaded_.load(std::memory_order_acquire); }
   // The first reason counts.
   void Fail(Failure failure) noexcept;
   Status Error() const noexcept;
@@ -59,6 +62,7 @@ class LoadState {
   std::atomic<uint64_t>* order_;
   std::atomic<size_t> touches_{0};
   std::atomic<bool> begun_{false};
+  std::atomic<bool> loaded_{false};
   std::atomic<int> error_{0};
   std::atomic<const char*> failed_call_{nullptr};
   std::atomic<uint64_t> filled_{0};
@@ -82,6 +86,7 @@ class LazyMemory final : public PageLoader {
   Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
                               uint8_t* buffer) const noexcept override;
   bool HasBegun() const noexcept override { return state_->HasBegun(); }
+  bool IsLoaded() const noexcept override { return state_->IsLoaded(); }
   bool IsNeeded(uint64_t offset) const noexcept override;
   void Touched(uint64_t offset, std::chrono::nanoseconds waited) noexcept override;
   void GivenBack(uint64_t offset, uint64_t length) noexcept override;

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "core/kernel_abi.h"
+#include "core/mapping_table.h"
 
 namespace uffd {
 namespace {
@@ -175,12 +176,29 @@ Result<std::shared_ptr<Mapping>> Mapping::Map(const MappingRequest& request,
   const Status advised = mapping->Advise(request.advice);
   if (!advised) return advised.Error();
   if (mapping->file_ != nullptr) mapping->file_->AddMapping(mapping);
+  MappingTable::Get().Add(mapping, mapping->file_);
   return mapping;
+}
+
+std::shared_ptr<Mapping> Mapping::Again(const MappingRequest& request,
+                                        std::shared_ptr<MemoryFile> file) noexcept {
+  auto* const data = reinterpret_cast<uint8_t*>(request.over.start);
+  std::shared_ptr<Mapping> mapping(new Mapping(data, request, std::move(file)));
+  if (mapping->file_ != nullptr) mapping->file_->AddMapping(mapping);
+  return mapping;
+}
+
+bool Mapping::IsAliased() const noexcept {
+  if (file_ == nullptr) return false;
+  return file_.use_count() > 1 || !MappingTable::Get().Forgotten(file_).empty();
 }
 
 std::vector<std::shared_ptr<Mapping>> Mapping::Aliases() const noexcept {
   std::vector<std::shared_ptr<Mapping>> all;
-  if (file_ != nullptr) all = file_->Mappings();
+  if (file_ == nullptr) return all;
+  // Held until they are in the list.
+  const auto forgotten = MappingTable::Get().Forgotten(file_);
+  all = file_->Mappings();
   std::erase_if(all, [this](const std::shared_ptr<Mapping>& each) { return each.get() == this; });
   return all;
 }
@@ -204,6 +222,7 @@ Mapping::Mapping(uint8_t* data, const MappingRequest& request,
 }
 
 Mapping::~Mapping() {
+  MappingTable::Get().Remove(this);
   if (file_ != nullptr) file_->RemoveMapping(this);
   if (!owns_addresses_) return;
   munmap(data_, bytes_);

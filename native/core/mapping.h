@@ -43,6 +43,11 @@ class Mapping {
   // one is private.
   Result<std::shared_ptr<Mapping>> Alias(Range over) const noexcept;
 
+  // One laid over `request.over` that is there, and of which only the pages are left. `file`: null
+  // when nothing else shows it.
+  static std::shared_ptr<Mapping> Again(const MappingRequest& request,
+                                        std::shared_ptr<MemoryFile> file) noexcept;
+
   // Whether other mappings may show the same memory, and those that do.
   bool IsShared() const noexcept { return file_ != nullptr; }
   std::vector<std::shared_ptr<Mapping>> Aliases() const noexcept;
@@ -50,7 +55,7 @@ class Mapping {
   uint64_t AliasesGone() const noexcept { return file_ == nullptr ? 0 : file_->MappingsGone(); }
   // Whether the same memory is mapped at another place, too: what is written there is not seen
   // here.
-  bool IsAliased() const noexcept { return file_ != nullptr && file_.use_count() > 1; }
+  bool IsAliased() const noexcept;
 
   // Of a mapping that IsOver: whether its owner has not unmapped it yet. Nobody finds it as an
   // alias any more when he has.

@@ -120,6 +120,15 @@ MemoryKind KindOf(Range range) noexcept {
   return covered == Covered::kYes && kind ? *kind : MemoryKind::kUnknown;
 }
 
+std::optional<FileIdentity> FileAt(Range range) noexcept {
+  std::optional<FileIdentity> file;
+  const Covered covered = CoveredBy(range, [&file](const MapEntry& entry) {
+    if (!file) file = FileIdentity{entry.device, entry.inode};
+    return file->device == entry.device && file->inode == entry.inode && entry.inode != 0;
+  });
+  return covered == Covered::kYes ? file : std::nullopt;
+}
+
 bool ShowsFile(Range range, uint64_t device, uint64_t inode) noexcept {
   return CoveredBy(range, [=](const MapEntry& entry) {
            return entry.device == device && entry.inode == inode;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "core/file_descriptor.h"
 #include "core/range.h"
@@ -48,6 +49,12 @@ void ForEachMapping(Range range, Visit visit) noexcept {
   }
 }
 
+// Of fstat(2).
+struct FileIdentity {
+  uint64_t device;
+  uint64_t inode;
+};
+
 // Where the bytes of a page are that this process has never touched.
 enum class MemoryKind {
   kPrivateAnonymous,  // nowhere, it is zero: the page tables alone say what the memory holds
@@ -56,7 +63,9 @@ enum class MemoryKind {
 };
 // Of all of `range`; kUnknown when it is of several kinds.
 MemoryKind KindOf(Range range) noexcept;
-// Whether all of `range` shows this file (of fstat(2)). True when that cannot be found out.
+// The file that all of `range` shows; none when there is none, or that cannot be found out.
+std::optional<FileIdentity> FileAt(Range range) noexcept;
+// Whether all of `range` shows this file. True when that cannot be found out.
 bool ShowsFile(Range range, uint64_t device, uint64_t inode) noexcept;
 
 }  // namespace uffd

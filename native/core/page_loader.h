@@ -15,6 +15,8 @@ class PageLoader : public PageSource {
  public:
   // Faults wait until then, and what goes before has not been given back.
   virtual bool HasBegun() const noexcept = 0;
+  // All is there: what is missing from then on is zeros.
+  virtual bool IsLoaded() const noexcept = 0;
   // Whether the page at this offset is not there yet and has bytes. Of the size of the memory's.
   virtual bool IsNeeded(uint64_t offset) const noexcept = 0;
   // A fault of that page was answered; its thread waited this long.

@@ -7,6 +7,7 @@
 #include "core/mapping.h"
 #include "core/memory_map.h"
 #include "core/pagemap.h"
+#include "core/registry.h"
 
 namespace uffd {
 namespace {
@@ -51,11 +52,23 @@ PopulatedPages PopulatedPages::OfArmedMemory(uint64_t page_size, bool was_aliase
 }
 
 void PopulatedPages::Load(uint64_t start, size_t count) noexcept {
-  const bool loaded =
-      (source_ == Source::kPageTables && LoadFromPageTables(start, count)) ||
-      (source_ == Source::kPageCache && !MachineHasSwap() && AskMincore(start, count)) ||
-      (source_ == Source::kUnswappable && AskMincore(start, count));
-  if (!loaded) populated_.fill(1);
+  // First of all: who registers it later finds zeros there, too.
+  const bool tells = Registry::Get().HolesAreZeros({start, start + count * PageSize()});
+  if (!tells || !Ask(start, count)) populated_.fill(1);
+}
+
+bool PopulatedPages::Ask(uint64_t start, size_t count) noexcept {
+  switch (source_) {
+    case Source::kPageTables:
+      return LoadFromPageTables(start, count);
+    case Source::kPageCache:
+      return !MachineHasSwap() && AskMincore(start, count);
+    case Source::kUnswappable:
+      return AskMincore(start, count);
+    case Source::kUnknown:
+      break;
+  }
+  return false;
 }
 
 bool PopulatedPages::LoadFromPageTables(uint64_t start, size_t count) noexcept {

@@ -1,5 +1,7 @@
 // Which pages of a range exist. One that does not reads as zero, and reading it is not free: a hole
 // of shared memory becomes resident, one of private memory costs a fault and a page table entry.
+// Where a userfaultfd of this process may fill holes with something else, all pages count as
+// existing (test 62).
 #ifndef UFFD_CORE_POPULATED_PAGES_H_
 #define UFFD_CORE_POPULATED_PAGES_H_
 
@@ -31,6 +33,7 @@ class PopulatedPages {
   // Where the answer is: in this process's page tables, or with the file behind shared memory.
   enum class Source { kPageTables, kPageCache, kUnswappable, kUnknown };
   explicit PopulatedPages(Source source) noexcept : source_(source) {}
+  bool Ask(uint64_t start, size_t count) noexcept;
   bool LoadFromPageTables(uint64_t start, size_t count) noexcept;
   bool AskMincore(uint64_t start, size_t count) noexcept;
 

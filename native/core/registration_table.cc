@@ -174,6 +174,16 @@ bool RegistrationTable::Overlaps(Range range, uint64_t modes) const noexcept {
   });
 }
 
+bool RegistrationTable::MayFill(Range range) const noexcept {
+  constexpr uint64_t kModes = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR;
+  const std::lock_guard<std::mutex> lock(lookup_);
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Registration& entry) {
+    const PageLoader* const loader = entry.policy->loader.get();
+    return entry.range.Overlaps(range) && (entry.policy->mode & kModes) != 0 &&
+           (loader == nullptr || !loader->IsLoaded());
+  });
+}
+
 bool RegistrationTable::IsSource(Range range) const noexcept {
   const std::lock_guard<std::mutex> lock(lookup_);
   return std::any_of(entries_.begin(), entries_.end(), [&](const Registration& entry) {

@@ -83,6 +83,8 @@ class RegistrationTable {
   std::optional<Registration> PartOf(uint32_t id) const noexcept;
   // Whether any of it is registered in one of these modes.
   bool Overlaps(Range range, uint64_t modes) const noexcept;
+  // Whether a page of it that does not exist may be filled with anything but zeros.
+  bool MayFill(Range range) const noexcept;
   // Whether pages are filled from any of it.
   bool IsSource(Range range) const noexcept;
   // Whether any page of it is filled from a source when it is missing.

@@ -57,6 +57,13 @@ bool Registry::MayFault(Range range) noexcept {
   });
 }
 
+bool Registry::HolesAreZeros(Range range) noexcept {
+  const std::vector<std::shared_ptr<Session>> live = Live();
+  return std::none_of(live.begin(), live.end(), [range](const std::shared_ptr<Session>& session) {
+    return session->Table().MayFill(range);
+  });
+}
+
 bool Registry::IsSource(Range range) noexcept {
   const std::vector<std::shared_ptr<Session>> live = Live();
   return std::any_of(live.begin(), live.end(), [range](const std::shared_ptr<Session>& session) {

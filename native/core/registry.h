@@ -27,6 +27,8 @@ class Registry {
   void Remove(Session* session) noexcept;
   // Whether a thread that reads this memory may have to wait for some userfaultfd.
   bool MayFault(Range range) noexcept;
+  // Whether a page of this memory that does not exist is zeros: nobody serves its faults.
+  bool HolesAreZeros(Range range) noexcept;
   // Whether some registration fills its pages from this memory.
   bool IsSource(Range range) noexcept;
   // Whether any of them fills missing pages of it from a source.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/compare.h"
+#include "core/lost_pages.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -35,6 +36,12 @@ Result<Snapshot::Restored> Snapshot::Restore(const std::vector<Range>& live) noe
   const std::lock_guard<std::mutex> lock(mutex_);
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  for (size_t i = 0; i < memories_.size(); i++) {
+    RangeSet emptied;
+    const Status empty = LostPages::Get().Empty(live[i], &emptied);
+    for (const Range& pages : emptied.Ranges()) memories_[i].tracker->MarkDirty(pages);
+    if (!empty) return empty.Error();
+  }
   Restored total;
   for (size_t i = 0; i < memories_.size(); i++) {
     const Memory& memory = memories_[i];
@@ -78,6 +85,10 @@ Result<std::vector<RangeSet>> Snapshot::Diff(const std::vector<Range>& live) noe
   const std::lock_guard<std::mutex> lock(mutex_);
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  for (const Range& bytes : live) {
+    const Status readable = LostPages::Get().Check(bytes);
+    if (!readable) return readable.Error();
+  }
   std::vector<RangeSet> different(memories_.size());
   for (size_t i = 0; i < memories_.size(); i++) {
     RangeSet written;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/capture_tracker.h"
+#include "core/lost_pages.h"
 #include "core/snapshot.h"
 #include "core/test_barrier.h"
 
@@ -15,6 +16,11 @@ Snapshot::Taken Snapshot::TakeCopyOnWrite(const std::vector<Source>& memories,
   std::unique_ptr<Snapshot> snapshot(new Snapshot());
   std::vector<CopyOnWrite::Part> parts;
   for (const Source& source : memories) {
+    const Status readable = LostPages::Get().Check(source.bytes);
+    if (!readable) {
+      taken.failure = readable.Error();
+      return taken;
+    }
     auto copy = Mapping::Anonymous(std::max(source.bytes.Length(), PageSize()));
     if (!copy) {
       taken.failure = copy.Error();

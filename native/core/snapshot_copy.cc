@@ -5,6 +5,7 @@
 
 #include "core/compare.h"
 #include "core/dirty_engine.h"
+#include "core/lost_pages.h"
 #include "core/snapshot.h"
 
 namespace uffd {
@@ -33,6 +34,10 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
     memory.tracked_by_writes = track != &TrackByCompare;
     memory.copy = std::move(copy.Value());
     snapshot->memories_.push_back(std::move(memory));
+  }
+  for (const Range& bytes : memories) {
+    const Status readable = LostPages::Get().Check(bytes);
+    if (!readable) return readable.Error();
   }
   // All are tracked before the first byte is copied: what is written from here on is seen.
   for (const Memory& memory : snapshot->memories_) {

@@ -8,6 +8,7 @@
 #include "core/compare.h"
 #include "core/consistent_copy.h"
 #include "core/holder_list.h"
+#include "core/lost_pages.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -143,7 +144,7 @@ Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(const std::vecto
   for (const Source& source : sources) {
     if (source.bytes.Length() / PageSize() >= PageTable::kMostPages) return Failure{ERANGE, "mmap"};
     Result<std::unique_ptr<DirtyTracker>> tracker =
-        CreateDirtyTracker(engine, source.bytes, source.page_size, nullptr);
+        CreateDirtyTracker(engine, source.bytes, source.page_size, source.mapping);
     if (!tracker) return tracker.Error();
     const Range pages = source.bytes.RoundOutward(source.page_size);
     // The first entry has everything.
@@ -171,6 +172,14 @@ Status SnapshotHistory::Follow(const std::vector<Range>& live) noexcept {
       const Range page = Range{end, end}.RoundOutward(PageSize());
       if (!page.Empty()) memory.tracker->MarkDirty(page);
     }
+  }
+  return Done{};
+}
+
+Status SnapshotHistory::CheckReadable() const noexcept {
+  for (const Memory& memory : memories_) {
+    Status readable = LostPages::Get().Check(memory.live);
+    if (!readable) return readable;
   }
   return Done{};
 }
@@ -220,6 +229,8 @@ Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
                                        uint64_t most_bytes) noexcept {
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  const Status readable = CheckReadable();
+  if (!readable) return readable.Error();
   Result<Versions> begun = CopyOfHead();
   if (!begun) return begun.Error();
   const uint64_t before = table_.Bytes();
@@ -295,6 +306,12 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
   if (!fits) return fits.Error();
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  for (Memory& memory : memories_) {
+    RangeSet emptied;
+    const Status empty = LostPages::Get().Empty(memory.live, &emptied);
+    for (const Range& pages : emptied.Ranges()) memory.tracker->MarkDirty(pages);
+    if (!empty) return empty.Error();
+  }
   const Versions& versions = entries_.at(entry);
   std::vector<RangeSet> candidates(memories_.size());
   for (size_t i = 0; i < memories_.size(); i++) {
@@ -361,6 +378,8 @@ Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
     uint64_t entry, const std::vector<Range>& live) noexcept {
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
+  const Status readable = CheckReadable();
+  if (!readable) return readable.Error();
   std::vector<Difference> differences;
   for (size_t i = 0; i < memories_.size(); i++) {
     Memory& memory = memories_[i];

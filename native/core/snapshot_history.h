@@ -11,6 +11,7 @@
 
 #include "core/dirty_engine.h"
 #include "core/dirty_tracker.h"
+#include "core/mapping.h"
 #include "core/page_table.h"
 #include "core/populated_pages.h"
 #include "core/range.h"
@@ -21,8 +22,9 @@ namespace uffd {
 class SnapshotHistory {
  public:
   struct Source {
-    Range bytes;         // any alignment
-    uint64_t page_size;  // of the memory
+    Range bytes;                       // any alignment
+    uint64_t page_size;                // of the memory
+    std::shared_ptr<Mapping> mapping;  // memory of our own in which they lie, else null
   };
   struct Restored {
     uint64_t pages = 0;      // put back
@@ -87,6 +89,7 @@ class SnapshotHistory {
 
   SnapshotHistory() = default;
   Status Follow(const std::vector<Range>& live) noexcept;
+  Status CheckReadable() const noexcept;
   Result<Versions> CopyOfHead() noexcept;
   Status ForgetBehindEnd(size_t index, Version* version) noexcept;
   void Release(const Versions& versions) noexcept;

@@ -364,6 +364,38 @@ export function aliasThatIsGone(name: string, buffer: string): void {
   });
 }
 
+/** A shared buffer that another thread still has when its region and all that knew of it are gone (B7). */
+export async function postedAndForgotten(which: string): Promise<void> {
+  const { pageSize } = binding();
+  const [posted, alias] = (() => {
+    const region = Region.allocate({ bytes: 128 * pageSize, backing: 'memfd', shared: true });
+    const pair = [structuredClone(region.buffer) as SharedArrayBuffer, region.alias()] as const;
+    region.close();
+    return pair;
+  })();
+  for (let turn = 0; turn < 5; turn++) {
+    global.gc!();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const bytes = new Uint8Array(posted);
+  // Nobody may take it for memory of one mapping.
+  assert.throws(() => Snapshot.take(alias, { mode: 'copy-on-write' }), { code: 'ERR_INVALID_ARG_VALUE' });
+  using tracker = new DirtyTracker(which === 'posted' ? posted : alias);
+  bytes[5 * pageSize] = 1;
+  alias.bytes[7 * pageSize] = 1;
+  assert.deepEqual([alias.bytes[5 * pageSize], bytes[7 * pageSize]], [1, 1]);
+  const dirty = tracker.collect();
+  assert.equal(dirty.has(5 * pageSize), true);
+  assert.equal(dirty.has(7 * pageSize), true);
+  tracker.collect();
+  bytes[9 * pageSize] = 1;
+  alias.bytes[11 * pageSize] = 1;
+  assert.deepEqual(
+    [...tracker.collect()].map(({ offset }) => offset / pageSize),
+    [9, 11],
+  );
+}
+
 /** A mapping in a shared buffer that nobody has any more: V8 unmaps it (B7). */
 export async function aliasThatIsCollected(name: string): Promise<void> {
   for (const engine of ['wp-async', 'wp-sync', 'compare'] as const) {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import { residentBytes } from './resident.js';
+import { MEMORIES } from './copy-on-write-kinds.js';
 import { PAGE, pagesOf, touch } from './dirty-support.js';
 import { startWriter } from './barrier-writer.js';
 
@@ -29,6 +30,28 @@ export async function torn(): Promise<void> {
   const second = history.take();
   assert.equal(Buffer.compare(history.read(second), bytes), 0);
   assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
+}
+
+/** Memory whose missing pages come from elsewhere: what does not exist is not zero. */
+export function registered(kind: string, when: string): void {
+  const { memory: made, bytes } = MEMORIES[kind]!();
+  const memory = Region.isRegion(made) ? made : Region.from(made);
+  const source = Region.allocate({ bytes: bytes().length });
+  source.bytes.fill(7);
+  using uffd = Userfaultfd.open({ features: ['EVENT_REMOVE', 'POISON'] });
+  const register = (): unknown => uffd.register(memory, 'missing', { source });
+  if (when === 'before') register();
+  using history = new SnapshotHistory(memory, { engine: 'compare' });
+  using tracker = new DirtyTracker(memory, { engine: 'compare' });
+  if (when === 'after') register();
+  const id = history.take();
+  assert.ok(history.read(id).every((byte) => byte === 7));
+  assert.ok(bytes().every((byte) => byte === 7));
+  assert.equal(history.diff(id).isEmpty, true);
+  history.restore(id);
+  assert.ok(bytes().every((byte) => byte === 7));
+  if (when === 'before') assert.equal(tracker.collect().isEmpty, true, 'it was read only');
+  else assert.equal(tracker.collect().pageCount, bytes().length / PAGE);
 }
 
 /** Somebody writes a page after it was put back and before it is armed again. */

@@ -405,11 +405,10 @@ export async function looksBeforeEmptied(resolver: string): Promise<void> {
   const worker = new Worker(
     `const { workerData: { dist, memory, control } } = require('node:worker_threads');
      const { Snapshot } = require(dist + '/lib/index.js');
-     const { testing, untilSomebodyWaitsAt } = require(dist + '/test/support/testing.js');
+     const { testing } = require(dist + '/test/support/testing.js');
      const tell = (at, value) => { Atomics.store(control, at, value); Atomics.notify(control, at); };
      const snapshot = Snapshot.take(memory, { mode: 'copy' });
      tell(0, 1);
-     untilSomebodyWaitsAt('load-between-emptying');
      snapshot.restore();
      testing().openBarrier('load-between-emptying');
      Atomics.wait(control, 1, 0);
@@ -417,8 +416,18 @@ export async function looksBeforeEmptied(resolver: string): Promise<void> {
     { eval: true, workerData: { dist: path.join(__dirname, '..', '..'), memory: memories[1], control } },
   );
   worker.unref();
-  Atomics.wait(control, 0, 0);
+  testing().closeBarrier('put back');
   testing().closeBarrier('load-between-emptying');
+  Atomics.wait(control, 0, 0);
+  // It has waited for loads, and has its look before it when this one begins.
+  untilSomebodyWaitsAt('put back');
+  const conductor = new Worker(
+    `const { testing, untilSomebodyWaitsAt } = require(require('node:worker_threads').workerData);
+     untilSomebodyWaitsAt('load-between-emptying');
+     testing().openBarrier('put back');`,
+    { eval: true, workerData: path.join(__dirname, '..', 'support', 'testing.js') },
+  );
+  conductor.unref();
   await lazily(file, memories, resolver).loaded;
   Atomics.store(control, 1, 1);
   Atomics.notify(control, 1);
@@ -491,6 +500,82 @@ export async function heals(kind: string, resolver: string): Promise<void> {
   (Region.isRegion(memory) ? memory : Region.from(memory)).discard();
   assert.ok(bytes().every((byte) => byte === 0));
   bytes()[poisoned] = 1;
+}
+
+/** Calls that read memory say that a load of it has failed, also one that fails while they wait for it. */
+export async function readsLost(kind: string, resolver: string, when: string): Promise<void> {
+  const { memory, bytes } = MEMORIES[kind]!();
+  const expected = Buffer.alloc(bytes().length);
+  fillPages(expected);
+  bytes().set(expected);
+  using before = Snapshot.take(memory, { mode: 'copy' });
+  using history = new SnapshotHistory(memory);
+  const entry = history.take();
+  using tracker = new DirtyTracker(memory, { engine: 'compare' });
+  const lost = { code: 'ERR_UFFD_LOST' };
+  const reads: [string, () => unknown][] = [
+    ['a snapshot', () => Snapshot.take(memory, { mode: 'copy' })],
+    ['a snapshot, auto', () => Snapshot.take(memory)],
+    [
+      'a snapshot, copy on write',
+      () => Snapshot.take(memory, { mode: 'copy-on-write', resolver: 'in-thread' }),
+    ],
+    ['diff of a snapshot', () => before.diff()],
+    ['an entry', () => history.take()],
+    ['the first entry', () => new SnapshotHistory(memory).take()],
+    ['diff of an entry', () => history.diff(entry)],
+    ['a tracker that compares', () => new DirtyTracker(memory, { engine: 'compare' })],
+    ['its look', () => tracker.collect()],
+  ];
+  for (const [name, read] of reads) {
+    const bad = await damaged(expected, 'flipped');
+    // At this rate it comes to the damage only when somebody waits for it.
+    const restore = lazily(bad, memory, resolver, when === 'meanwhile' ? { bytesPerSecond: PAGE } : {});
+    if (when === 'before') await assert.rejects(restore.loaded, CORRUPT, name);
+    assert.throws(read, lost, name);
+    await assert.rejects(restore.loaded, CORRUPT, name);
+  }
+}
+
+/** Calls that overwrite all of it make it memory again, and it is as they say. */
+export async function overwritesLost(kind: string, resolver: string, how: string): Promise<void> {
+  const { memory, bytes } = MEMORIES[kind]!();
+  const expected = Buffer.alloc(bytes().length);
+  fillPages(expected);
+  // Pages that the file has, and that are zeros in what is put back.
+  expected.fill(0, 31 * PAGE, 40 * PAGE);
+  bytes().set(expected);
+  const inFile = Buffer.alloc(bytes().length);
+  fillPages(inFile, 9);
+  const bad = await damaged(inFile, 'flipped');
+  const good = await fileOf(expected);
+  using snapshot = Snapshot.take(memory, { mode: 'copy' });
+  using captured = Snapshot.take(memory);
+  await captured.ready;
+  using history = new SnapshotHistory(memory);
+  const entry = history.take();
+  using tracker = new DirtyTracker(memory);
+  for (let round = 0; round < 2; round++) {
+    await assert.rejects(lazily(bad, memory, resolver).loaded, CORRUPT);
+    if (how === 'file') await good.restore(memory);
+    else if (how === 'snapshot') snapshot.restore();
+    else if (how === 'captured') captured.restore();
+    else history.restore(entry);
+    assertSame(bytes(), expected, how);
+    tracker.collect();
+    bytes()[30 * PAGE]! += 1;
+    assert.deepEqual([...tracker.collect()].length, 1);
+    bytes()[30 * PAGE]! -= 1;
+    assert.equal(history.diff(history.take(), entry).isEmpty, true);
+    assert.equal(snapshot.diff().isEmpty, true);
+  }
+  if (bytes().buffer instanceof SharedArrayBuffer) return;
+  // What would be zeros next to what is put back is left as it is.
+  await assert.rejects(lazily(bad, memory, resolver).loaded, CORRUPT);
+  const part = await fileOf(Buffer.alloc(100, 5));
+  await assert.rejects(part.restore(bytes().subarray(30 * PAGE + 8, 30 * PAGE + 108)), {
+    code: 'ERR_UFFD_LOST',
+  });
 }
 
 /** A file that cannot be loaded under tracking: the tracker goes on, and says too much rather than too little. */

@@ -229,9 +229,11 @@ export async function changedElsewhere(how: string): Promise<void> {
     const region =
       how === 'file'
         ? Region.allocate({ backing: 'file', path: at('bytes') })
-        : Region.allocate({ bytes: 16 * PAGE, backing: 'memfd' });
+        : Region.allocate({ bytes: 16 * PAGE, backing: 'memfd', shared: how.startsWith('posted') });
     if (how !== 'file') region.bytes.fill(1);
-    using first = Snapshot.take(region, { mode: 'copy' });
+    // What another thread gets of it: another object.
+    const memory = how.startsWith('posted') ? structuredClone(region.buffer) : region;
+    using first = Snapshot.take(memory, { mode: 'copy' });
     await first.save(at('first'));
     if (how === 'file') {
       const fd = openSync(at('bytes'), 'r+');
@@ -242,7 +244,7 @@ export async function changedElsewhere(how: string): Promise<void> {
       alias.bytes[5 * PAGE] = 77;
       if (how === 'closed alias') alias.close();
     }
-    using second = Snapshot.take(region, { mode: 'copy' });
+    using second = Snapshot.take(memory, { mode: 'copy' });
     assert.equal(second.read(5 * PAGE, 1)[0], 77);
     await second.save(at('second'), { parent: at('first') });
     using file = await SnapshotFile.open(at('second'));
