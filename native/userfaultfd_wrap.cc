@@ -31,8 +31,7 @@ uint64_t NumberField(const Napi::Object& object, const char* name) {
 Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& source) {
   const uint64_t offset = NumberField(source, "offset");
   if (std::shared_ptr<Mapping> memory = MappingOf(source.Get("mapping"))) {
-    return std::shared_ptr<const PageSource>(
-        std::make_shared<MemorySource>(std::move(memory), offset));
+    return MemorySource::Create(std::move(memory), offset);
   }
   if (!source.Get("shared").IsUndefined()) {
     return SharedSource::Create(ViewRange(source.Get("shared")), offset);
@@ -111,7 +110,7 @@ Napi::Value UserfaultfdWrap::Open(const Napi::CallbackInfo& info) {
     channel_ = nullptr;
     if (!session_) return false;
     if (!UFFD_NET_ENABLED("cleanup")) return true;
-    session_->Release();
+    session_->Release(EndingPatience::Haste::kEnding);
     return session_->Leaked();
   });
   Session::Opened opened = Session::Open(request, channel_);

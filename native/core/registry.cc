@@ -70,12 +70,18 @@ bool Registry::HasSource(Range range) noexcept {
 }
 
 void Registry::ReleaseAll() noexcept {
+  using Haste = EndingPatience::Haste;
+  process_ends_ = true;
   std::vector<std::shared_ptr<Session>> live = Live();
   std::erase_if(live, [](const auto& session) { return session->ServesToTheEnd(); });
-  for (const std::shared_ptr<Session>& session : live) session->EndOpenFaults();
+  // All of them have that time together.
+  const auto since = EndingPatience::Clock::now();
+  for (const std::shared_ptr<Session>& session : live) {
+    session->EndOpenFaults(Haste::kEnding, since);
+  }
   // Sleepers of all sessions first: a call into one may sleep in a fault of another.
   for (const std::shared_ptr<Session>& session : live) session->FreeSleepers();
-  for (const std::shared_ptr<Session>& session : live) session->Release();
+  for (const std::shared_ptr<Session>& session : live) session->Release(Haste::kEnding);
 }
 
 void* Registry::WatchdogMain(void* self) noexcept {
