@@ -38,8 +38,7 @@ Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& sou
   }
   FileDescriptor file = FileDescriptor::Duplicate(source.Get("fd").As<Napi::Number>().Int32Value());
   if (!file) return Failure{errno, "fcntl(F_DUPFD_CLOEXEC)"};
-  return std::shared_ptr<const PageSource>(
-      std::make_shared<FileSource>(std::move(file), offset, NumberField(source, "length")));
+  return FileSource::Create(std::move(file), offset, NumberField(source, "length"));
 }
 
 Result<std::shared_ptr<const Policy>> PolicyArgument(const Napi::Value& value) {

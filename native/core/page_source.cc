@@ -1,5 +1,6 @@
 #include "core/page_source.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -127,6 +128,14 @@ Result<const uint8_t*> SharedSource::Load(uint64_t offset, uint64_t size,
   if (!read) return read.Error();
   std::memset(buffer + there, 0, size - there);
   return static_cast<const uint8_t*>(buffer);
+}
+
+Result<std::shared_ptr<const PageSource>> FileSource::Create(FileDescriptor file, uint64_t offset,
+                                                             uint64_t length) noexcept {
+  const int flags = fcntl(file.Get(), F_GETFL);
+  if (flags < 0) return Failure{errno, "fcntl(F_GETFL)"};
+  if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH) != 0) return Failure{EBADF, "pread"};
+  return std::shared_ptr<const PageSource>(new FileSource(std::move(file), offset, length));
 }
 
 Result<const uint8_t*> FileSource::Load(uint64_t offset, uint64_t size,

@@ -96,13 +96,17 @@ class SharedSource final : public PageSource {
 // are an error: they are never made up.
 class FileSource final : public PageSource {
  public:
-  FileSource(FileDescriptor file, uint64_t offset, uint64_t length) noexcept
-      : file_(std::move(file)), offset_(offset), length_(length) {}
+  // EBADF: it is not open for reading.
+  static Result<std::shared_ptr<const PageSource>> Create(FileDescriptor file, uint64_t offset,
+                                                          uint64_t length) noexcept;
   Result<const uint8_t*> Load(uint64_t offset, uint64_t size,
                               uint8_t* buffer) const noexcept override;
   uint64_t End() const noexcept override { return length_; }
 
  private:
+  FileSource(FileDescriptor file, uint64_t offset, uint64_t length) noexcept
+      : file_(std::move(file)), offset_(offset), length_(length) {}
+
   const FileDescriptor file_;
   const uint64_t offset_;
   const uint64_t length_;

@@ -456,6 +456,8 @@ void Session::Release(Haste haste) noexcept {
   const bool quiet = CallsEnded();
   UnregisterAndWakeAll();
   const bool ended = loop_->Stop();
+  // What the loop could not end itself was woken above.
+  server_->Unregistered({0, UINT64_MAX});
   Registry::Get().Remove(this);
   notifier_->Poke();
   if (!quiet || !ended) {
@@ -463,8 +465,6 @@ void Session::Release(Haste haste) noexcept {
     return;
   }
   ReadWhatIsLeft();
-  // What the loop could not end itself was woken above.
-  server_->Unregistered({0, UINT64_MAX});
   uffd_.Close();
   table_.Clear();
 }
