@@ -11,6 +11,7 @@ constexpr std::chrono::milliseconds kMoment(200);
 constexpr std::chrono::seconds kTurn(5);
 constexpr std::chrono::seconds kSlowSource(30);
 constexpr std::chrono::milliseconds kAtTheEnd(600);
+constexpr int kMostRenewals = 1000;
 
 }  // namespace
 
@@ -34,7 +35,8 @@ bool EndingPatience::Holds() noexcept {
   if (haste_ == Haste::kNone) {
     const bool process_ends = Registry::Get().ProcessEnds();
     if (process_ends) haste_ = Haste::kEnding;
-    if (process_ends || steps != seen_steps_) since_ = now;
+    const bool renewed = steps != seen_steps_ && renewals_++ < kMostRenewals;
+    if (process_ends || renewed) since_ = now;
   }
   seen_steps_ = steps;
   return now - since_ < Limit();

@@ -16,7 +16,8 @@ class EndingPatience {
   enum class Haste { kNone, kEnding };
 
   // `owes`: the faults would read as zeros that are not. A source is waited for as long as a lazy
-  // restore waits for its file, and each page that it gives begins that anew.
+  // restore waits for its file, and each page that it gives begins that anew; but not for ever: a
+  // loop may read the same page again and again while the kernel has no memory for it.
   EndingPatience(const FaultServer* server, bool owes, Haste haste,
                  Clock::time_point since) noexcept;
   bool Holds() noexcept;
@@ -29,6 +30,7 @@ class EndingPatience {
   Haste haste_;
   Clock::time_point since_;
   uint64_t seen_steps_;
+  int renewals_ = 0;
 };
 
 }  // namespace uffd
