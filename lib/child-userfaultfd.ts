@@ -2,7 +2,7 @@
 
 import { inspect } from 'node:util';
 import type { NativePartial, NativeUserfaultfd } from './binding.js';
-import { closedError, errnoName, systemError } from './errors.js';
+import { closedError, errnoName, featureNeeded, systemError } from './errors.js';
 import {
   checkRegion,
   copyRequest,
@@ -49,10 +49,12 @@ const dropped = new FinalizationRegistry<{ owner: ChildOwner; id: number }>(({ o
 export class ChildUserfaultfd implements Disposable {
   readonly #owner: ChildOwner;
   readonly #id: number;
+  readonly #canPoison: boolean;
 
   /** @internal `id` 0: it was closed before it could be told. */
-  constructor(token: typeof CONSTRUCT, owner: ChildOwner, id: number) {
+  constructor(token: typeof CONSTRUCT, owner: ChildOwner, id: number, canPoison: boolean) {
     checkConstruct('ChildUserfaultfd', token);
+    this.#canPoison = canPoison;
     this.#owner = owner;
     this.#id = id;
     if (id !== 0) dropped.register(this, { owner, id }, this);
@@ -102,8 +104,9 @@ export class ChildUserfaultfd implements Disposable {
     return this.#part(CONTINUE, region, range, fillMode(options));
   }
 
-  /** Makes pages that the child does not have fatal for it; the bytes poisoned. UFFDIO_POISON (Linux 6.6). */
+  /** Makes pages that the child does not have fatal for it; the bytes poisoned. UFFDIO_POISON (Linux 6.6), feature POISON. */
   poison(region: Region, range?: Partial<ByteRange>, options: WakeOption = {}): number {
+    if (!this.#canPoison) throw featureNeeded('poison()', ['POISON']);
     return this.#part(POISON, region, range, wakeMode(options));
   }
 

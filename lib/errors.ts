@@ -102,6 +102,7 @@ const HINTS: Record<string, string> = {
   'ioctl(UFFDIO_ZEROPAGE) EEXIST': 'The page exists already; zeropage() fills missing pages only.',
   'ioctl(UFFDIO_ZEROPAGE) ENOENT': NOT_ONE_MAPPING,
   'ioctl(UFFDIO_ZEROPAGE) EINVAL': 'Huge pages of hugetlb have no zero page: copy() one.',
+  'pread EBADF': 'The descriptor of a source must be open for reading.',
   'open(/proc/self/pagemap) EACCES':
     'After setuid() the file can no longer be opened: call capabilities() once before dropping privileges.',
   'ioctl(PAGEMAP_SCAN) ENOTTY': 'PAGEMAP_SCAN needs Linux 6.7.',

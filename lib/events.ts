@@ -52,6 +52,8 @@ interface EventOwner extends FaultOwner {
   regionOf(registration: number): Region | undefined;
   /** The native queue was read to its end: no event names an unregistered region any more. */
   drained(): void;
+  /** Whether it has the feature POISON. */
+  readonly canPoison: boolean;
 }
 
 /**
@@ -103,7 +105,8 @@ export class EventReader {
   }
 
   #fork(id: number): ForkEvent {
-    const event: ForkEvent = { type: 'fork', child: new ChildUserfaultfd(CONSTRUCT, this.#native, id) };
+    const child = new ChildUserfaultfd(CONSTRUCT, this.#native, id, this.#owner.canPoison);
+    const event: ForkEvent = { type: 'fork', child };
     this.#children.set(event, id);
     return event;
   }

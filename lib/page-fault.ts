@@ -3,7 +3,7 @@
 import { inspect } from 'node:util';
 import type { NativeEnding, NativeUserfaultfd } from './binding.js';
 import { asBytes, checkSource } from './bytes.js';
-import { closedError, faultEnded, invalidValue, outOfRange, systemError } from './errors.js';
+import { faultEnded, invalidValue, outOfRange, systemError } from './errors.js';
 import type { Region } from './region.js';
 import { checkConstruct, checkFlag, checkOptions } from './validate.js';
 
@@ -37,12 +37,20 @@ export type FaultEndedBy = Exclude<(typeof ENDED_BY)[number], undefined>;
 export type FaultAction = Exclude<(typeof ACTIONS)[number], undefined>;
 
 export interface ResolveOptions {
-  /** Arm the page in the same step. A page that was armed before stays so in any case. */
+  /**
+   * Arm the page in the same step; of a missing or minor fault, in memory that is registered in mode
+   * `write-protect` too. A page that was armed before stays so in any case.
+   */
   writeProtect?: boolean;
 }
 
 /** The userfaultfd a fault came from. */
-export type FaultOwner = Pick<NativeUserfaultfd, 'endingOf' | 'resolveFault'>;
+export interface FaultOwner extends Pick<NativeUserfaultfd, 'endingOf' | 'resolveFault'> {
+  /** Throws where pages of this region cannot be armed. */
+  checkArming(region: Region): void;
+  /** Throws where pages cannot be poisoned. */
+  checkPoison(what: string): void;
+}
 
 export interface FaultFields {
   region: Region;
@@ -110,8 +118,10 @@ export class PageFault {
    * is. Done when called; the promise is for handlers to await. UFFDIO_COPY, UFFDIO_ZEROPAGE,
    * UFFDIO_WRITEPROTECT, UFFDIO_CONTINUE.
    * @returns whether this call did it; false when the page was there already, or its memory is gone.
-   * @throws {UffdError} `ERR_UFFD_FAULT_ENDED` when it was ended before (`endedBy` says by whom),
-   * `ERR_UFFD_CLOSED`, `ERR_UFFD_SOURCE_REGISTERED` when reading `bytes` could itself fault.
+   * @throws {UffdError} `ERR_UFFD_FAULT_ENDED` when it was ended before, also because its registration
+   * or userfaultfd closed (`endedBy` says by whom), `ERR_UFFD_NOT_REGISTERED` when the page is to be
+   * armed and its mode is not `write-protect`, `ERR_UFFD_SOURCE_REGISTERED` when reading `bytes` could
+   * itself fault.
    */
   async resolve(
     bytes?: ArrayBufferView | ArrayBuffer | SharedArrayBuffer,
@@ -119,6 +129,7 @@ export class PageFault {
   ): Promise<boolean> {
     const given = checkOptions('options', options, ['writeProtect']);
     const writeProtect = checkFlag('options.writeProtect', given['writeProtect'], false);
+    if (writeProtect) this.#checkArming();
     return Promise.resolve(
       this.#end(FILL, bytes === undefined ? undefined : this.#page(bytes), writeProtect),
     );
@@ -126,12 +137,14 @@ export class PageFault {
 
   /**
    * Ends the fault by poisoning its page: the thread, and whoever touches the page later, gets SIGBUS
-   * as from a memory error. UFFDIO_POISON (Linux 6.6), for a source that failed.
+   * as from a memory error. UFFDIO_POISON (Linux 6.6), feature POISON; for a source that failed.
+   * @throws {UffdError} `ERR_UFFD_FAULT_ENDED` as `resolve()`, `ERR_UFFD_FEATURE`.
    */
   async poison(): Promise<boolean> {
     if (this.reason === 'write-protect') {
       throw invalidValue('fault', 'must be a missing or minor one to be poisoned', this);
     }
+    if (!this.resolved) this.#owner.checkPoison('fault.poison()');
     return Promise.resolve(this.#end(POISON, undefined, false));
   }
 
@@ -152,9 +165,19 @@ export class PageFault {
     const done = this.#owner.resolveFault(this.#id, answer, bytes, writeProtect);
     if (done.errno !== 0) throw systemError({ errno: done.errno, syscall: this.#syscall(answer, bytes) });
     this.#ending = done;
-    if (ENDED_BY[done.endedBy] === 'closed') throw closedError('userfaultfd');
     if (ENDED_BY[done.endedBy] !== 'handler') throw faultEnded(this.endedBy!, this.action);
     return this.action !== 'wake';
+  }
+
+  #checkArming(): void {
+    if (this.reason === 'write-protect') {
+      throw invalidValue(
+        'options.writeProtect',
+        'belongs to a missing or minor fault: to end this one is to unprotect its page',
+        true,
+      );
+    }
+    if (!this.resolved) this.#owner.checkArming(this.region);
   }
 
   #page(bytes: unknown): Uint8Array {

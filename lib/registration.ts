@@ -1,10 +1,18 @@
 // Memory registered with a userfaultfd, and how its faults end.
 
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { types } from 'node:util';
 import type { NativePolicy } from './binding.js';
 import { checkSource } from './bytes.js';
-import { featureNeeded, fileError, invalidType, invalidValue, outOfRange, UffdError } from './errors.js';
+import {
+  featureNeeded,
+  fileError,
+  invalidType,
+  invalidValue,
+  notRegularFile,
+  outOfRange,
+  UffdError,
+} from './errors.js';
 import type { Feature } from './features.js';
 import { Region, regionInternals } from './region.js';
 import { checkConstruct, checkInteger, checkOneOf, checkOptions, CONSTRUCT } from './validate.js';
@@ -13,10 +21,11 @@ import { checkConstruct, checkInteger, checkOneOf, checkOptions, CONSTRUCT } fro
 const MODES = { missing: 1, 'write-protect': 2, minor: 4 } as const;
 const DEFAULT_DEADLINE_MS = 1000;
 const LONGEST_DEADLINE_MS = 2 ** 31 - 1;
+const READING = 'read the page source';
 
 export type RegisterMode = keyof typeof MODES;
 
-/** Part of a file, by its path or an open descriptor. Bytes; default all of it. */
+/** Part of a regular file, by its path or an open descriptor. Bytes; default all of it. */
 export interface FileSource {
   file: string | number;
   offset?: number;
@@ -125,6 +134,13 @@ export function checkPolicy(
   const { fallback = source === 'zero' ? 'zeropage' : 'poison' } = given;
   const handler = checkOneOf('options.resolve', resolve, ['native', 'handler']) === 'handler';
   if (handler && !features.has('THREAD_ID')) throw featureNeeded('resolve "handler"', ['THREAD_ID']);
+  if (handler && features.has('SIGBUS')) {
+    throw invalidValue(
+      'options.resolve',
+      'cannot be "handler" where the feature SIGBUS was asked for: faults are signals then, and no event comes',
+      resolve,
+    );
+  }
   if (!handler && given['deadlineMs'] !== undefined) {
     throw invalidValue('options.deadlineMs', 'belongs to resolve "handler"', deadlineMs);
   }
@@ -172,6 +188,7 @@ function openRegionSource(source: object, target: Region): OpenSource {
       'must be another Region.allocate(), or memory in a SharedArrayBuffer: memory that stays where it is (a plain WebAssembly.Memory may move when it grows)';
     throw invalidValue('options.source', why, region);
   }
+  if (bytes.byteLength === 0) throw invalidValue('options.source.region', 'has no bytes yet', region);
   checkInteger('options.source.offset', offset, 0, bytes.byteLength - 1);
   checkSource(bytes);
   const release = (): void => undefined;
@@ -191,8 +208,11 @@ function openFileSource(source: object): OpenSource {
     if (fd !== file) closeSync(fd);
   };
   try {
-    const { size } = fstatSync(fd);
-    const bytes = length ?? Math.max(size - offset, 0);
+    const { size } = checkFile(fd, file);
+    if (offset >= size) {
+      throw outOfRange('options.source.offset', `< ${size}, the size of the file`, offset);
+    }
+    const bytes = length ?? size - offset;
     checkInteger('options.source.length', bytes, 0, Number.MAX_SAFE_INTEGER);
     if (offset + bytes > size) {
       throw outOfRange(
@@ -210,10 +230,34 @@ function openFileSource(source: object): OpenSource {
 
 function openFile(path: string): number {
   try {
-    return openSync(path, 'r');
+    // O_NONBLOCK: opening a FIFO would wait for a writer.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
-    throw fileError('read the page source', path, cause);
+    throw fileError(READING, path, cause);
   }
+}
+
+/** A file whose bytes can be read at any place. */
+function checkFile(fd: number, file: string | number): Stats {
+  const stats = aboutFile(file, () => fstatSync(fd));
+  if (!stats.isFile()) throw notRegularFile(READING, nameOf(file), stats.isDirectory());
+  // Files that the kernel makes up (of /proc, /sys) have a size of their own making.
+  const madeUp = stats.size > 0 && stats.blocks === 0;
+  const last = madeUp && aboutFile(file, () => readSync(fd, new Uint8Array(1), 0, 1, stats.size - 1));
+  if (stats.size > 0 && last !== 0) return stats;
+  throw invalidValue('options.source.file', 'must have bytes, and as many as it says', file);
+}
+
+function aboutFile<T>(file: string | number, ask: () => T): T {
+  try {
+    return ask();
+  } catch (cause) {
+    throw fileError(READING, nameOf(file), cause);
+  }
+}
+
+function nameOf(file: string | number): string {
+  return typeof file === 'string' ? file : `descriptor ${file}`;
 }
 
 /** @internal `mode` is named when the region is registered, but not in it. */

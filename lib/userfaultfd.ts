@@ -107,13 +107,16 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   ) {
     checkConstruct('Userfaultfd', token);
     this.#native = native;
+    this.features = knownFeatures(features);
     this.#reader = new EventReader(native, {
       regionOf: (id) => this.#registrations.get(id)?.registration.region ?? this.#retired.get(id)?.deref(),
       drained: () => this.#retired.clear(),
       endingOf: (id) => native.endingOf(id),
       resolveFault: (id, answer, bytes, writeProtect) => native.resolveFault(id, answer, bytes, writeProtect),
+      checkArming: (region) => this.#checkMode(region, 'write-protect'),
+      checkPoison: (what) => this.#needFeature(what, 'POISON'),
+      canPoison: this.features.has('POISON'),
     });
-    this.features = knownFeatures(features);
     this.access = access;
     this.attempts = attempts;
   }
@@ -214,7 +217,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 
   /**
-   * Ends every registration of this region and wakes whoever waits in it. UFFDIO_UNREGISTER, UFFDIO_WAKE.
+   * Ends every registration of this region. Who waits in a fault of it goes on as if it had been ended
+   * without JavaScript: with the bytes of its source, which is waited for, else as `fallback` says. What
+   * nobody touched is plain memory then, and reads as zero. UFFDIO_UNREGISTER, UFFDIO_WAKE.
    * @throws {UffdError} `ENOMEM` at the limit of mappings: it is registered and served as before, with
    * none of it armed.
    */
@@ -403,8 +408,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 
   /**
-   * Unregisters and wakes everything, ends the loop, closes the descriptor. When it returns no thread
-   * sleeps in a fault of this object. An iterator that waits is done. Closing twice is fine.
+   * Unregisters everything as `unregister()` does, ends the loop, closes the descriptor. When it returns
+   * no thread sleeps in a fault of this object. An iterator that waits is done. Closing twice is fine.
    */
   close(): void {
     if (this.#closed) return;
@@ -445,6 +450,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
   #checkFeature(what: string, feature: Feature): void {
     this.#checkOpen();
+    this.#needFeature(what, feature);
+  }
+
+  #needFeature(what: string, feature: Feature): void {
     if (!this.features.has(feature)) throw featureNeeded(what, [feature]);
   }
 

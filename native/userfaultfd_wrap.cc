@@ -31,16 +31,14 @@ uint64_t NumberField(const Napi::Object& object, const char* name) {
 Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& source) {
   const uint64_t offset = NumberField(source, "offset");
   if (std::shared_ptr<Mapping> memory = MappingOf(source.Get("mapping"))) {
-    return std::shared_ptr<const PageSource>(
-        std::make_shared<MemorySource>(std::move(memory), offset));
+    return MemorySource::Create(std::move(memory), offset);
   }
   if (!source.Get("shared").IsUndefined()) {
     return SharedSource::Create(ViewRange(source.Get("shared")), offset);
   }
   FileDescriptor file = FileDescriptor::Duplicate(source.Get("fd").As<Napi::Number>().Int32Value());
   if (!file) return Failure{errno, "fcntl(F_DUPFD_CLOEXEC)"};
-  return std::shared_ptr<const PageSource>(
-      std::make_shared<FileSource>(std::move(file), offset, NumberField(source, "length")));
+  return FileSource::Create(std::move(file), offset, NumberField(source, "length"));
 }
 
 Result<std::shared_ptr<const Policy>> PolicyArgument(const Napi::Value& value) {
@@ -111,7 +109,7 @@ Napi::Value UserfaultfdWrap::Open(const Napi::CallbackInfo& info) {
     channel_ = nullptr;
     if (!session_) return false;
     if (!UFFD_NET_ENABLED("cleanup")) return true;
-    session_->Release();
+    session_->Release(EndingPatience::Haste::kEnding);
     return session_->Leaked();
   });
   Session::Opened opened = Session::Open(request, channel_);

@@ -30,6 +30,8 @@ describe('bad input to a handler', () => {
     'is told when its bytes are not one page, or wait themselves, and may try again (D6)',
     'refusesOtherBytes',
   );
+  it('is told when it is to arm what cannot be armed, and may try again', 'refusesToArm');
+  it('is told of the feature it lacks, or that leaves no faults for it', 'featuresOfHandlers');
   for (const how of ['close', 'unregister', 'registration']) {
     it(`is told when it resolves after the end: ${how}`, 'resolvesAfterClose', [how]);
   }
@@ -38,6 +40,9 @@ describe('bad input to a handler', () => {
 describe('the nets under a handler', () => {
   for (const net of ['zeropage', 'source']) {
     it(`end a fault when its deadline passes: ${net}`, 'deadlinePasses', [net]);
+  }
+  for (const how of ['close', 'unregister', 'registration', 'region']) {
+    it(`give its bytes to who waits when it closes: ${how} (B3)`, 'closesWithSource', [how]);
   }
   it('end a write when its deadline passes', 'deadlineOfWrites');
   it('keep the deadline of each registration', 'deadlinesDiffer');
@@ -55,7 +60,7 @@ describe('the nets under a handler', () => {
   it('leave a fault alone that is being resolved, and free who faults meanwhile', 'claimHeld');
   it('hand over a fault anew that came while the one before was being ended', 'faultsAgainWhileWoken');
   it('are watched themselves: a loop that stands still is found out (A8)', 'stuckWithOpenFault');
-  for (const how of ['handler', 'deadline']) {
+  for (const how of ['handler', 'deadline', 'unregister']) {
     test(`poison only when asked to: ${how} (C4)`, async () => {
       const { signal, stdout } = await runScenario('handlers', 'poisons', { args: [how] });
       assert.match(stdout, /READY/);

@@ -40,7 +40,7 @@ describe('a source that goes', () => {
 describe('a file as a source', () => {
   it('gives its bytes, and zeros after its end, also when its name is gone', 'fileAsSource');
   it('may be a part of an open file', 'partOfFile');
-  it('must be there and readable', 'refusesFiles');
+  it('must be there, a regular file, readable and not empty', 'refusesFiles');
   it('serves every pool thread at once (D2)', 'poolThreads');
   it('serves every pool thread when there is one (D2)', 'poolThreads', { env: { UV_THREADPOOL_SIZE: '1' } });
   it('serves many threads at once, and nobody reads the events', 'manyThreads');
@@ -59,6 +59,30 @@ describe('a file as a source', () => {
     args: ['zeropage'],
   });
 });
+
+describe('a source that takes its time', () => {
+  for (const kind of ['file', 'mapped', 'shared']) {
+    it(
+      `is waited for, and its loop is not released as one that stands still: ${kind} (A8, B3)`,
+      'slowSource',
+      {
+        args: [kind],
+      },
+    );
+  }
+  for (const how of ['unregister', 'registration', 'close']) {
+    it(`gives its bytes to who waits when its registration ends: ${how} (B3)`, 'endsWhileSourceIsRead', {
+      args: [how],
+    });
+  }
+});
+
+describe('a userfaultfd that is given up', () => {
+  it('poisons what its source has, and makes up no zeros (B3)', 'givenUp', { args: ['poison'] });
+  it('leaves zeros only when asked to', 'givenUp', { args: ['zeropage'] });
+});
+
+it('A source whose page is poisoned has failed, and nobody dies of it', 'poisonedSource');
 
 describe('a page with a source', () => {
   it('reads as zero once it was given back', 'discardedReadsAsZero');

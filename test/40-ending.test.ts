@@ -72,6 +72,21 @@ for (const [sleeper, who] of Object.entries(SLEEPERS)) {
   });
 }
 
+describe('with a thread that waits for a source which does not answer', { concurrency: 3 }, () => {
+  for (const ending of ['exit', 'throw', 'handler']) {
+    const [how, expected] = ENDINGS[ending]!;
+    endsSoon(`${how} ends the process`, 'endsWithStuckSource', [ending, 'zeropage'], expected);
+  }
+  endsSoon(
+    'process.exit() ends it by SIGBUS where bytes are not made up',
+    'endsWithStuckSource',
+    ['exit', 'poison'],
+    {
+      signal: 'SIGBUS',
+    },
+  );
+});
+
 describe('the natural end', () => {
   endsSoon(
     'needs the exit listener alone while a Worker sleeps (A1)',

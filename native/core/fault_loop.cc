@@ -16,6 +16,8 @@ namespace uffd {
 namespace {
 
 constexpr int kDeferredRetryMs = 1;
+constexpr std::chrono::milliseconds kStopPatience(1000);
+constexpr std::chrono::milliseconds kStopPatienceOfAReader(20);
 constexpr size_t kReadAtOnce = 64;
 // Of the watchdog's time between two looks: a loop that runs that much and serves nothing is stuck.
 constexpr std::chrono::milliseconds kMuchOfATick(100);
@@ -42,8 +44,9 @@ bool FaultLoop::Stop() noexcept {
   stopping_ = true;
   Poke();
   {
+    const auto patience = server_->IsLoading() ? kStopPatienceOfAReader : kStopPatience;
     std::unique_lock<std::mutex> lock(progress_mutex_);
-    if (!progressed_.wait_for(lock, std::chrono::seconds(1), [this] { return ended_; })) {
+    if (!progressed_.wait_for(lock, patience, [this] { return ended_; })) {
       return false;
     }
   }
@@ -88,6 +91,11 @@ bool FaultLoop::AwaitPass(std::chrono::steady_clock::time_point deadline) noexce
   return progressed_.wait_until(lock, deadline, [&] { return ended_ || passes_ != seen; });
 }
 
+uint64_t FaultLoop::Passes() noexcept {
+  const std::lock_guard<std::mutex> lock(progress_mutex_);
+  return passes_;
+}
+
 void FaultLoop::TellProgress() noexcept {
   {
     const std::lock_guard<std::mutex> lock(progress_mutex_);
@@ -98,7 +106,8 @@ void FaultLoop::TellProgress() noexcept {
 }
 
 FaultLoop::Pulse FaultLoop::TakePulse(uint64_t* seen) noexcept {
-  const uint64_t progress = progress_.load();
+  // A source that was read is progress too: a batch may need many.
+  const uint64_t progress = progress_.load() + server_->LoadSteps();
   const bool moved = progress != *seen;
   *seen = progress;
   const auto used = CpuTimeOf(thread_);
@@ -256,6 +265,7 @@ void FaultLoop::ServeBatch() noexcept {
   }
   fault_count_ = kept;
   open_faults_ = static_cast<uint32_t>(kept);
+  deferred_ = kept > 0;
   TellProgress();
 }
 

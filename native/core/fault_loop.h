@@ -31,8 +31,8 @@ class FaultLoop {
 
   // `spin`: after a fault was served the loop looks for the next one for a moment before it sleeps.
   Status Start(bool spin) noexcept;
-  // Asks the thread to end, waits for it (at most one second) and joins it. False: it did not end,
-  // and whatever it uses must be left alone.
+  // Asks the thread to end, waits for it (at most one second; one that reads a source was waited
+  // for before) and joins it. False: it did not end, and whatever it uses must be left alone.
   bool Stop() noexcept;
 
   // What is due may have changed: the loop looks again.
@@ -43,6 +43,9 @@ class FaultLoop {
   // Waits until the loop has applied and served whatever it had read when this was called (or has
   // ended), at most until `deadline`: false when that is over.
   bool AwaitPass(std::chrono::steady_clock::time_point deadline) noexcept;
+  // How often all that was read was served, and whether something of it must be tried again.
+  uint64_t Passes() noexcept;
+  bool HasDeferred() const noexcept { return deferred_.load(); }
   enum class Pulse {
     kWell,
     kUnknown,  // no progress, but it may be for want of a processor
@@ -83,6 +86,7 @@ class FaultLoop {
   std::atomic<uint64_t> progress_{0};
   uint64_t passes_ = 0;  // under progress_mutex_: how often all that was read was served
   std::atomic<uint32_t> open_faults_{0};
+  std::atomic<bool> deferred_{false};
 
   std::mutex progress_mutex_;  // for those who wait for the loop; see AwaitReading, Stop
   std::condition_variable progressed_;

@@ -1,5 +1,6 @@
 #include "core/fault_server.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/file_descriptor.h"
@@ -29,15 +30,16 @@ Outcome FaultServer::Serve(const Event& fault) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto registration = Current(fault, 0);
     if (!registration) return Outcome::kDiscarded;
-    by = registration->policy->handler ? ReasonToEndNow(fault) : EndedBy::kLoop;
+    by = registration->policy->handler ? ReasonToEndNow(fault, *registration) : EndedBy::kLoop;
     if (!by) return HandOver(fault, *registration->policy);
   }
   return EndNatively({fault, *by, 0});
 }
 
 // Why a fault that a handler is to end must be ended here and now, if it must.
-std::optional<EndedBy> FaultServer::ReasonToEndNow(const Event& fault) const noexcept {
-  if (ending_) return EndedBy::kClosed;
+std::optional<EndedBy> FaultServer::ReasonToEndNow(
+    const Event& fault, const Registration& registration) const noexcept {
+  if (ending_ || registration.closing) return EndedBy::kClosed;
   if (consumer_ == Consumer::kGone) return EndedBy::kNoConsumer;
   if (fault.thread_id == consumer_thread_) return EndedBy::kOwnThread;
   return std::nullopt;
@@ -288,10 +290,17 @@ void FaultServer::EndAll() noexcept {
   MakeDue(EndedBy::kClosed);
 }
 
-// A claimed one too: it is due when its claim fails.
-void FaultServer::MakeDue(EndedBy by) noexcept {
+void FaultServer::EndAllOf(uint32_t registration) noexcept {
+  table_->SetClosing(registration, true);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  MakeDue(EndedBy::kClosed, registration);
+}
+
+// A claimed one too: it is due when its claim fails. Of one registration, or (0) of all.
+void FaultServer::MakeDue(EndedBy by, uint32_t registration) noexcept {
   const auto now = Clock::now();
   open_.ForEachOpen([&](OpenFaults::Entry* entry) {
+    if (registration != 0 && entry->fault.registration != registration) return;
     if (entry->due_to == EndedBy::kRemoved) return;
     entry->due = now;
     entry->due_to = by;
@@ -301,6 +310,36 @@ void FaultServer::MakeDue(EndedBy by) noexcept {
 bool FaultServer::HasOpenFaults() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   return open_.OpenCount() > 0;
+}
+
+bool FaultServer::HasOpenFaultsOf(uint32_t registration) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  bool any = false;
+  open_.ForEachOpen([&](const OpenFaults::Entry* entry) {
+    any = any || entry->fault.registration == registration;
+  });
+  return any;
+}
+
+Range FaultServer::NextOwed(const Registration& registration, uint64_t from,
+                            uint64_t most) noexcept {
+  const Policy& policy = *registration.policy;
+  const Range whole = registration.range;
+  const uint64_t ends = policy.source ? policy.source->End() : UINT64_MAX;
+  const uint64_t base = registration.base;
+  const uint64_t bytes = ends <= base ? 0 : std::min(ends - base, whole.Length());
+  const uint64_t last = Range{0, bytes}.RoundOutward(policy.page_size).end + whole.start;
+  const auto is_owed = [&](uint64_t page) {
+    return !registration.given_back || !registration.given_back->Has(registration.OffsetOf(page));
+  };
+  const std::lock_guard<std::mutex> lock(mutex_);  // what was given back
+  Range owed{from, from};
+  while (owed.start < last && !is_owed(owed.start)) owed.start += policy.page_size;
+  owed.end = owed.start;
+  while (owed.end < last && owed.Length() < most && is_owed(owed.end)) {
+    owed.end += policy.page_size;
+  }
+  return owed;
 }
 
 std::optional<FaultServer::Claim> FaultServer::ClaimFault(uint64_t id) noexcept {

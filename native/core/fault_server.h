@@ -82,9 +82,17 @@ class FaultServer {
   // recorded.
   void Unregistered(Range range) noexcept;
   void SetConsumer(bool present) noexcept;
-  // From now on everything that is or will be open ends at once.
+  // From now on everything that is or will be open ends at once; of one registration that closes.
   void EndAll() noexcept;
+  void EndAllOf(uint32_t registration) noexcept;
   bool HasOpenFaults() noexcept;
+  bool HasOpenFaultsOf(uint32_t registration) noexcept;
+  // The next pages of a registration, from this address on and at most `most` bytes, that are not
+  // zeros by themselves: they have bytes in its source, or were to be poisoned. Empty: none.
+  Range NextOwed(const Registration& registration, uint64_t from, uint64_t most) noexcept;
+  // Whether the loop is reading a source, and how often that began or ended.
+  bool IsLoading() const noexcept { return buffer_.IsLoading(); }
+  uint64_t LoadSteps() const noexcept { return buffer_.Steps(); }
   // A fault was not ended when it was due. Waits for nothing, so that it can be asked of a loop
   // that stands still.
   bool IsOverdue() noexcept;
@@ -111,13 +119,14 @@ class FaultServer {
   FaultResolver::Answer AnswerOf(const Task& task, Range writable, const Registration& registration,
                                  const Result<const uint8_t*>& loaded) noexcept;
   Result<const uint8_t*> Load(Range page, const Registration& registration) noexcept;
-  std::optional<EndedBy> ReasonToEndNow(const Event& fault) const noexcept;
+  std::optional<EndedBy> ReasonToEndNow(const Event& fault,
+                                        const Registration& registration) const noexcept;
   std::optional<Registration> Current(const Event& fault, uint64_t open_id) noexcept;
   Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
   void NoteGivenBack(Range range) noexcept;
   void EndRemoved(Range range) noexcept;
   bool IsRemoved(uint64_t id) noexcept;
-  void MakeDue(EndedBy by) noexcept;
+  void MakeDue(EndedBy by, uint32_t registration = 0) noexcept;
   void Record(const Event& event) noexcept;
 
   static constexpr size_t kDueAtOnce = 64;

@@ -1,5 +1,6 @@
 #include "core/page_source.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -7,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 #include <vector>
+
+#include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
@@ -26,6 +29,12 @@ Status ReadMemory(uint64_t from, uint64_t size, uint8_t* to) noexcept {
     done += static_cast<uint64_t>(count);
   }
   return Done{};
+}
+
+Status MayReadMemory() noexcept {
+  const uint8_t from = 0;
+  uint8_t to = 0;
+  return ReadMemory(reinterpret_cast<uint64_t>(&from), sizeof(from), &to);
 }
 
 }  // namespace
@@ -65,7 +74,20 @@ Result<const uint8_t*> SourceBuffer::Load(const PageSource& source, uint64_t off
     const std::lock_guard<std::mutex> lock(mutex_);
     buffer = buffer_;
   }
-  return source.Load(offset, size, buffer->Data());
+  steps_++;
+  UFFD_BARRIER("source-read", nullptr);
+  const Result<const uint8_t*> loaded = source.Load(offset, size, buffer->Data());
+  steps_++;
+  return loaded;
+}
+
+Result<std::shared_ptr<const PageSource>> MemorySource::Create(std::shared_ptr<Mapping> memory,
+                                                               uint64_t offset) noexcept {
+  if (memory->PagesOf() == Backing::kFile || offset % PageSize() != 0) {
+    const Status readable = MayReadMemory();
+    if (!readable) return readable.Error();
+  }
+  return std::shared_ptr<const PageSource>(new MemorySource(std::move(memory), offset));
 }
 
 MemorySource::MemorySource(std::shared_ptr<Mapping> memory, uint64_t offset) noexcept
@@ -80,15 +102,10 @@ Result<const uint8_t*> MemorySource::Load(uint64_t offset, uint64_t size,
   const uint64_t from = offset_ + offset;
   if (from >= memory_->Bytes()) return static_cast<const uint8_t*>(nullptr);
   const uint8_t* bytes = memory_->Data() + from;
-  const uint64_t there = memory_->Bytes() - from;
-  if (there >= size) return bytes;
-  if (memory_->PagesOf() == Backing::kFile) {
-    // Its file may have become shorter.
-    const Status read = ReadMemory(reinterpret_cast<uint64_t>(bytes), there, buffer);
-    if (!read) return read.Error();
-  } else {
-    std::memcpy(buffer, bytes, there);
-  }
+  const uint64_t there = std::min(size, memory_->Bytes() - from);
+  if (there == size && memory_->PagesOf() != Backing::kFile) return bytes;
+  const Status read = ReadMemory(reinterpret_cast<uint64_t>(bytes), there, buffer);
+  if (!read) return read.Error();
   std::memset(buffer + there, 0, size - there);
   return static_cast<const uint8_t*>(buffer);
 }
@@ -111,6 +128,14 @@ Result<const uint8_t*> SharedSource::Load(uint64_t offset, uint64_t size,
   if (!read) return read.Error();
   std::memset(buffer + there, 0, size - there);
   return static_cast<const uint8_t*>(buffer);
+}
+
+Result<std::shared_ptr<const PageSource>> FileSource::Create(FileDescriptor file, uint64_t offset,
+                                                             uint64_t length) noexcept {
+  const int flags = fcntl(file.Get(), F_GETFL);
+  if (flags < 0) return Failure{errno, "fcntl(F_GETFL)"};
+  if ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH) != 0) return Failure{EBADF, "pread"};
+  return std::shared_ptr<const PageSource>(new FileSource(std::move(file), offset, length));
 }
 
 Result<const uint8_t*> FileSource::Load(uint64_t offset, uint64_t size,

@@ -68,6 +68,13 @@ void RegistrationTable::SetIoctls(uint32_t id, uint64_t ioctls) noexcept {
   }
 }
 
+void RegistrationTable::SetClosing(uint32_t id, bool closing) noexcept {
+  const std::lock_guard<std::mutex> lock(lookup_);
+  for (Registration& entry : entries_) {
+    if (entry.id == id) entry.closing = closing;
+  }
+}
+
 template <typename Matches>
 std::optional<Registration> RegistrationTable::Take(Matches matches) noexcept {
   const std::lock_guard<std::mutex> writing(writers_);

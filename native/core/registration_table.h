@@ -35,6 +35,9 @@ struct Policy {
   // The same source, where it is one that loads by itself. Its faults are not recorded.
   std::shared_ptr<PageLoader> loader;
   bool poison = false;
+  // Whether the loop's answer to a missing page may be anything but zeros, or that to a minor one
+  // anything but the page. Who loads by itself answers for its own (PageLoader).
+  bool OwesBytes() const noexcept { return loader == nullptr && (source != nullptr || poison); }
   // One page of them: what UFFDIO_COPY reads where UFFDIO_ZEROPAGE is not to be had. Never freed.
   const uint8_t* zeros = nullptr;
   // Takes down the loop's write-protect faults, and nobody else is told of them.
@@ -52,6 +55,7 @@ struct Registration {
   std::shared_ptr<const Policy> policy;
   std::shared_ptr<Mapping> memory;        // keeps memory of our own mapped while it is registered
   std::shared_ptr<GivenBack> given_back;  // where there is a source and no loader
+  bool closing = false;                   // no handler gets its faults any more
 
   uint64_t OffsetOf(uint64_t address) const noexcept { return base + (address - range.start); }
   Range PageOf(uint64_t address) const noexcept {
@@ -68,6 +72,7 @@ class RegistrationTable {
   // Its id. EBUSY: the range overlaps another one.
   Result<uint32_t> Add(Registration registration) noexcept;
   void SetIoctls(uint32_t id, uint64_t ioctls) noexcept;
+  void SetClosing(uint32_t id, bool closing) noexcept;
   void Remove(uint32_t id) noexcept;
   // A part of a registration, unless it was moved since.
   void RemovePart(uint32_t id, Range range) noexcept;

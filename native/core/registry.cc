@@ -23,7 +23,7 @@ Registry& Registry::Get() noexcept {
 
 Status Registry::Add(const std::shared_ptr<Session>& session) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return Failure{kEndingErrno, "userfaultfd"};
+  if (process_ends_) return Failure{kEndingErrno, "userfaultfd"};
   if (!watching_) {
     const Result<pthread_t> thread =
         StartNativeThread("uffd-watchdog", &Registry::WatchdogMain, this);
@@ -79,16 +79,21 @@ bool Registry::HasSource(Range range) noexcept {
 }
 
 void Registry::ReleaseAll() noexcept {
+  using Haste = EndingPatience::Haste;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    closed_ = true;
+    process_ends_ = true;
   }
   std::vector<std::shared_ptr<Session>> live = Live();
   std::erase_if(live, [](const auto& session) { return session->ServesToTheEnd(); });
-  for (const std::shared_ptr<Session>& session : live) session->EndOpenFaults();
+  // All of them have that time together.
+  const auto since = EndingPatience::Clock::now();
+  for (const std::shared_ptr<Session>& session : live) {
+    session->EndOpenFaults(Haste::kEnding, since);
+  }
   // Sleepers of all sessions first: a call into one may sleep in a fault of another.
   for (const std::shared_ptr<Session>& session : live) session->FreeSleepers();
-  for (const std::shared_ptr<Session>& session : live) session->Release();
+  for (const std::shared_ptr<Session>& session : live) session->Release(Haste::kEnding);
 }
 
 void* Registry::WatchdogMain(void* self) noexcept {

@@ -6,6 +6,7 @@
 #ifndef UFFD_CORE_REGISTRY_H_
 #define UFFD_CORE_REGISTRY_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,8 @@ class Registry {
   // For the end of the process: after this nobody sleeps in a fault of any session, but of those
   // that go on serving theirs, and there will be no other (test 40, A3).
   void ReleaseAll() noexcept;
+  // Whether that has begun.
+  bool ProcessEnds() const noexcept { return process_ends_.load(); }
 
  private:
   Registry() = default;
@@ -52,7 +55,7 @@ class Registry {
   };
   std::vector<Entry> sessions_;
   bool watching_ = false;
-  bool closed_ = false;
+  std::atomic<bool> process_ends_{false};
 };
 
 }  // namespace uffd

@@ -11,6 +11,7 @@
 #include "core/each_mapping.h"
 #include "core/holder_list.h"
 #include "core/left_registrations.h"
+#include "core/owed_pages.h"
 #include "core/pagemap.h"
 #include "core/registry.h"
 #include "core/test_barrier.h"
@@ -25,8 +26,9 @@ constexpr std::chrono::seconds kChangingPatience(2);
 // Ticks of the watchdog at which a loop stood still while a fault waited.
 constexpr int kStuckTicks = 4;
 constexpr int kSlowTicks = 120;
-// What a loop may take to end the open faults of a session that closes.
-constexpr std::chrono::milliseconds kEndingPatience(200);
+// To poison what a loop did not come to.
+constexpr std::chrono::milliseconds kPoisonPatience(30'000);
+constexpr std::chrono::milliseconds kHastyPoison(400);
 
 int ErrorOf(const Status& status) noexcept { return status ? 0 : status.Error().error; }
 int ErrorOf(const Partial& partial) noexcept { return partial.error; }
@@ -152,9 +154,16 @@ bool Session::WouldWaitForLoop(Range range, const Policy& policy) noexcept {
 Status Session::Unregister(uint32_t id) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_UNREGISTER)"};
+  const bool served = EndOpenFaultsOf(id);
+  // Whoever released it meanwhile has ended everything.
+  if (closed_) return Failure{kClosedErrno, "ioctl(UFFDIO_UNREGISTER)"};
   while (const auto part = table_.PartOf(id)) {
+    if (!served) PoisonOwed(*part);
     const Status ended = EndRegistrationOf(part->range);
-    if (!ended) return ended;
+    if (!ended) {
+      table_.SetClosing(id, false);
+      return ended;
+    }
     table_.RemovePart(id, part->range);
   }
   return Done{};
@@ -381,13 +390,48 @@ bool Session::MayFault(Range range) const noexcept {
   return table_.Overlaps(range, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 }
 
-void Session::EndOpenFaults() noexcept {
+void Session::EndOpenFaults(Haste haste, EndingPatience::Clock::time_point since) noexcept {
+  haste_ = haste;
   server_->EndAll();
-  if (!server_->HasOpenFaults()) return;
-  loop_->Poke();
-  const auto deadline = std::chrono::steady_clock::now() + kEndingPatience;
-  while (server_->HasOpenFaults() && loop_->AwaitReading(deadline)) {
+  const bool owes = OwesBytes();
+  if (!AwaitServed(0, owes, {server_.get(), owes, haste, since})) unserved_ = true;
+}
+
+bool Session::EndOpenFaultsOf(uint32_t id) noexcept {
+  const auto part = table_.PartOf(id);
+  if (!part) return true;
+  const bool owes = part->policy->OwesBytes();
+  if (part->policy->handler) server_->EndAllOf(id);
+  const EndingPatience patience(server_.get(), owes, Haste::kNone, EndingPatience::Clock::now());
+  return AwaitServed(id, owes, patience);
+}
+
+bool Session::AwaitServed(uint32_t id, bool owes, EndingPatience patience) noexcept {
+  const auto await = [&](auto done) {
+    while (!done()) {
+      const auto soon = EndingPatience::Clock::now() + std::chrono::seconds(1);
+      if (closed_ || !patience.Holds() || !loop_->AwaitReading(soon)) return done();
+    }
+    return true;
+  };
+  // What was read is served at the end of one pass, what waits to be read at that of the next.
+  for (int pass = 0; owes && pass < 2; pass++) {
+    const uint64_t seen = loop_->Passes();
+    loop_->Poke();
+    if (!await([&] { return loop_->Passes() != seen; })) return false;
   }
+  const auto has_open = [&] {
+    return id == 0 ? server_->HasOpenFaults() : server_->HasOpenFaultsOf(id);
+  };
+  if (!has_open() && !(owes && loop_->HasDeferred())) return true;
+  loop_->Poke();
+  return await([&] { return !has_open() && !(owes && loop_->HasDeferred()); });
+}
+
+bool Session::OwesBytes() const noexcept {
+  bool owes = false;
+  table_.ForEach([&](const Registration& each) { owes = owes || each.policy->OwesBytes(); });
+  return owes;
 }
 
 void Session::FreeSleepers() noexcept {
@@ -401,11 +445,15 @@ void Session::FreeSleepers() noexcept {
   in_flight_--;
 }
 
-void Session::Release() noexcept {
+void Session::Release(Haste haste) noexcept {
   const std::lock_guard<std::mutex> releasing(release_);
   if (released_) return;
   released_ = true;
-  if (failed_with_ == 0) EndOpenFaults();
+  if (failed_with_ != 0) {
+    unserved_ = true;
+  } else if (!closed_) {
+    EndOpenFaults(haste, EndingPatience::Clock::now());
+  }
   FreeSleepers();
   UFFD_BARRIER("release-after-wake", nullptr);
   // A call admitted before may sleep in a fault of ours (its source), freed just now; or it may
@@ -413,6 +461,8 @@ void Session::Release() noexcept {
   const bool quiet = CallsEnded();
   UnregisterAndWakeAll();
   const bool ended = loop_->Stop();
+  // What the loop could not end itself was woken above.
+  server_->Unregistered({0, UINT64_MAX});
   Registry::Get().Remove(this);
   notifier_->Poke();
   if (!quiet || !ended) {
@@ -420,8 +470,6 @@ void Session::Release() noexcept {
     return;
   }
   ReadWhatIsLeft();
-  // What the loop could not end itself was woken above.
-  server_->Unregistered({0, UINT64_MAX});
   uffd_.Close();
   table_.Clear();
 }
@@ -465,6 +513,7 @@ void Session::UnregisterAndWakeAll() noexcept {
   table_.ForEach([this](const Registration& registration) {
     const PageLoader* const loader = registration.policy->loader.get();
     if (loader != nullptr && loader->HasBegun()) PoisonNeeded(registration);
+    if (unserved_) PoisonOwed(registration);
     static_cast<void>(UnregisterEach(&uffd_, registration.range).Ok());
     static_cast<void>(uffd_.Wake(registration.range).Ok());
   });
@@ -491,6 +540,17 @@ void Session::PoisonNeeded(const Registration& registration) noexcept {
   }
 }
 
+void Session::PoisonOwed(const Registration& registration) noexcept {
+  const auto now = std::chrono::steady_clock::now();
+  // The deadline is for memory without end, and for mappings that never stop changing.
+  const auto deadline = now + (haste_ == Haste::kEnding ? kHastyPoison : kPoisonPatience);
+  uffd::PoisonOwed(&uffd_, server_.get(), registration, deadline, [&] {
+    // As in PoisonNeeded. A session that goes on has a loop that will read them.
+    if (closed_) ReadWhatIsLeft();
+    if (!loop_->AwaitReading(deadline)) sched_yield();
+  });
+}
+
 bool Session::AwaitEvents() noexcept {
   const InFlight call(this);
   return call.Admitted() && loop_->AwaitPass(std::chrono::steady_clock::now() + kChangingPatience);
@@ -498,7 +558,7 @@ bool Session::AwaitEvents() noexcept {
 
 bool Session::NeedsRescue() noexcept {
   // A disk may take its time.
-  const int stuck_ticks = to_the_end_ ? kSlowTicks : kStuckTicks;
+  const int stuck_ticks = to_the_end_ || server_->IsLoading() ? kSlowTicks : kStuckTicks;
   // Held, so that the descriptor is not closed while the loop is asked. A release on its way needs
   // no rescue.
   const std::unique_lock<std::mutex> not_releasing(release_, std::try_to_lock);

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/ending_patience.h"
 #include "core/fault_loop.h"
 #include "core/fault_queue.h"
 #include "core/fault_server.h"
@@ -37,9 +38,11 @@ class Session : public std::enable_shared_from_this<Session> {
   // Every method below may be called from any thread and fails with ESHUTDOWN once released.
   Result<Registered> Register(Range range, const std::shared_ptr<const Policy>& policy,
                               std::shared_ptr<Mapping> memory) noexcept;
-  // ENOMEM at the limit of mappings: it is registered and served as before, with none of it armed.
+  // Who waits in a fault of it gets what it waits for first; see EndOpenFaults. ENOMEM at the limit
+  // of mappings: it is registered and served as before, with none of it armed.
   Status Unregister(uint32_t id) noexcept;
-  // A part of a registration, or of several.
+  // A part of a registration, or of several, whose faults are answered with what is read without
+  // them, too.
   Status Unregister(Range range) noexcept;
   // Arms or disarms. When it fails half way (any error but EAGAIN) all of the range is disarmed.
   Status WriteProtect(Range range, uint64_t mode) noexcept;
@@ -89,10 +92,12 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up,
   // the watchdog), when it returns no thread sleeps in a fault of this userfaultfd and none will.
-  void Release() noexcept;
-  // Its first part: the loop ends what is open, as far as it can in a moment.
-  void EndOpenFaults() noexcept;
-  // Its second part, which never waits: no new calls, every sleeper woken.
+  using Haste = EndingPatience::Haste;
+  void Release(Haste haste = Haste::kNone) noexcept;
+  // Its first part: the loop ends what is open and what was waiting when this was called, as far as
+  // it can in the time there is.
+  void EndOpenFaults(Haste haste, EndingPatience::Clock::time_point since) noexcept;
+  // Its second part, which does not wait for the loop: no new calls, every sleeper woken.
   void FreeSleepers() noexcept;
   bool Released() const noexcept { return closed_.load(); }
   // After Release: something would not end and still uses the notifier.
@@ -131,6 +136,14 @@ class Session : public std::enable_shared_from_this<Session> {
   // Ends the registration of a range with its open faults. Fails when it is still registered.
   Status EndRegistrationOf(Range range) noexcept;
   void PoisonNeeded(const Registration& registration) noexcept;
+  // What the loop could not answer must not become zeros.
+  void PoisonOwed(const Registration& registration) noexcept;
+  bool OwesBytes() const noexcept;
+  // Waits until the loop has served what was waiting in it when this was called (where that `owes`
+  // something), and has no open faults of this registration (0: at all). False: patience ended, or
+  // the session was released.
+  bool AwaitServed(uint32_t id, bool owes, EndingPatience patience) noexcept;
+  bool EndOpenFaultsOf(uint32_t id) noexcept;
   bool CallsEnded() const noexcept;
   void ReadWhatIsLeft() noexcept;
   void Leak() noexcept;
@@ -152,6 +165,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
   std::atomic<bool> to_the_end_{false};
   std::atomic<bool> closed_{false};
+  std::atomic<bool> unserved_{false};  // the loop did not come to the end of its faults
+  std::atomic<Haste> haste_{Haste::kNone};
   std::atomic<uint32_t> in_flight_{0};
   std::atomic<int> failed_with_{0};
   std::atomic<bool> leaked_{false};

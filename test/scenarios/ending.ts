@@ -117,6 +117,21 @@ export function end(sleeper: string, ending: string, only?: string): void {
   endings[ending]!();
 }
 
+/** A thread waits for a source that never answers. */
+export function endsWithStuckSource(ending: string, fallback: 'poison' | 'zeropage', only?: string): void {
+  for (const net of disabledNets(only)) testing().disableNet(net);
+  const region = sharedRegion(1);
+  const uffd = Userfaultfd.open({ features: ['EVENT_REMOVE', 'POISON'] });
+  uffd.register(region, 'missing', { source: { file: process.execPath }, fallback });
+  testing().closeBarrier('source-read');
+  const toucher = new Toucher(region.bytes, { access: 'read' });
+  toucher.go();
+  untilSomebodyWaitsAt('source-read');
+  held = uffd;
+  ready();
+  endings[ending]!();
+}
+
 // Workers that own what is slept on
 
 function startOwner(order: Partial<OwnerOrder>): {

@@ -257,6 +257,73 @@ export async function resolvesAfterClose(how: string): Promise<void> {
   await assert.rejects(fault.resolve(page(region, 1)), { code: 'ERR_UFFD_FAULT_ENDED', message: /closed/ });
 }
 
+/** Whoever waits for the handler gets what the loop would have given, and no zeros. */
+export async function closesWithSource(how: string): Promise<void> {
+  const source = Region.allocate({ bytes: 1 << 16 });
+  source.bytes.fill(6);
+  const { region, uffd, events } = serve(
+    { source },
+    'missing',
+    Region.allocate({ bytes: 1 << 16, shared: true }),
+  );
+  const threads = [0, 3].map((at) => reader(region, at));
+  const faults = [await nextFault(events), await nextFault(events)];
+  if (how === 'close') uffd.close();
+  if (how === 'unregister') uffd.unregister(region);
+  if (how === 'registration') uffd.registrations[0]!.close();
+  if (how === 'region') region.close();
+  for (const thread of threads) {
+    await done(thread);
+    assert.equal(thread.lastRead, 6);
+  }
+  for (const fault of faults) assert.deepEqual([fault.endedBy, fault.action], ['closed', 'copy']);
+}
+
+/** What an option cannot do is said, and the fault stays open. */
+export async function refusesToArm(): Promise<void> {
+  const { region, uffd, events } = serve();
+  const thread = reader(region, 1);
+  const missing = await nextFault(events);
+  await assert.rejects(missing.resolve(page(region, 3), { writeProtect: true }), {
+    code: 'ERR_UFFD_NOT_REGISTERED',
+    message: /mode "write-protect"/,
+  });
+  assert.equal(missing.resolved, false);
+  await missing.resolve(page(region, 3));
+  await done(thread);
+  uffd.unregister(region);
+  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: NEVER_MS });
+  uffd.writeProtect(region);
+  const second = writer(region, 1);
+  const armed = await nextFault(events);
+  await assert.rejects(armed.resolve(undefined, { writeProtect: true }), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: /missing or minor fault/,
+  });
+  assert.equal(armed.resolved, false);
+  await armed.resolve();
+  await done(second);
+}
+
+/** Features that a handler would need, or that leave it nothing to do. */
+export async function featuresOfHandlers(): Promise<void> {
+  const region = sharedRegion(1);
+  const signals = Userfaultfd.open({ features: ['SIGBUS'] });
+  assert.throws(() => signals.register(region, 'missing', { resolve: 'handler' }), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: /SIGBUS/,
+  });
+  const uffd = Userfaultfd.open({ optionalFeatures: ['THREAD_ID'] });
+  uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: NEVER_MS });
+  const thread = reader(region, 0);
+  const fault = await nextFault(uffd.events());
+  await assert.rejects(fault.poison(), { code: 'ERR_UFFD_FEATURE', message: /POISON/ });
+  assert.equal(fault.resolved, false);
+  await fault.resolve();
+  await done(thread);
+  assert.equal(thread.lastRead, 0);
+}
+
 // The nets
 
 export async function deadlinePasses(net: string): Promise<void> {
@@ -572,11 +639,15 @@ export async function stuckWithOpenFault(): Promise<void> {
 
 /** Only a net or a handler that asks for it may do this: the thread gets SIGBUS. */
 export async function poisons(how: string): Promise<void> {
-  const { region, events } = serve(how === 'deadline' ? { deadlineMs: 20, fallback: 'poison' } : {});
+  const { region, uffd, events } = serve({
+    ...(how === 'handler' ? {} : { fallback: 'poison' }),
+    ...(how === 'deadline' ? { deadlineMs: 20 } : {}),
+  });
   reader(region, 3);
   const fault = await nextFault(events);
   process.stdout.write('READY\n');
   if (how === 'handler') await fault.poison();
+  if (how === 'unregister') uffd.unregister(region);
   await new Promise(() => undefined);
 }
 

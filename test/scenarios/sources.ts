@@ -2,14 +2,15 @@
 // in a process of its own (test 33).
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes, randomFill } from 'node:crypto';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { PageFault, Region, Userfaultfd, type RegisterOptions } from '../../lib/index.js';
-import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
+import { PageFault, Region, UffdError, Userfaultfd, type RegisterOptions } from '../../lib/index.js';
+import { testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import { Bell, collectUntil, resources, sharedRegion, Toucher, withoutWatchdog } from './loop-support.js';
 
 const PAGE = 4096;
@@ -128,34 +129,35 @@ export async function sharedSource(kind: string): Promise<void> {
   uffd.close();
 }
 
-/** C2: the loop has looked the source up and not yet read it, while its registration ends and it goes. */
+/** C2: the loop has looked the source up and not yet read it, when it is given up and the source goes. */
 export async function sourceVanishes(kind: 'region' | 'shared'): Promise<void> {
-  withoutWatchdog();
   const region = sharedRegion(PAGES * PAGE);
   const uffd = open();
   const reader = new Toucher(region.bytes, { offset: 5 * PAGE, access: 'read' });
   const place = (() => {
     const source = Region.allocate({ bytes: 4096 * PAGE, shared: kind === 'shared' });
     source.bytes.fill(0x77);
-    uffd.register(region, 'missing', { source });
+    uffd.register(region, 'missing', { source, fallback: 'zeropage' });
     return { address: testing().addressOf(source.bytes), source: new WeakRef(source) };
   })();
   testing().closeBarrier('server-before-load');
   reader.go();
   untilSomebodyWaitsAt('server-before-load');
-  uffd.unregister(region);
+  // The watchdog frees it: zeros were asked for.
   reader.untilDone();
   assert.equal(reader.lastRead, 0);
+  uffd.close();
   // What the loop holds of our own memory stays; what V8 has is gone.
   await collectUntil(() => place.source.deref() === undefined);
   if (kind === 'shared') await collectUntil(() => !isMapped(place.address));
   assert.equal(isMapped(place.address), kind === 'region');
   testing().openBarrier('server-before-load');
-  // It goes on, and serves.
-  uffd.register(region, 'missing');
+  // Another one serves the memory.
+  const next = open();
+  next.register(region, 'missing');
   region.discard(6 * PAGE, PAGE);
   assert.equal(region.bytes[6 * PAGE], 0);
-  uffd.close();
+  next.close();
 }
 
 function isMapped(address: bigint): boolean {
@@ -248,20 +250,51 @@ export async function partOfFile(): Promise<void> {
 }
 
 export async function refusesFiles(): Promise<void> {
-  const uffd = open();
-  const region = Region.allocate({ bytes: PAGE });
-  const before = resources().descriptors;
-  const refused = (source: { file: string | number }, code: string): void => {
-    assert.throws(() => uffd.register(region, 'missing', { source }), { code });
-  };
-  refused({ file: path.join(tmpdir(), 'uffd-there-is-no-such-file') }, 'ENOENT');
-  refused({ file: 987_654 }, 'EBADF');
-  assert.equal(resources().descriptors, before);
-  assert.deepEqual(uffd.registrations, []);
-  // A directory opens and cannot be read: that is found out when a page is asked for.
-  uffd.register(region, 'missing', { source: { file: tmpdir(), length: PAGE }, fallback: 'zeropage' });
-  assert.equal(region.bytes[0], 0);
-  await Promise.resolve();
+  await withFile(new Uint8Array(2 * PAGE), (file) => {
+    const uffd = open();
+    const region = Region.allocate({ bytes: PAGE });
+    const fifo = `${file}.fifo`;
+    execFileSync('mkfifo', [fifo]);
+    fs.writeFileSync(`${file}.empty`, '');
+    const writeOnly = fs.openSync(`${file}.empty`, 'w');
+    const forWriting = fs.openSync(file, 'a');
+    const before = resources().descriptors;
+    const refused = (source: object, code: string, message?: RegExp): void => {
+      assert.throws(
+        () => uffd.register(region, 'missing', { source: source as { file: string } }),
+        (error: Error & { code: string }) => {
+          assert.equal(error.code, code, error.message);
+          if (code.startsWith('E') && !code.startsWith('ERR_')) assert.ok(error instanceof UffdError);
+          assert.match(error.message, message ?? /./);
+          return true;
+        },
+      );
+    };
+    refused(
+      { file: path.join(tmpdir(), 'uffd-there-is-no-such-file') },
+      'ENOENT',
+      /page source .*no-such-file/,
+    );
+    refused({ file: 987_654 }, 'EBADF', /descriptor 987654/);
+    refused({ file: tmpdir() }, 'EISDIR', /directory/);
+    refused({ file: tmpdir(), length: PAGE }, 'EISDIR');
+    for (const other of [fifo, '/dev/zero']) refused({ file: other }, 'EINVAL', /no regular file/);
+    refused({ file: forWriting }, 'EBADF', /open for reading/);
+    // Empty ones, and those that the kernel makes up, say nothing true of their size.
+    const madeUp = ['/proc/version', '/sys/kernel/mm/transparent_hugepage/enabled', writeOnly];
+    for (const other of madeUp) refused({ file: other }, 'ERR_INVALID_ARG_VALUE', /must have bytes/);
+    refused({ file, offset: 2 * PAGE }, 'ERR_OUT_OF_RANGE', /source\.offset" .*must be < 8192/);
+    refused({ file, offset: 10_000 }, 'ERR_OUT_OF_RANGE', /source\.offset" .*must be < 8192/);
+    refused({ file, offset: PAGE, length: PAGE + 1 }, 'ERR_OUT_OF_RANGE', /source\.length" .*<= 4096/);
+    const none = new WebAssembly.Memory({ initial: 0, maximum: 1, shared: true });
+    refused({ region: Region.from(none) }, 'ERR_INVALID_ARG_VALUE', /no bytes yet/);
+    assert.equal(resources().descriptors, before);
+    assert.deepEqual(uffd.registrations, []);
+    // A file without blocks is all holes, and as good as any.
+    fs.truncateSync(`${file}.empty`, PAGE);
+    uffd.register(region, 'missing', { source: { file: `${file}.empty` } });
+    assert.equal(region.bytes[0], 0);
+  });
 }
 
 /** A file that lost its bytes: never a zero where it had data (B3). */
@@ -429,4 +462,143 @@ export async function manyThreads(): Promise<void> {
     uffd.close();
     await Promise.resolve();
   });
+}
+
+// Slow sources: the loop is held while it reads one.
+
+/** Memory of the kinds that are read by the loop and not given in place. */
+async function withReadSource(
+  kind: string,
+  use: (source: RegisterOptions['source']) => Promise<void>,
+): Promise<void> {
+  const content = new Uint8Array(PAGES * PAGE).fill(0x77);
+  await withFile(content, async (file) => {
+    if (kind === 'file') await use({ file });
+    if (kind === 'mapped')
+      await use(Region.allocate({ backing: 'file', path: file, bytes: content.byteLength }));
+    if (kind === 'shared') await use(SHARED['allocated']!(content));
+  });
+}
+
+/** A8 finds a loop that stands still, and one that reads is none: another that does is released meanwhile. */
+export async function slowSource(kind: string): Promise<void> {
+  await withReadSource(kind, async (source) => {
+    const [region, held] = [sharedRegion(PAGES * PAGE), sharedRegion(PAGE)];
+    const uffd = open();
+    uffd.register(region, 'missing', source === undefined ? {} : { source });
+    const reader = new Toucher(region.bytes, { offset: 5 * PAGE, access: 'read' });
+    const writer = new Toucher(held.bytes);
+    testing().closeBarrier('source-read');
+    reader.go();
+    untilSomebodyWaitsAt('source-read');
+    testing().closeBarrier('loop-before-poll');
+    const other = Userfaultfd.open();
+    other.register(held, 'write-protect');
+    other.writeProtect(held);
+    writer.go();
+    writer.untilDone();
+    assert.throws(() => other.wake(held), { code: 'ERR_UFFD_LOOP_FAILED' });
+    testing().openBarrier('loop-before-poll');
+    assert.equal(reader.finishedRound, 0);
+    testing().openBarrier('source-read');
+    reader.untilDone();
+    assert.equal(reader.lastRead, 0x77);
+    assert.equal(region.bytes[9 * PAGE], 0x77);
+    uffd.close();
+    await Promise.resolve();
+  });
+}
+
+/** Whoever waits while a source is read gets its bytes, also when its registration ends meanwhile. */
+export async function endsWhileSourceIsRead(how: string): Promise<void> {
+  await withReadSource('file', async (source) => {
+    const region = Region.allocate({ bytes: PAGES * PAGE, shared: true });
+    const uffd = open();
+    const registration = uffd.register(region, 'missing', source === undefined ? {} : { source });
+    const readers = [5, 6, 7].map(
+      (page) => new Toucher(region.bytes, { offset: page * PAGE, access: 'read' }),
+    );
+    testing().closeBarrier('source-read');
+    for (const reader of readers) {
+      reader.go();
+      untilAsleepInFault(reader.tid);
+    }
+    untilSomebodyWaitsAt('source-read');
+    // This thread is about to wait for the loop: another one opens the barrier when it does.
+    const control = new Int32Array(new SharedArrayBuffer(4));
+    const opener = new Worker(
+      `const { workerData: { control, support } } = require('node:worker_threads');
+       const { testing } = require(support);
+       const { readFileSync } = require('node:fs');
+       const nap = new Int32Array(new SharedArrayBuffer(4));
+       const waits = () => readFileSync('/proc/self/task/' + process.pid + '/wchan', 'utf8').includes('futex');
+       while (Atomics.load(control, 0) === 0 || !waits()) Atomics.wait(nap, 0, 0, 1);
+       Atomics.wait(nap, 0, 0, 50);
+       testing().openBarrier('source-read');`,
+      { eval: true, workerData: { control, support: require.resolve('../support/testing.js') } },
+    );
+    await new Promise((resolve) => opener.once('online', resolve));
+    Atomics.store(control, 0, 1);
+    if (how === 'unregister') uffd.unregister(region);
+    if (how === 'registration') registration.close();
+    if (how === 'close') uffd.close();
+    for (const reader of readers) {
+      reader.untilDone();
+      assert.equal(reader.lastRead, 0x77);
+    }
+    assert.equal(region.bytes[9 * PAGE], 0);
+    uffd.close();
+  });
+}
+
+/** B3: what a userfaultfd that is given up did not come to. */
+export async function givenUp(fallback: 'poison' | 'zeropage'): Promise<void> {
+  const content = new Uint8Array(6 * PAGE - 10).fill(0x77);
+  await withFile(content, async (file) => {
+    const { region, uffd } = registered(
+      { source: { file }, ...(fallback === 'zeropage' ? { fallback } : {}) },
+      8,
+    );
+    assert.equal(uffd.handlesKernelFaults, true);
+    assert.equal(region.bytes[0], 0x77);
+    region.discard(PAGE, PAGE);
+    testing().closeBarrier('server-before-load');
+    const sink = fs.openSync(`${file}.sink`, 'w');
+    const write = promisify(fs.write) as (fd: number, bytes: Uint8Array) => Promise<unknown>;
+    const isRead = (page: number): Promise<unknown> =>
+      write(sink, region.bytes.subarray(page * PAGE, page * PAGE + 100));
+    const waiting = [2, 3].map(isRead);
+    untilSomebodyWaitsAt('server-before-load');
+    // The watchdog ends it. A system call that comes to a poisoned page fails.
+    const ended = [...(await Promise.allSettled(waiting)), ...(await Promise.allSettled([4, 5].map(isRead)))];
+    testing().openBarrier('server-before-load');
+    for (const each of ended) {
+      if (fallback === 'zeropage') assert.equal(each.status, 'fulfilled');
+      else assert.equal((each as { reason?: { code: string } }).reason?.code, 'EFAULT');
+    }
+    assert.throws(() => uffd.wake(region), { code: 'ERR_UFFD_LOOP_FAILED' });
+    // What is there, what was given back and what the source does not have are as they would be.
+    assert.deepEqual(
+      [0, 1, 6, 7].map((page) => region.bytes[page * PAGE]),
+      [0x77, 0, 0, 0],
+    );
+    region.discard();
+    assert.ok(region.bytes.every((byte) => byte === 0));
+  });
+}
+
+/** A page of the source that is poisoned is a source that failed, also where only a part of it is meant. */
+export async function poisonedSource(): Promise<void> {
+  const source = random(2);
+  const poisoner = open();
+  source.discard(PAGE, PAGE);
+  poisoner.register(source, 'missing');
+  poisoner.poison(source, { offset: PAGE, length: PAGE });
+  poisoner.close();
+  for (const offset of [PAGE, PAGE + 100]) {
+    const { region, uffd } = registered({ source: { region: source, offset }, fallback: 'zeropage' }, 2);
+    assert.equal(region.bytes[0], 0);
+    uffd.close();
+  }
+  await Promise.resolve();
 }
