@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const ALL_VERSIONS = ['20.20.2', '22.23.3', '24.21.0', '26.10.0'];
 /** Facts of the kernel, native threads and their races, random models, counted work and the benchmark. */
-const NOT_OF_NODE = '30 32 35 36 37 38 41 46 47 53 57 58 61 63 64 68 90 91 92 93'.split(' ');
+const NOT_OF_NODE = '30 32 35 36 37 38 39 41 46 47 53 57 58 61 63 64 68 90 91 92 93'.split(' ');
 const others = process.argv.includes('--others');
 const words = process.argv.slice(2).filter((word) => word !== '--others');
 if (others) words.push(...NOT_OF_NODE.map((number) => `-${number}-`));
