@@ -2,7 +2,16 @@
 
 import assert from 'node:assert/strict';
 import { randomFill } from 'node:crypto';
-import { closeSync, openSync, read, readdirSync, readFileSync, truncateSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  read,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  truncateSync,
+} from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { DirtyTracker, Region, Snapshot, UffdError, Userfaultfd } from '../../lib/index.js';
 import { binding } from '../../lib/binding.js';
@@ -491,9 +500,14 @@ export function hugetlbDiscardKeepsItsReservation(name: string, shared: string):
 
 /** Whoever finds its descriptor cannot cut pages off under the mapping. */
 export function memfdIsSealed(): void {
-  const before = new Set(readdirSync('/proc/self/fd'));
   const region = Region.allocate({ bytes: 4 * 4096, backing: 'memfd' });
-  const [fd] = readdirSync('/proc/self/fd').filter((name) => !before.has(name));
+  const isMemfd = (name: string): boolean => {
+    return readlinkSync(`/proc/self/fd/${name}`).startsWith('/memfd:');
+  };
+  // Not the descriptor that reads the directory, which is gone.
+  const open = readdirSync('/proc/self/fd').filter((name) => existsSync(`/proc/self/fd/${name}`));
+  const [fd] = open.filter(isMemfd);
+  assert.ok(fd !== undefined);
   for (const bytes of [0, 8 * 4096]) {
     assert.throws(() => truncateSync(`/proc/self/fd/${fd}`, bytes), { code: 'EPERM' });
   }
