@@ -25,15 +25,24 @@ struct ChildRange {
 // In room that somebody else made: the loop thread, which adds, allocates nothing.
 class ChildRanges {
  public:
-  // As many mappings as a process has by default (vm.max_map_count), so hardly ever too few.
-  static constexpr size_t kMost = 65'536;
+  static constexpr size_t kMost = 4096;
 
   ChildRanges() = default;
   explicit ChildRanges(ChildRange* room) noexcept : ranges_(room) {}
 
   ChildRanges Emptied() const noexcept { return ChildRanges(ranges_); }
-  void Add(const ChildRange& range) noexcept {
-    if (count_ < kMost) ranges_[count_++] = range;
+  // False: there is no room.
+  bool Add(const ChildRange& range) noexcept {
+    if (count_ == kMost) return false;
+    ranges_[count_++] = range;
+    return true;
+  }
+  // The child may move memory to and fro for as long as it likes.
+  bool AddMoved(Range to) noexcept {
+    const auto is_there = [to](const ChildRange& each) {
+      return each.registration == 0 && each.range.Contains(to);
+    };
+    return std::any_of(ranges_, ranges_ + count_, is_there) || Add({to});
   }
   // Null where nothing was registered.
   const ChildRange* Find(uint64_t address) const noexcept {

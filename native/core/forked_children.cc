@@ -141,13 +141,19 @@ uint64_t ForkedChildren::Add(ChildDescriptor* child) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   Child* const place = ending_ ? nullptr : FreePlace();
   if (place == nullptr) return 0;
+  bool fits = true;
+  table_->ForEach([&](const Registration& each) {
+    const Policy& policy = *each.policy;
+    const ChildRange range{each.range, policy.page_size, each.id, policy.source != nullptr};
+    fits = fits && place->registered.Add(range);
+  });
+  if (!fits) {
+    place->registered = place->registered.Emptied();
+    return 0;
+  }
   if (open_++ == 0) next_look_ = Clock::now() + kLookEvery;
   place->id = next_id_++;
   place->uffd = child->Take();
-  table_->ForEach([place](const Registration& each) {
-    const Policy& policy = *each.policy;
-    place->registered.Add({each.range, policy.page_size, each.id, policy.source != nullptr});
-  });
   return place->id;
 }
 
@@ -255,16 +261,19 @@ void ForkedChildren::Serve(uint64_t id) noexcept {
     bool served = count.Ok();  // else no descriptor is left for the child of this child
     if (served && count.Value() == 0) return;
     Event events[std::size(messages)];
+    bool fits = true;
     for (size_t i = 0; served && i < count.Value(); i++) {
       events[i] = DecodeEvent(messages[i]);
       CloseGrandchild(*child.Get(), FileDescriptor(events[i].fork_fd));
       const Range range{events[i].address, events[i].address + events[i].length};
       if (events[i].type == EventType::kRemove) child->given_back.Add(range);
       if (events[i].type == EventType::kRemap) {
+        const Range to{events[i].to, events[i].to + events[i].length};
         const std::lock_guard<std::mutex> lock(mutex_);
-        child->registered.Add({{events[i].to, events[i].to + events[i].length}});
+        fits = child->registered.AddMoved(to) && fits;
       }
     }
+    served = served && fits;
     for (size_t i = 0; served && i < count.Value(); i++) {
       if (events[i].type == EventType::kPageFault) served = Answer(child.Get(), events[i]);
     }
