@@ -24,34 +24,40 @@ export interface Target {
 
 /** @throws what is wrong with the path, before anything is written. */
 export async function findTarget(target: string): Promise<Target> {
+  // The working directory may be another one in a moment. Nothing is taken out of it: what `..` leads to is
+  // known to the file system alone.
+  const from = path.isAbsolute(target) ? target : `${process.cwd()}/${target}`;
   try {
-    const real = await fs.realpath(target);
+    const real = await fs.realpath(from);
     const stats = await fs.stat(real, { bigint: true });
     // Renaming over a device or a FIFO would remove it.
     if (!stats.isFile()) throw notRegularFile(DOING, target, stats.isDirectory());
     return { path: target, real, stats };
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw fileError(DOING, target, cause);
-    // As the system call does: only a directory may be called so.
-    if (target.endsWith(path.sep)) throw notRegularFile(DOING, target, true);
-    const real = await whereItLeads(path.resolve(target)).catch((error: unknown) => {
+    const real = await whereItLeads(from).catch((error: unknown) => {
       throw fileError(DOING, target, error);
     });
+    if (real === undefined) throw notRegularFile(DOING, target, true);
     return { path: target, real, stats: undefined };
   }
 }
 
-/** Of a path where nothing is: itself, or what a link leads to that has nothing at its end yet. */
-async function whereItLeads(from: string): Promise<string> {
+/**
+ * Of a path where nothing is: itself, or what a link leads to that has nothing at its end yet. Undefined where
+ * it is called as only a directory may be.
+ */
+async function whereItLeads(from: string): Promise<string | undefined> {
   let at = from;
   for (;;) {
+    if (/(^|\/)\.{0,2}$/.test(at)) return undefined;
     const directory = await fs.realpath(path.dirname(at));
     const link = await fs.readlink(at).catch((error: unknown) => {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
     });
     if (link === undefined) return path.join(directory, path.basename(at));
-    at = path.resolve(directory, link);
+    at = path.isAbsolute(link) ? link : `${directory}/${link}`;
   }
 }
 

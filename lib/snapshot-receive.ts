@@ -43,9 +43,9 @@ export async function receive(
   return openChain(target, parents);
 }
 
-/** Keeps a slash at the end, which says something. */
+/** As the file system takes it, which alone knows what `..` leads to. */
 function absolute(wanted: string): string {
-  return path.isAbsolute(wanted) ? wanted : path.join(process.cwd(), wanted);
+  return path.isAbsolute(wanted) ? wanted : `${process.cwd()}/${wanted}`;
 }
 
 /** Removed at once: it is there as long as it is open. */

@@ -34,7 +34,8 @@ Result<std::string> MappingTable::KeyOf(const std::shared_ptr<Mapping>& mapping)
   const std::lock_guard<std::mutex> lock(mutex_);
   std::erase_if(mappings_, [](const auto& entry) { return entry.second.expired(); });
   for (const auto& [key, known] : mappings_) {
-    if (known.lock() == mapping) return key;
+    // Not by locking it: the last to let go of a mapping comes here (Remove).
+    if (!known.owner_before(mapping) && !mapping.owner_before(known)) return key;
   }
   Result<std::string> key = RandomKey();
   if (key) mappings_[key.Value()] = mapping;
@@ -42,10 +43,12 @@ Result<std::string> MappingTable::KeyOf(const std::shared_ptr<Mapping>& mapping)
 }
 
 std::shared_ptr<Mapping> MappingTable::Enter(const std::string& key) noexcept {
+  // Let go of without the lock: the last to do so takes it (Remove).
+  std::shared_ptr<Mapping> mapping;
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = mappings_.find(key);
   if (found == mappings_.end()) return nullptr;
-  std::shared_ptr<Mapping> mapping = found->second.lock();
+  mapping = found->second.lock();
   return mapping != nullptr && mapping->Enter() ? mapping : nullptr;
 }
 

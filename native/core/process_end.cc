@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -26,6 +27,18 @@ size_t ReadOwnMemory(uint64_t address, void* to, size_t length) noexcept {
   const iovec remote{reinterpret_cast<void*>(address), length};
   const ssize_t count = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
   return count < 0 ? 0 : static_cast<size_t>(count);
+}
+
+// Up to where this thread's own memory reaches, which has what libc keeps of it at its end: behind
+// it may lie memory whose pages must not come into being by being read.
+uint64_t EndOfOwnStack() noexcept {
+  pthread_attr_t attributes;
+  void* stack = nullptr;
+  size_t size = 0;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return 0;
+  if (pthread_attr_getstack(&attributes, &stack, &size) != 0) size = 0;
+  pthread_attr_destroy(&attributes);
+  return reinterpret_cast<uint64_t>(stack) + size;
 }
 
 const void* ObjectOf(const void* address) noexcept {
@@ -47,7 +60,10 @@ Result<int> ProcessEnd::Descriptor() noexcept {
 
 ProcessEnd::ProcessEnd(void* (*routine)(void*)) noexcept {
   alignas(uint64_t) unsigned char self[4096];
-  const size_t length = ReadOwnMemory(static_cast<uint64_t>(pthread_self()), self, sizeof(self));
+  const auto start = static_cast<uint64_t>(pthread_self());
+  const uint64_t end = EndOfOwnStack();
+  const size_t room = end > start ? std::min<uint64_t>(end - start, sizeof(self)) : 0;
+  const size_t length = ReadOwnMemory(start, self, room);
   const auto find = [&](auto value) -> std::optional<int64_t> {
     for (size_t at = 0; at + sizeof(value) <= length; at += sizeof(value)) {
       if (memcmp(self + at, &value, sizeof(value)) == 0) return static_cast<int64_t>(at);

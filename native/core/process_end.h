@@ -3,8 +3,9 @@
 // nothing while the main thread waits for another one.
 //
 // What no way of ending can do without: the main thread joins the threads that Node.js started, its
-// Workers and then the pool's. At other times it joins a Worker only when that has nothing left to
-// do.
+// Workers and then the pool's. At other times it joins one that has little left to do: a Worker
+// that ends (native code in it may still tidy up), the inspector's when that is closed (a client
+// may be slow to answer).
 #ifndef UFFD_CORE_PROCESS_END_H_
 #define UFFD_CORE_PROCESS_END_H_
 

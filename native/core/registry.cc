@@ -6,6 +6,7 @@
 #include "core/native_thread.h"
 #include "core/process_end.h"
 #include "core/session.h"
+#include "core/sigbus_resolver.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -96,6 +97,12 @@ void Registry::ReleaseAll() noexcept {
   for (const std::shared_ptr<Session>& session : live) session->Release(Haste::kEnding);
 }
 
+bool Registry::SomebodyWaits() noexcept {
+  const std::vector<std::shared_ptr<Session>> live = Live();
+  return std::any_of(live.begin(), live.end(),
+                     [](const std::shared_ptr<Session>& each) { return each->HasOpenFaults(); });
+}
+
 void* Registry::WatchdogMain(void* self) noexcept {
   static_cast<Registry*>(self)->Watch();
   return nullptr;
@@ -114,7 +121,9 @@ void Registry::Watch() noexcept {
     for (const std::shared_ptr<Session>& session : Live()) {
       if (session->NeedsRescue()) session->Release();
     }
-    if (process_end.HasBegun()) ReleaseAll();
+    SigbusResolver::KeepInstalled();
+    // Whoever waits is what an end may wait for. Without one a mistake costs nothing.
+    if (process_end.HasBegun() && SomebodyWaits()) ReleaseAll();
   }
 }
 

@@ -42,6 +42,7 @@ class Registry {
 
  private:
   Registry() = default;
+  bool SomebodyWaits() noexcept;
   static void* WatchdogMain(void* self) noexcept;
   void Watch() noexcept;
   std::vector<std::shared_ptr<Session>> Live() noexcept;

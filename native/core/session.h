@@ -89,6 +89,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // stuck: neither the end of the process nor a watchdog in a hurry releases it.
   void ServeToTheEnd() noexcept { to_the_end_ = true; }
   bool ServesToTheEnd() const noexcept { return to_the_end_.load(); }
+  bool HasOpenFaults() noexcept { return server_->HasOpenFaults(); }
 
   // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up,
   // the watchdog), when it returns no thread sleeps in a fault of this userfaultfd and none will.

@@ -191,6 +191,14 @@ Slot* FreeSlot() noexcept {
 
 }  // namespace
 
+void SigbusResolver::KeepInstalled() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(g_install);
+    if (!g_installed) return;
+  }
+  Reinstall();
+}
+
 bool SigbusResolver::Reinstall() noexcept {
   const std::lock_guard<std::mutex> lock(g_install);
   struct sigaction now {};

@@ -31,6 +31,9 @@ class SigbusResolver {
   // Puts our handler back where somebody put another in its place, which is called for what is not
   // ours from then on. Without that a write would fault for ever. True: it was so.
   static bool Reinstall() noexcept;
+  // The same once it was installed: a Worker may use it in a process whose main thread does not,
+  // and listeners come and go there.
+  static void KeepInstalled() noexcept;
 
  private:
   explicit SigbusResolver(size_t slot) noexcept : slot_(slot) {}
