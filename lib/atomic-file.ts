@@ -22,11 +22,17 @@ export interface Target {
   stats: BigIntStats | undefined;
 }
 
+/**
+ * The working directory may be another one in a moment. Nothing is taken out of the path: what `..` leads to
+ * is known to the file system alone.
+ */
+export function absolutePath(target: string): string {
+  return path.isAbsolute(target) ? target : `${process.cwd()}/${target}`;
+}
+
 /** @throws what is wrong with the path, before anything is written. */
 export async function findTarget(target: string): Promise<Target> {
-  // The working directory may be another one in a moment. Nothing is taken out of it: what `..` leads to is
-  // known to the file system alone.
-  const from = path.isAbsolute(target) ? target : `${process.cwd()}/${target}`;
+  const from = absolutePath(target);
   try {
     const real = await fs.realpath(from);
     const stats = await fs.stat(real, { bigint: true });

@@ -5,7 +5,7 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { addAbortSignal, Readable } from 'node:stream';
-import { findTarget, replaceFile } from './atomic-file.js';
+import { absolutePath, findTarget, replaceFile } from './atomic-file.js';
 import { abortError, fileError, invalidType } from './errors.js';
 import { OpenFile } from './open-file.js';
 import type { SnapshotChain } from './snapshot-chain.js';
@@ -21,8 +21,7 @@ export async function receive(
   parents: readonly FileOrPath[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
-  // The working directory may be another one when it is there.
-  const target = wanted === undefined ? undefined : absolute(wanted);
+  const target = wanted === undefined ? undefined : absolutePath(wanted);
   const chunks = chunksOf(source, signal);
   if (target === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
   const place = await findTarget(target).catch((error: unknown) => {
@@ -41,11 +40,6 @@ export async function receive(
     }
   });
   return openChain(target, parents);
-}
-
-/** As the file system takes it, which alone knows what `..` leads to. */
-function absolute(wanted: string): string {
-  return path.isAbsolute(wanted) ? wanted : `${process.cwd()}/${wanted}`;
 }
 
 /** Removed at once: it is there as long as it is open. */

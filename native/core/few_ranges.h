@@ -31,11 +31,6 @@ class FewRanges {
                        [range](const Range& each) { return each.Overlaps(range); });
   }
 
-  template <typename Visit>
-  void ForEach(Visit visit) const noexcept {
-    std::for_each(ranges_.begin(), ranges_.begin() + count_, visit);
-  }
-
   // False: some that were added are not in it.
   bool Complete() const noexcept { return complete_; }
 
