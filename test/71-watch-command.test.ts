@@ -268,6 +268,23 @@ test('it writes to a file when told to, and says when it cannot', async () => {
   const refused = await watch(['--output', path.join(temporary, 'no', 'where')], ['exit']);
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /ENOENT/);
+  const full = await watch(['--output', '/dev/full'], ['exit']);
+  assert.equal(full.code, 7);
+  assert.match(full.stderr, /^userfaultfd: \/dev\/full is not complete: .*ENOSPC.*\n$/);
+});
+
+test('it keeps its file open through collections of its own garbage', async () => {
+  const file = path.join(temporary, 'long.jsonl');
+  const count = 5000;
+  const run = await watch(
+    ['--json', '--interval', '5', '--output', file],
+    ['manyMarks', String(count)],
+    // Every collection is a full one.
+    { nodeArgs: ['--stress-compaction'] },
+  );
+  assert.deepEqual([run.code, run.stderr], [0, '']);
+  const [end] = only(recordsOf(readFileSync(file, 'utf8')), 'end');
+  assert.deepEqual([end!.marks, end!.complete], [count, true]);
 });
 
 test('it sees the same with each engine, and tells with wp-sync who wrote', async () => {

@@ -1,31 +1,34 @@
 // Where the lines or the records go: never the program's standard output.
 
-import { write } from 'node:fs';
-import { open } from 'node:fs/promises';
+import fs from 'node:fs';
 import { Writable } from 'node:stream';
+import { promisify } from 'node:util';
+
+const open = promisify(fs.open);
 
 const STANDARD_ERROR = 2;
 /** A pipe that the program has made non-blocking is tried again after so long. */
 const RETRY_MS = 5;
 
-/** Text out, at the reader's pace. When the reader is gone, into the void: the program goes on. */
+/** Text out, at the reader's pace. When the reader is gone or the disk full, into the void: the program goes on. */
 export class Output {
   readonly #stream: Writable;
   #closed = false;
   #onRoom: () => void = () => undefined;
 
-  private constructor(descriptor: number) {
+  private constructor(descriptor: number, file: string | undefined) {
     this.#stream = descriptorStream(descriptor);
     this.#stream.on('drain', () => this.#onRoom());
-    this.#stream.on('error', () => {
+    this.#stream.on('error', (error) => {
       this.#closed = true;
+      if (file !== undefined) process.stderr.write(`userfaultfd: ${file} is not complete: ${error.message}\n`);
       this.#onRoom();
     });
   }
 
   /** `file`, or standard error. */
   static async open(file: string | undefined): Promise<Output> {
-    return new Output(file === undefined ? STANDARD_ERROR : (await open(file, 'w')).fd);
+    return new Output(file === undefined ? STANDARD_ERROR : await open(file, 'w'), file);
   }
 
   write(text: string): void {
@@ -58,7 +61,7 @@ export class Output {
  */
 function descriptorStream(descriptor: number): Writable {
   const writeAll = (data: Buffer, done: (error?: Error) => void): void => {
-    write(descriptor, data, (error, written) => {
+    fs.write(descriptor, data, (error, written) => {
       if (error?.code === 'EAGAIN') setTimeout(writeAll, RETRY_MS, data, done);
       else if (error !== null) done(error);
       else if (written < data.length) writeAll(data.subarray(written), done);
