@@ -21,7 +21,8 @@ export class Output {
     this.#stream.on('drain', () => this.#onRoom());
     this.#stream.on('error', (error) => {
       this.#closed = true;
-      if (file !== undefined) process.stderr.write(`userfaultfd: ${file} is not complete: ${error.message}\n`);
+      if (file !== undefined)
+        process.stderr.write(`userfaultfd: ${file} is not complete: ${error.message}\n`);
       this.#onRoom();
     });
   }
