@@ -90,7 +90,9 @@ Napi::Value DirtyTrackerWrap::ReadPages(const Napi::CallbackInfo& info, Read rea
   RangeSet dirty;
   const Status done = (consumer_.get()->*read)(now, &dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
-  return OffsetsArray(info.Env(), &dirty, now);
+  const Napi::Value pages = OffsetsArray(info.Env(), &dirty, now);
+  consumer_->Recycle(&dirty);
+  return pages;
 }
 
 Napi::Value DirtyTrackerWrap::TakeWrites(const Napi::CallbackInfo& info) {

@@ -52,8 +52,15 @@ Status DirtyConsumer::Peek(Range now, RangeSet* dirty) noexcept {
   return peeked;
 }
 
+void DirtyConsumer::Recycle(RangeSet* read) noexcept {
+  if (!pending_.Empty() || read->Room() > kKeptRoom) return;
+  read->Clear();
+  std::swap(pending_, *read);
+}
+
 Status DirtyConsumer::Share() noexcept {
   RangeSet fresh;
+  if (pending_.Empty()) std::swap(fresh, pending_);
   const Status taken = shared_->tracker->Collect(&fresh);
   if (!taken) return taken;
   WriteLog writes;

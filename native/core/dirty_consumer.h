@@ -4,6 +4,7 @@
 #ifndef UFFD_CORE_DIRTY_CONSUMER_H_
 #define UFFD_CORE_DIRTY_CONSUMER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -27,6 +28,9 @@ class DirtyConsumer {
   DirtyConsumer& operator=(const DirtyConsumer&) = delete;
 
   Status Collect(Range now, RangeSet* dirty) noexcept;
+  // The memory of a set that was handed over is that of the next one: fresh memory costs page
+  // faults for as much as it holds.
+  void Recycle(RangeSet* read) noexcept;
   // What is known of the writes to the pages that were collected since.
   WriteLog TakeWrites() noexcept;
   Status Peek(Range now, RangeSet* dirty) noexcept;
@@ -46,6 +50,8 @@ class DirtyConsumer {
   Status Follow(Range now) noexcept;
   // Takes what is new from the tracker and gives it to every reader.
   Status Share() noexcept;
+  // Ranges, of 16 bytes each: room for more is not kept.
+  static constexpr size_t kKeptRoom = 65536;
   Range Pages() const noexcept { return shared_->bytes.RoundOutward(shared_->page_size); }
 
   std::shared_ptr<Shared> shared_;

@@ -62,7 +62,10 @@ class RangeSet {
   }
   void Remove(Range range);
   void RemoveAll(RangeSet* other);
+  // Keeps its room.
   void Clear() noexcept;
+  // How many ranges it holds without an allocation.
+  size_t Room() const noexcept { return ranges_.capacity(); }
   const std::vector<Range>& Ranges();
   RangeSet Within(Range bounds);
   // Those of `other` that lie in `bounds`; allocates nothing when there is room (test 92).

@@ -34,6 +34,8 @@ void TrackingDomain::Detach(DomainTracker* tracker) noexcept {
 Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   RangeSet written;
+  // Into the room that the caller has.
+  if (dirty->Empty()) std::swap(written, *dirty);
   const Status scanned = marks_->Written(tracker->pages_, rearm, &written);
   if (!scanned) {
     // EPERM: a part of the range is not ours any more (mapped anew). Whatever the error, the state
