@@ -93,19 +93,14 @@ CopyOnWrite::~CopyOnWrite() {
   Leave();
 }
 
-// What HeldAll() needs is asked for before anything is armed: without it every capture would fail.
-Status CopyOnWrite::CheckScan(Range pages) noexcept {
-  Result<Pagemap> pagemap = Pagemap::Create();
-  if (!pagemap) return pagemap.Error();
-  RangeSet armed;
-  return pagemap.Value().Armed({pages.start, std::min(pages.start + PageSize(), pages.end)},
-                               &armed);
-}
-
 Status CopyOnWrite::Arm(std::vector<Part> parts) noexcept {
   for (Part& part : parts) {
     HolderList::Get().Finish(part.memory.pages);
-    const Status scans = CheckScan(part.memory.pages);
+    const Range& pages = part.memory.pages;
+    // What HeldAll() needs is asked for before anything is armed: without it every capture would
+    // fail.
+    const Status scans =
+        Pagemap::Check({pages.start, std::min(pages.start + PageSize(), pages.end)});
     if (!scans) return scans;
     auto capture = Capture::Create(part.memory, std::move(part.copy), cut_);
     if (!capture) return capture.Error();
@@ -147,7 +142,7 @@ Status CopyOnWrite::Register(const Capture::Memory& memory,
 
 Status CopyOnWrite::Sweep(std::function<void()> finished) noexcept {
   finished_ = std::move(finished);
-  const Result<pthread_t> thread = StartNativeThread("uffd-sweep", &CopyOnWrite::ThreadMain, this);
+  const Result<pthread_t> thread = StartNativeThread(&CopyOnWrite::ThreadMain, this);
   if (!thread) return thread.Error();
   thread_ = thread.Value();
   sweeping_ = true;
@@ -155,6 +150,7 @@ Status CopyOnWrite::Sweep(std::function<void()> finished) noexcept {
 }
 
 void* CopyOnWrite::ThreadMain(void* self) noexcept {
+  NameThisThread("uffd-sweep");
   auto* capturing = static_cast<CopyOnWrite*>(self);
   capturing->SweepAll();
   capturing->finished_();

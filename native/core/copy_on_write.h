@@ -64,7 +64,6 @@ class CopyOnWrite {
  private:
   CopyOnWrite(std::shared_ptr<Session> session, std::shared_ptr<Cut> cut,
               const Options& options) noexcept;
-  static Status CheckScan(Range pages) noexcept;
   Status Arm(std::vector<Part> parts) noexcept;
   Status Register(const Capture::Memory& memory, const std::shared_ptr<Capture>& capture) noexcept;
   static void* ThreadMain(void* self) noexcept;

@@ -1,6 +1,7 @@
 #include "core/native_thread.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -12,7 +13,7 @@
 
 namespace uffd {
 
-Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept {
+Result<pthread_t> StartNativeThread(void* (*main)(void*), void* arg) noexcept {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -21,9 +22,10 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
   const int error = pthread_create(&thread, nullptr, main, arg);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return Failure{error, "pthread_create"};
-  pthread_setname_np(thread, name);
   return thread;
 }
+
+void NameThisThread(const char* name) noexcept { prctl(PR_SET_NAME, name); }
 
 bool IsRunnable(pid_t thread) noexcept {
   char path[64];

@@ -76,6 +76,22 @@ bool Pagemap::IsTracked(Range range) noexcept {
   return ioctl(fd.Value(), PAGEMAP_SCAN, &args) == 0;
 }
 
+Status Pagemap::Check(Range page) noexcept {
+  const Result<int> fd = Descriptor();
+  if (!fd) return fd.Error();
+  page_region found{};
+  pm_scan_arg args{};
+  args.size = sizeof(args);
+  args.start = page.start;
+  args.end = page.end;
+  args.vec = reinterpret_cast<uint64_t>(&found);
+  args.vec_len = 1;
+  args.category_mask = PAGE_IS_PRESENT;
+  args.return_mask = PAGE_IS_PRESENT;
+  if (ioctl(fd.Value(), PAGEMAP_SCAN, &args) < 0) return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
+  return Done{};
+}
+
 Pagemap::Query Pagemap::QueryWritten(Rearm rearm) noexcept {
   const uint64_t flags = PM_SCAN_CHECK_WPASYNC | (rearm == Rearm::kYes ? PM_SCAN_WP_MATCHING : 0);
   return {flags, 0, PAGE_IS_WRITTEN, 0, PAGE_IS_WRITTEN};

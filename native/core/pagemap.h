@@ -24,7 +24,9 @@ class Pagemap {
   // no PAGEMAP_SCAN (bit 57 of its entry in /proc/self/pagemap).
   static bool IsArmed(uint64_t address) noexcept;
 
-  // Whether all of the range is tracked asynchronously. Needs no memory.
+  // Whether the kernel scans at all. Needs no memory, like the next.
+  static Status Check(Range page) noexcept;
+  // Whether all of the range is tracked asynchronously.
   static bool IsTracked(Range range) noexcept;
 
   enum class Rearm { kNo, kYes };

@@ -4,6 +4,7 @@
 
 #include "core/mapping.h"
 #include "core/pagemap.h"
+#include "core/test_barrier.h"
 #include "core/wp_async.h"
 
 namespace uffd {
@@ -27,11 +28,10 @@ int TryAsyncTracking(Pagemap* pagemap) noexcept {
   return written.Bytes() == PageSize() ? 0 : EPROTO;
 }
 
-int TryScan(Pagemap* pagemap) noexcept {
+int TryScan() noexcept {
   Result<std::shared_ptr<Mapping>> memory = Mapping::Anonymous(PageSize());
   if (!memory) return memory.Error().error;
-  RangeSet armed;
-  const Status scanned = pagemap->Armed(memory.Value()->AddressRange(), &armed);
+  const Status scanned = Pagemap::Check(memory.Value()->AddressRange());
   return scanned ? 0 : scanned.Error().error;
 }
 
@@ -46,7 +46,7 @@ Probe ProbeKernel() noexcept {
     if (error == 0) {
       const Result<uffdio_api> api = Userfaultfd::Handshake(fd.Get(), 0);
       if (api) {
-        probe.features |= api.Value().features;
+        probe.features |= api.Value().features & ~static_cast<uint64_t>(UFFD_WITHHELD_FEATURES());
         probe.ioctls |= api.Value().ioctls;
       } else {
         error = api.Error().error;
@@ -61,7 +61,7 @@ Probe ProbeKernel() noexcept {
     probe.pagemap_scan_error = probe.wp_async_error = probe.pagemap_open_error;
     return probe;
   }
-  probe.pagemap_scan_error = TryScan(&pagemap.Value());
+  probe.pagemap_scan_error = TryScan();
   probe.wp_async_error = TryAsyncTracking(&pagemap.Value());
   return probe;
 }

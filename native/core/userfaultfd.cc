@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <cerrno>
 #include <span>
 #include <utility>
@@ -61,8 +62,22 @@ Result<uffdio_api> Userfaultfd::Handshake(int fd, uint64_t features) noexcept {
   api.api = UFFD_API;
   api.features = features;
   if (ioctl(fd, UFFDIO_API, &api) != 0) return Failure{errno, "ioctl(UFFDIO_API)"};
-  api.features &= ~static_cast<uint64_t>(UFFD_WITHHELD_FEATURES());
   return api;
+}
+
+Result<uint64_t> Userfaultfd::Offered(Access access) noexcept {
+  static std::atomic<uint64_t> known{0};
+  uint64_t features = known.load(std::memory_order_relaxed);
+  if (features == 0) {
+    int error = 0;
+    const FileDescriptor asking = OpenBy(access, &error);
+    if (error != 0) return Failure{error, CallName(access)};
+    const Result<uffdio_api> api = Handshake(asking.Get(), 0);
+    if (!api) return api.Error();
+    features = api.Value().features;
+    known.store(features, std::memory_order_relaxed);
+  }
+  return features & ~static_cast<uint64_t>(UFFD_WITHHELD_FEATURES());
 }
 
 Userfaultfd Userfaultfd::Adopt(FileDescriptor fd) noexcept {
@@ -75,31 +90,24 @@ Userfaultfd::Opened Userfaultfd::Open(const OpenRequest& request) noexcept {
   Opened opened;
   for (const Access access : AccessOrder(request.user_mode)) {
     int error = 0;
-    const FileDescriptor asking = OpenBy(access, &error);
+    FileDescriptor fd = OpenBy(access, &error);
     opened.attempts.push_back({access, error});
     opened.failure = {error, CallName(access)};
     if (error != 0) continue;
 
-    const Result<uffdio_api> offered = Handshake(asking.Get(), 0);
+    const Result<uint64_t> offered = Offered(access);
     if (!offered) {
       opened.failure = offered.Error();
       opened.attempts.back().error = offered.Error().error;
       continue;
     }
-    opened.missing_features = request.required_features & ~offered.Value().features;
+    opened.missing_features = request.required_features & ~offered.Value();
     if (opened.missing_features != 0) {
       opened.failure = {EINVAL, "ioctl(UFFDIO_API)"};
       return opened;
     }
 
-    FileDescriptor fd = OpenBy(access, &error);
-    if (error != 0) {
-      opened.failure = {error, CallName(access)};
-      opened.attempts.back().error = error;
-      continue;
-    }
-    uint64_t wanted =
-        request.required_features | (request.optional_features & offered.Value().features);
+    uint64_t wanted = request.required_features | (request.optional_features & offered.Value());
     Result<uffdio_api> agreed = Handshake(fd.Get(), wanted);
     // EVENT_FORK is offered to everybody and refused without CAP_SYS_PTRACE.
     const uint64_t fork = UFFD_FEATURE_EVENT_FORK & ~request.required_features;

@@ -39,8 +39,7 @@ class Userfaultfd {
 
   Userfaultfd() = default;
 
-  // Tries the device, the system call, then user-mode-only, as far as `request` allows, and
-  // negotiates the features on a second descriptor (UFFDIO_API works once per descriptor).
+  // Tries the device, the system call, then user-mode-only, as far as `request` allows.
   static Opened Open(const OpenRequest& request) noexcept;
   // One way only, without a handshake; the caller owns the descriptor.
   static FileDescriptor OpenBy(Access access, int* error) noexcept;
@@ -67,6 +66,10 @@ class Userfaultfd {
   void Close() noexcept { fd_.Reset(); }
 
  private:
+  // The features that the kernel has, asked for once per process: UFFDIO_API works once per
+  // descriptor, and closing a descriptor walks all mappings.
+  static Result<uint64_t> Offered(Access access) noexcept;
+
   FileDescriptor fd_;
   uint64_t features_ = 0;
   Access access_ = Access::kDevice;
