@@ -346,7 +346,9 @@ export interface NativeTesting {
   registerUnarmed(view: Uint8Array): NativeFailure | undefined;
   /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
   mapAnew(view: Uint8Array): NativeFailure | undefined;
-  /** The same with a file, shared and for reading only. */
+  /** A second mapping of shared memory somewhere else: mremap(2) of no bytes. */
+  mapTwice(view: Uint8Array): NativeFailure | undefined;
+  /** `mapAnew` with a file, shared and for reading only. */
   mapFile(view: Uint8Array, path: string): NativeFailure | undefined;
   /** Maps until no mapping can be split any more (vm.max_map_count). */
   takeMappings(): NativeFailure | undefined;

@@ -82,7 +82,7 @@ export class Registration implements Disposable {
   constructor(
     token: typeof CONSTRUCT,
     owner: RegistrationOwner,
-    fields: Pick<Registration, 'region' | 'modes' | 'resolve' | 'ioctls'>,
+    fields: Pick<Registration, 'region' | 'modes' | 'resolve' | 'ioctls' | 'byteLength'>,
   ) {
     checkConstruct('Registration', token);
     this.#owner = owner;
@@ -90,7 +90,7 @@ export class Registration implements Disposable {
     this.modes = fields.modes;
     this.resolve = fields.resolve;
     this.ioctls = fields.ioctls;
-    this.byteLength = fields.region.byteLength;
+    this.byteLength = fields.byteLength;
   }
 
   close(): void {

@@ -210,6 +210,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       modes,
       resolve: policy.handler ? 'handler' : 'native',
       ioctls: new Set(ioctlNames(result.ioctls)),
+      // Another thread may have grown the memory since.
+      byteLength: view.byteLength,
     });
     this.#registrations.set(result.id, { registration, leaveRegion: attach(this.#user) });
     warnOfMerging();

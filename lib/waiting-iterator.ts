@@ -179,8 +179,9 @@ export class Consumer<T> {
         },
         released: () => {
           place.left = true;
-          // The place of an iterator that was dropped may have been taken since.
-          if (this.#current !== place.reference) return;
+          // One that was aborted before it began has taken no place, and that of one that was dropped may
+          // have been taken since.
+          if (place.reference === undefined || this.#current !== place.reference) return;
           this.#current = undefined;
           source.released();
         },

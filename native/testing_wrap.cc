@@ -68,6 +68,9 @@ Napi::Value InheritOnFork(const Napi::CallbackInfo& info) {
 Napi::Value MapAnew(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::MapAnew(ViewRange(info[0])));
 }
+Napi::Value MapTwice(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::MapTwice(ViewRange(info[0])));
+}
 Napi::Value MapFile(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(),
                      testing::MapFile(ViewRange(info[0]), info[1].As<Napi::String>().Utf8Value()));
@@ -228,6 +231,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("mapAnew", Napi::Function::New<MapAnew>(env, "mapAnew"));
+  hooks.Set("mapTwice", Napi::Function::New<MapTwice>(env, "mapTwice"));
   hooks.Set("mapFile", Napi::Function::New<MapFile>(env, "mapFile"));
   hooks.Set("takeMappings", Napi::Function::New<TakeMappings>(env, "takeMappings"));
   hooks.Set("giveMappings", Napi::Function::New<GiveMappings>(env, "giveMappings"));

@@ -28,14 +28,18 @@ uint64_t NumberField(const Napi::Object& object, const char* name) {
 }
 
 // { fd, offset, length }, { mapping, offset } or { shared, offset }.
+// Of a property that may be absent: whatever a program put into Object.prototype is none of it.
+Napi::Value OwnValue(const Napi::Object& object, const char* name) {
+  return object.HasOwnProperty(name) ? object.Get(name) : object.Env().Undefined();
+}
+
 Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& source) {
   const uint64_t offset = NumberField(source, "offset");
-  if (std::shared_ptr<Mapping> memory = MappingOf(source.Get("mapping"))) {
+  if (std::shared_ptr<Mapping> memory = MappingOf(OwnValue(source, "mapping"))) {
     return MemorySource::Create(std::move(memory), offset);
   }
-  if (!source.Get("shared").IsUndefined()) {
-    return SharedSource::Create(ViewRange(source.Get("shared")), offset);
-  }
+  const Napi::Value shared = OwnValue(source, "shared");
+  if (!shared.IsUndefined()) return SharedSource::Create(ViewRange(shared), offset);
   FileDescriptor file = FileDescriptor::Duplicate(source.Get("fd").As<Napi::Number>().Int32Value());
   if (!file) return Failure{errno, "fcntl(F_DUPFD_CLOEXEC)"};
   return FileSource::Create(std::move(file), offset, NumberField(source, "length"));
@@ -51,9 +55,8 @@ Result<std::shared_ptr<const Policy>> PolicyArgument(const Napi::Value& value) {
   policy->poison = given.Get("poison").As<Napi::Boolean>().Value();
   policy->zeros = ZeroPage(policy->page_size);
   if (policy->zeros == nullptr) return Failure{ENOMEM, "mmap"};
-  if (given.Get("source").IsObject()) {
-    Result<std::shared_ptr<const PageSource>> source =
-        SourceArgument(given.Get("source").As<Napi::Object>());
+  if (const Napi::Value from = OwnValue(given, "source"); from.IsObject()) {
+    Result<std::shared_ptr<const PageSource>> source = SourceArgument(from.As<Napi::Object>());
     if (!source) return source.Error();
     policy->source = std::move(source.Value());
   }

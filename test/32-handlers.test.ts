@@ -54,6 +54,12 @@ describe('the nets under a handler', () => {
     timeoutMs: 120_000,
   });
   it("end the consumer's own faults at once, 10,000 times in a program of one thread (D1)", 'ownFaults');
+  it(
+    "end the consumer's own fault at once when a Worker's on that page is open (D1)",
+    'ownFaultBesideAnother',
+  );
+  it('end with it what waits for that page, which ends nothing later (B13)', 'ownWriteEndsOthers');
+  it('end a fault that is due also when the loop never comes to rest', 'deadlineInAFlood');
   it('never install bytes in a page that was given back meanwhile (B23)', 'removedWhileOpen');
   it('nor when that was between the claim of a handler and its answer (B23)', 'removedWhileClaimed');
   it('nor when the loop has not yet applied what it read (B23)', 'removedAndNotApplied');

@@ -90,4 +90,5 @@ describe('a page with a source', () => {
   it('is not moved away, to be filled again', 'notMovedAway');
   it('is never filled with bytes that were looked up before it was given back (B23)', 'discardMeetsLookUp');
   it('stays armed when it is filled (B16)', 'staysArmed');
+  it('is armed by who arms while it is filled (B16)', 'armedWhileFilled');
 });

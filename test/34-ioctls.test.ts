@@ -57,7 +57,17 @@ describe('poison()', () => {
     assert.equal(signal, 'SIGBUS');
   });
   it('goes when the page is given back', 'poisonGoesWithThePage');
+  for (const mode of ['missing', 'write-protect', 'minor']) {
+    for (const features of ['', 'EVENT_REMAP', 'EVENT_REMAP,EVENT_UNMAP,EVENT_REMOVE']) {
+      it(`goes also from a memfd that stays registered: ${mode} ${features}`, 'poisonGoesFromRegistered', [
+        mode,
+        features,
+      ]);
+    }
+  }
 });
 
+it('is not confused by a second mapping of memory that is registered', 'doubledMapping');
+it('does not fill what it is to keep armed where it cannot see what is', 'fillsWithoutPagemap');
 it('names the feature that was not asked for', 'featuresNotAskedFor');
 it('tells how far each ioctl came that stopped half way (B17)', 'stopsHalfWay');

@@ -154,7 +154,8 @@ void FaultLoop::Run() noexcept {
       static_cast<void>(!read(poke_event_.Get(), &pokes, sizeof(pokes)));
     }
     UFFD_BARRIER("loop-before-read", &stopping_);
-    while (ReadBatch()) ServeBatch();
+    // One batch: who faults without a pause must not keep those waiting who are due (test 32).
+    static_cast<void>(ReadBatch());
     ServeBatch();
     server_->ServeDue();
     for (size_t i = 0; i < count; i++) {
@@ -255,10 +256,13 @@ void FaultLoop::Place(Event* fault) const noexcept {
 void FaultLoop::ServeBatch() noexcept {
   UFFD_BARRIER("loop-before-resolve", &stopping_);
   std::array<bool, kBatch> deferred{};
+  std::array<bool, kBatch> open{};
   for (size_t i = 0; i < fault_count_; i++) {
-    if (SeenInBatch(i)) continue;
+    if (IsEndedWith(i, open)) continue;
     spin_until_ = faults_[i].read_at + kSpin;
-    deferred[i] = server_->Serve(faults_[i]) == Outcome::kDeferred;
+    const Outcome outcome = server_->Serve(faults_[i]);
+    deferred[i] = outcome == Outcome::kDeferred;
+    open[i] = outcome == Outcome::kHandedOver || outcome == Outcome::kAttached;
   }
   size_t kept = 0;
   for (size_t i = 0; i < fault_count_; i++) {
@@ -271,10 +275,11 @@ void FaultLoop::ServeBatch() noexcept {
 }
 
 // Several threads on one page, or one thread interrupted by signals: one fault, ended once. All of
-// them were read before the first is resolved, so its wake reaches every one.
-bool FaultLoop::SeenInBatch(size_t index) const noexcept {
+// them were read before the first is resolved, so its wake reaches every one. While a handler has
+// the first, each is served: the consumer's own cannot wait for that (test 32, D1).
+bool FaultLoop::IsEndedWith(size_t index, const std::array<bool, kBatch>& open) const noexcept {
   for (size_t i = 0; i < index; i++) {
-    if (faults_[i].page.start == faults_[index].page.start &&
+    if (!open[i] && faults_[i].page.start == faults_[index].page.start &&
         faults_[i].reason == faults_[index].reason) {
       return true;
     }

@@ -68,7 +68,7 @@ class FaultLoop {
   void TellProgress() noexcept;
   void ServeBatch() noexcept;
   void Place(Event* fault) const noexcept;
-  bool SeenInBatch(size_t index) const noexcept;
+  bool IsEndedWith(size_t index, const std::array<bool, kBatch>& open) const noexcept;
   int WaitMs() noexcept;
 
   Userfaultfd* const uffd_;

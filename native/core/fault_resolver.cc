@@ -15,6 +15,11 @@ bool FaultResolver::MayBeArmed(Range page) const noexcept {
   return memory_ == Memory::kChild || Pagemap::IsArmed(page.start);
 }
 
+Status FaultResolver::WriteProtect(Range pages, uint64_t mode) noexcept {
+  const std::lock_guard<std::mutex> lock(marking_);
+  return uffd_->WriteProtect(pages, mode);
+}
+
 FaultResolver::Answer FaultResolver::Unprotect(Range page) noexcept {
   const Status done = uffd_->WriteProtect(page, 0);
   return AnswerOf(done ? 0 : done.Error().error, page, Action::kUnprotect);
@@ -22,6 +27,7 @@ FaultResolver::Answer FaultResolver::Unprotect(Range page) noexcept {
 
 FaultResolver::Answer FaultResolver::Fill(Range page, const uint8_t* bytes,
                                           const Registration& registration, bool arm) noexcept {
+  const std::lock_guard<std::mutex> lock(marking_);
   const uint64_t mode = arm || IsArmed(page, registration) ? UFFDIO_COPY_MODE_WP : 0;
   if (bytes != nullptr) {
     return AnswerOf(uffd_->Copy(page, bytes, mode).error, page, Action::kCopy);
@@ -57,6 +63,7 @@ FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
 
 FaultResolver::Answer FaultResolver::Continue(Range page, const Registration& registration,
                                               bool arm) noexcept {
+  const std::lock_guard<std::mutex> lock(marking_);
   const uint64_t mode = arm || IsArmed(page, registration) ? UFFDIO_CONTINUE_MODE_WP : 0;
   const int error = uffd_->Continue(page, mode).error;
   // Gone from the page cache since (another mapping gave it back): the thread faults anew, and it

@@ -3,6 +3,7 @@
 #define UFFD_CORE_FAULT_RESOLVER_H_
 
 #include <cstdint>
+#include <mutex>
 
 #include "core/fault.h"
 #include "core/registration_table.h"
@@ -35,6 +36,8 @@ class FaultResolver {
   explicit FaultResolver(Userfaultfd* uffd, Memory memory = Memory::kOwn) noexcept
       : uffd_(uffd), memory_(memory) {}
 
+  // Sets the mark of these pages, or (mode 0) removes it.
+  Status WriteProtect(Range pages, uint64_t mode) noexcept;
   Answer Unprotect(Range page) noexcept;
   // With zeros where `bytes` is null. Armed when `arm` says so, or when it was armed before.
   Answer Fill(Range page, const uint8_t* bytes, const Registration& registration,
@@ -58,6 +61,8 @@ class FaultResolver {
 
   Userfaultfd* const uffd_;
   const Memory memory_;
+  // No page is marked between the look at its mark and the ioctl that fills it (test 30, B16).
+  std::mutex marking_;
 };
 
 }  // namespace uffd

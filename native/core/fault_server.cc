@@ -105,6 +105,9 @@ Outcome FaultServer::EndNatively(const Task& task) noexcept {
     open_.End(entry, {task.by, answer.action});
     return answer.outcome;
   }
+  // Whom the page was open for goes on as well, and what ends it later would end what comes next
+  // (test 32, B13).
+  if (registration->policy->handler) EndOpen(task.fault, {task.by, answer.action});
   if (answer.outcome == Outcome::kResolved && observed) {
     registration->policy->observer->AfterWrite(Clock::now() - task.fault.read_at);
   } else if (answer.outcome == Outcome::kResolved && loader != nullptr) {
@@ -231,6 +234,14 @@ void FaultServer::EndRemoved(Range range) noexcept {
     if (!entry->fault.page.Overlaps(range)) return;
     entry->due = Clock::now();
     entry->due_to = EndedBy::kRemoved;
+  });
+}
+
+void FaultServer::EndOpen(const Event& fault, Ending ending) noexcept {
+  open_.ForEachOpen([&](OpenFaults::Entry* entry) {
+    const bool same =
+        entry->fault.page.start == fault.page.start && entry->fault.reason == fault.reason;
+    if (same && !entry->claimed) open_.End(entry, ending);
   });
 }
 

@@ -61,6 +61,8 @@ class FaultServer {
   // it.
   void ObserveFork(Event event, bool keep) noexcept;
   ForkedChildren& Children() noexcept { return children_; }
+  // For who fills or marks pages beside the loop.
+  FaultResolver& Resolver() noexcept { return resolver_; }
   // Closed from the reading of events until they were applied.
   EventGate& Gate() noexcept { return gate_; }
   // Ends what is due.
@@ -124,6 +126,8 @@ class FaultServer {
   std::optional<Registration> Current(const Event& fault, uint64_t open_id) noexcept;
   Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
   void NoteGivenBack(Range range) noexcept;
+  // The unclaimed ones of that page, for that reason.
+  void EndOpen(const Event& fault, Ending ending) noexcept;
   void EndRemoved(Range range) noexcept;
   bool IsRemoved(uint64_t id) noexcept;
   void MakeDue(EndedBy by, uint32_t registration = 0) noexcept;

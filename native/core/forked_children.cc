@@ -255,32 +255,26 @@ void ForkedChildren::CloseGrandchild(const Child& child, FileDescriptor fd) noex
 void ForkedChildren::Serve(uint64_t id) noexcept {
   const Use child(this, id);
   if (!child) return;
+  // One batch: a child that faults without a pause must not keep others waiting.
   uffd_msg messages[16];
-  for (;;) {
-    const Result<size_t> count = child->uffd.Read(messages, std::size(messages));
-    bool served = count.Ok();  // else no descriptor is left for the child of this child
-    if (served && count.Value() == 0) return;
-    Event events[std::size(messages)];
-    bool fits = true;
-    for (size_t i = 0; served && i < count.Value(); i++) {
-      events[i] = DecodeEvent(messages[i]);
-      CloseGrandchild(*child.Get(), FileDescriptor(events[i].fork_fd));
-      const Range range{events[i].address, events[i].address + events[i].length};
-      if (events[i].type == EventType::kRemove) child->given_back.Add(range);
-      if (events[i].type == EventType::kRemap) {
-        const Range to{events[i].to, events[i].to + events[i].length};
-        const std::lock_guard<std::mutex> lock(mutex_);
-        fits = child->registered.AddMoved(to) && fits;
-      }
+  const Result<size_t> count = child->uffd.Read(messages, std::size(messages));
+  bool served = count.Ok();  // else no descriptor is left for the child of this child
+  Event events[std::size(messages)];
+  for (size_t i = 0; count && i < count.Value(); i++) {
+    events[i] = DecodeEvent(messages[i]);
+    CloseGrandchild(*child.Get(), FileDescriptor(events[i].fork_fd));
+    const Range range{events[i].address, events[i].address + events[i].length};
+    if (events[i].type == EventType::kRemove) child->given_back.Add(range);
+    if (events[i].type == EventType::kRemap) {
+      const Range to{events[i].to, events[i].to + events[i].length};
+      const std::lock_guard<std::mutex> lock(mutex_);
+      served = child->registered.AddMoved(to) && served;
     }
-    served = served && fits;
-    for (size_t i = 0; served && i < count.Value(); i++) {
-      if (events[i].type == EventType::kPageFault) served = Answer(child.Get(), events[i]);
-    }
-    if (served) continue;
-    Close(id);
-    return;
   }
+  for (size_t i = 0; served && i < count.Value(); i++) {
+    if (events[i].type == EventType::kPageFault) served = Answer(child.Get(), events[i]);
+  }
+  if (!served) Close(id);
 }
 
 // False: there is no answer.

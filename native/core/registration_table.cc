@@ -107,6 +107,8 @@ Status RegistrationTable::Cut(Range range) noexcept { return ReplaceAll(range, s
 Status RegistrationTable::Move(Range range, uint64_t to) noexcept { return ReplaceAll(range, to); }
 
 Status RegistrationTable::ReplaceAll(Range range, std::optional<uint64_t> to) noexcept {
+  // A mapping that is doubled (mremap() of no bytes) moves nothing.
+  if (range.Empty()) return Done{};
   for (;;) {
     const Result<bool> replaced = ReplaceOne(range, to);
     if (!replaced) return replaced.Error();

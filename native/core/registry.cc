@@ -57,6 +57,11 @@ bool Registry::MayFault(Range range) noexcept {
   });
 }
 
+void Registry::ZeroRegistered(RangeSet* pages) noexcept {
+  if (pages->Empty()) return;
+  for (const std::shared_ptr<Session>& session : Live()) session->ZeroRegistered(pages);
+}
+
 bool Registry::HolesAreZeros(Range range) noexcept {
   const std::vector<std::shared_ptr<Session>> live = Live();
   return std::none_of(live.begin(), live.end(), [range](const std::shared_ptr<Session>& session) {

@@ -12,6 +12,7 @@
 #include "core/holder_list.h"
 #include "core/left_registrations.h"
 #include "core/owed_pages.h"
+#include "core/page_source.h"
 #include "core/pagemap.h"
 #include "core/registry.h"
 #include "core/test_barrier.h"
@@ -23,6 +24,8 @@ namespace {
 // waits for that reader between its tries, and gives up when others never stop changing the
 // mapping.
 constexpr std::chrono::seconds kChangingPatience(2);
+// Bytes that are write-protected in one step, in which the loop fills no page.
+constexpr uint64_t kArmedAtOnce = uint64_t{1} << 30;
 // Ticks of the watchdog at which a loop stood still while a fault waited.
 constexpr int kStuckTicks = 4;
 constexpr int kSlowTicks = 120;
@@ -108,6 +111,12 @@ Result<Session::Registered> Session::Register(Range range,
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_REGISTER)"};
   const uint64_t mode = policy->mode;
+  // Whether a page is armed must be known to keep it so while it is filled.
+  const bool fills = (mode & (UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR)) != 0;
+  if (fills && (mode & UFFDIO_REGISTER_MODE_WP) != 0) {
+    const Result<int> pagemap = Pagemap::Descriptor();
+    if (!pagemap) return pagemap.Error();
+  }
   const Status prepared = server_->Prepare(*policy);
   if (!prepared) return prepared.Error();
   if (!EndLeft(range)) return Failure{ENOMEM, "ioctl(UFFDIO_UNREGISTER)"};
@@ -200,9 +209,16 @@ Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WRITEPROTECT)"};
   const bool arming = (mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0;
-  const Status done = WhileChanging([&] { return uffd_.WriteProtect(range, mode); });
+  Status done = Done{};
+  // The steps end where no huge page is cut.
+  uint64_t start = range.start;
+  while (done && start < range.end) {
+    const uint64_t end = std::min((start / kArmedAtOnce + 1) * kArmedAtOnce, range.end);
+    done = WhileChanging([&] { return server_->Resolver().WriteProtect({start, end}, mode); });
+    if (done) start = end;
+  }
   // The kernel stops in the middle, with those before it done. EAGAIN comes before the first.
-  const bool stopped = !done && done.Error().error != EAGAIN;
+  const bool stopped = !done && (done.Error().error != EAGAIN || start > range.start);
   if (stopped) WriteProtectEach(&uffd_, range, arming ? 0 : mode);
   const bool disarmed = !arming || stopped;
   if (disarmed && (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) == 0) server_->Woken(range);
@@ -225,13 +241,13 @@ FaultResolver::Answer Session::FillPage(const Registration& registration, Range 
   if (bytes != nullptr && !loader.IsNeeded(registration.OffsetOf(page.start))) {
     return {Outcome::kDeferred, Action::kNone, EAGAIN};
   }
-  return FaultResolver(&uffd_).Fill(page, bytes, registration, false);
+  return server_->Resolver().Fill(page, bytes, registration, false);
 }
 
 FaultResolver::Answer Session::PoisonPage(Range page) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return {Outcome::kDiscarded, Action::kNone, kClosedErrno};
-  return FaultResolver(&uffd_).Poison(page);
+  return server_->Resolver().Poison(page);
 }
 
 Partial Session::FillPages(const Registration& registration, Range pages,
@@ -390,6 +406,21 @@ bool Session::MayFault(Range range) const noexcept {
   return table_.Overlaps(range, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 }
 
+void Session::ZeroRegistered(RangeSet* pages) noexcept {
+  RangeSet zeroed;
+  for (const Range& range : pages->Ranges()) {
+    table_.ForEach([&](const Registration& registration) {
+      const uint64_t size = registration.policy->page_size;
+      const Range part = registration.range.Intersect(range);
+      for (uint64_t page = part.start; page < part.end; page += size) {
+        static_cast<void>(Copy({page, page + size}, ZeroPage(size), 0));
+      }
+      zeroed.Add(part);
+    });
+  }
+  pages->RemoveAll(&zeroed);
+}
+
 void Session::EndOpenFaults(Haste haste, EndingPatience::Clock::time_point since) noexcept {
   haste_ = haste;
   server_->EndAll();
@@ -522,7 +553,7 @@ void Session::UnregisterAndWakeAll() noexcept {
 // What was not loaded must not become zeros (test 69, B3).
 void Session::PoisonNeeded(const Registration& registration) noexcept {
   const Policy& policy = *registration.policy;
-  FaultResolver resolver(&uffd_);
+  FaultResolver& resolver = server_->Resolver();
   auto deadline = std::chrono::steady_clock::now() + kChangingPatience;
   for (uint64_t start = registration.range.start; start < registration.range.end;
        start += policy.page_size) {

@@ -66,6 +66,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // Whether a thread that reads this memory may have to wait for a userfaultfd of this process.
   bool MayFault(Range range) const noexcept;
 
+  // Fills pages that are registered here with zeros and takes them out of the set.
+  void ZeroRegistered(RangeSet* pages) noexcept;
+
   // Ends a fault that was handed over: with `bytes` (one page), or without by what answers its
   // reason.
   struct Resolved {

@@ -158,6 +158,12 @@ Status MapAnew(Range memory) noexcept {
   return Done{};
 }
 
+Status MapTwice(Range memory) noexcept {
+  void* const at = reinterpret_cast<void*>(memory.start);
+  if (mremap(at, 0, memory.Length(), MREMAP_MAYMOVE) == MAP_FAILED) return Failure{errno, "mremap"};
+  return Done{};
+}
+
 Status MapFile(Range memory, const std::string& path) noexcept {
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return Failure{errno, "open"};

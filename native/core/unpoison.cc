@@ -67,10 +67,11 @@ void NotePoison() noexcept {
 
 Status Unpoison(const Mapping& mapping, Range range) noexcept {
   if (!g_any || !mapping.IsShared() || mapping.PagesOf() != Backing::kMemfd) return Done{};
-  if (Registry::Get().MayFault(range)) return Done{};
   RangeSet poisoned;
   const Status found = AddPoisoned(range, &poisoned);
   if (!found) return found;
+  // What is mapped anew is registered no more.
+  Registry::Get().ZeroRegistered(&poisoned);
   for (const Range& pages : poisoned.Ranges()) {
     Status mapped = MapAnew(pages);
     if (!mapped) return mapped;

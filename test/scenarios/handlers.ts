@@ -623,6 +623,83 @@ export async function faultsAgainWhileWoken(): Promise<void> {
   assert.equal(thread.lastRead, 6);
 }
 
+/** Its fault is read together with that of a Worker on the same page, which is not ended but handed over. */
+export async function ownFaultBesideAnother(): Promise<void> {
+  withoutWatchdog();
+  const { region, events } = serve();
+  testing().closeBarrier('loop-before-read');
+  const thread = reader(region, 3);
+  untilSomebodyWaitsAt('loop-before-read');
+  const conductor = new Worker(path.join(__dirname, 'handlers-conductor.js'), {
+    workerData: { barrier: 'loop-before-read', tid: process.pid, pastMs: 0 },
+  });
+  assert.equal(region.bytes[3 * region.pageSize], 0);
+  assert.deepEqual(await once(conductor, 'exit'), [0]);
+  await done(thread);
+  const faults = [await nextFault(events), await nextFault(events)];
+  for (const fault of faults) assert.deepEqual([fault.resolved, fault.endedBy], [true, 'own-thread']);
+}
+
+/** A fault that ended with another's must not strip the protection that came since (B13). */
+export async function ownWriteEndsOthers(): Promise<void> {
+  const region = sharedRegion(1);
+  region.bytes.fill(1);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: NEVER_MS });
+  uffd.writeProtect(region);
+  const events = uffd.events();
+  const thread = writer(region, 4);
+  const fault = await nextFault(events);
+  untilAsleepInFault(thread.tid);
+  region.bytes[4 * region.pageSize] = 2;
+  await done(thread);
+  assert.deepEqual([fault.resolved, fault.endedBy], [true, 'own-thread']);
+  uffd.writeProtect(region);
+  await assert.rejects(fault.resolve(), { code: 'ERR_UFFD_FAULT_ENDED' });
+  assert.equal(uffd.armedPages(region), region.byteLength / region.pageSize);
+}
+
+/** Somebody else's fault waits whenever the loop has ended one: who is due must not wait for a pause. */
+export async function deadlineInAFlood(): Promise<void> {
+  withoutWatchdog();
+  const uffd = Userfaultfd.open({ features: ['EVENT_REMOVE'] });
+  const handled = sharedRegion(1);
+  uffd.register(handled, 'missing', { resolve: 'handler', deadlineMs: 20 });
+  const sourced = sharedRegion(1);
+  uffd.register(sourced, 'missing', { source: Region.allocate({ bytes: sourced.byteLength }) });
+  const events = uffd.events();
+  testing().closeBarrier('server-before-load');
+  const first = reader(sourced, 1);
+  untilSomebodyWaitsAt('server-before-load');
+  const waiting = reader(handled, 1);
+  untilAsleepInFault(waiting.tid);
+  const second = reader(sourced, 2);
+  untilAsleepInFault(second.tid);
+  // Both are read in the next batch, and the deadline passes while the second is served.
+  testing().closeBarrier('server-after-load');
+  testing().openBarrier('server-before-load');
+  untilSomebodyWaitsAt('server-after-load');
+  testing().closeBarrier('server-before-load');
+  testing().openBarrier('server-after-load');
+  untilSomebodyWaitsAt('server-before-load');
+  let fault = await nextFault(events);
+  while (fault.region !== handled) fault = await nextFault(events);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 40);
+  const third = reader(sourced, 3);
+  untilAsleepInFault(third.tid);
+  testing().closeBarrier('server-after-load');
+  testing().openBarrier('server-before-load');
+  untilSomebodyWaitsAt('server-after-load');
+  testing().closeBarrier('server-before-load');
+  testing().openBarrier('server-after-load');
+  // The loop has the third in its hands now, and did not end the due one after that.
+  untilSomebodyWaitsAt('server-before-load');
+  await done(waiting);
+  assert.equal(fault.endedBy, 'deadline');
+  testing().openBarrier('server-before-load');
+  for (const thread of [first, second, third]) await done(thread);
+}
+
 /** A loop that stands still with a handler's fault overdue is found out. */
 export async function stuckWithOpenFault(): Promise<void> {
   const { region, uffd, events } = serve({ deadlineMs: 500 });

@@ -9,7 +9,13 @@ import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { PageFault, Region, Userfaultfd } from '../../lib/index.js';
+import {
+  PageFault,
+  Region,
+  Userfaultfd,
+  type Feature,
+  type RegisterMode,
+} from '../../lib/index.js';
 import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
 import {
@@ -334,6 +340,59 @@ export function poisonGoesWithThePage(): void {
   uffd.poison(region);
   region.discard();
   assert.deepEqual(firsts(region), [0, 0, 0, 0, 0, 0, 0, 0]);
+  uffd.close();
+}
+
+/** Shared memory keeps the kernel's mark when its pages go; where it is registered it must stay so. */
+export async function poisonGoesFromRegistered(mode: RegisterMode, features: string): Promise<void> {
+  const asked = features === '' ? [] : (features.split(',') as Feature[]);
+  const region = Region.allocate({ bytes: 4 * PAGE, backing: 'memfd' });
+  const uffd = Userfaultfd.open({ features: ['POISON', 'WP_UNPOPULATED', 'WP_HUGETLBFS_SHMEM', ...asked] });
+  const first = uffd.register(region, 'missing');
+  uffd.poison(region, pages(region, 2));
+  first.close();
+  const registration = uffd.register(region, mode);
+  region.discard(pages(region, 2).offset, PAGE);
+  assert.equal(region.bytes[2 * PAGE], 0);
+  if (mode === 'write-protect') {
+    uffd.writeProtect(region);
+    assert.equal(uffd.armedPages(region), 4);
+    region.bytes[2 * PAGE] = 1;
+    assert.equal(uffd.armedPages(region), 3);
+    for await (const event of uffd) {
+      if (!(event instanceof PageFault)) continue;
+      assert.equal(event.pageOffset, 2 * PAGE);
+      break;
+    }
+  }
+  registration.close();
+  uffd.close();
+}
+
+/** mremap(2) of no bytes makes a second mapping of shared memory: nothing moves. */
+export function doubledMapping(): void {
+  const region = Region.allocate({ bytes: 4 * PAGE, backing: 'memfd' });
+  const uffd = Userfaultfd.open({ features: ['EVENT_REMAP'] });
+  uffd.register(region, 'missing');
+  assert.equal(testing().mapTwice(region.bytes.subarray(PAGE, 2 * PAGE)), undefined);
+  assert.deepEqual(firsts(region), [0, 0, 0, 0]);
+  uffd.close();
+}
+
+/** What may not look at its page table cannot keep a page armed while it fills it. */
+export function fillsWithoutPagemap(): void {
+  process.setuid!(65_534);
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  const uffd = Userfaultfd.open();
+  assert.throws(() => uffd.register(region, ['missing', 'write-protect']), {
+    code: 'EACCES',
+    syscall: 'open(/proc/self/pagemap)',
+  });
+  region.bytes[0] = 1;
+  uffd.register(region, 'missing').close();
+  uffd.register(region, 'write-protect');
+  uffd.writeProtect(region);
+  region.bytes[PAGE] = 1;
   uffd.close();
 }
 

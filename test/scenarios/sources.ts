@@ -444,6 +444,28 @@ export async function staysArmed(): Promise<void> {
   assert.equal(faults.filter(({ reason }) => reason === 'write-protect').length, 10);
 }
 
+/** Arming meets the loop in the middle of filling a page. Each round is one more chance to lose the mark. */
+export function armedWhileFilled(): void {
+  const rounds = 600;
+  const source = random(PAGES);
+  const region = sharedRegion(PAGES * PAGE);
+  const uffd = open();
+  const toucher = new Toucher(region.bytes, { stride: PAGE, count: PAGES, access: 'read' });
+  for (let round = 1; round <= rounds; round++) {
+    const registration = uffd.register(region, ['missing', 'write-protect'], { source });
+    toucher.go(round);
+    // Another page of it each time.
+    while (toucher.touched < (round - 1) * PAGES + (round % PAGES));
+    uffd.writeProtect(region);
+    toucher.untilDone(round);
+    assert.equal(uffd.armedPages(region), PAGES);
+    registration.close();
+    region.discard();
+  }
+  toucher.end();
+  uffd.close();
+}
+
 /** Nobody needs to read the events, and many threads may ask at once. */
 export async function manyThreads(): Promise<void> {
   const pageCount = 2000;
