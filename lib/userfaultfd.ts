@@ -44,6 +44,7 @@ import { Region, regionInternals, type RegionUser } from './region.js';
 import {
   checkModes,
   checkPolicy,
+  type PolicyRequest,
   notRegistered,
   Registration,
   type RegisterMode,
@@ -184,7 +185,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     options: RegisterOptions = {},
   ): Registration {
     this.#checkOpen();
-    const view = checkRegion(region).bytes;
+    const { byteLength } = checkRegion(region).bytes;
     const modes = checkModes(mode, this.features);
     if (region.kind === 'foreign') {
       throw invalidValue(
@@ -193,17 +194,26 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
         region,
       );
     }
-    if (view.byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
+    if (byteLength === 0) throw invalidValue('region', 'has no bytes yet', region);
+    const request = checkPolicy(region, modes, options, this.features);
+    try {
+      return this.#register(region, modes, request);
+    } finally {
+      request.release();
+    }
+  }
+
+  /** All options are read: whatever their getters did to the memory is done. */
+  #register(
+    region: Region,
+    modes: ReadonlySet<RegisterMode>,
+    { policy, keepAlive: source }: PolicyRequest,
+  ): Registration {
+    this.#checkOpen();
+    const view = region.bytes;
     const { mapping, keepAlive, attach } = regionInternals(region);
-    const { policy, release, keepAlive: source } = checkPolicy(region, modes, options, this.features);
-    const result = (() => {
-      try {
-        letWatchersGo(view.buffer);
-        return this.#native.register(view, policy, mapping, [keepAlive, source]);
-      } finally {
-        release();
-      }
-    })();
+    letWatchersGo(view.buffer);
+    const result = this.#native.register(view, policy, mapping, [keepAlive, source]);
     if (isFailure(result)) throw registerError(result);
     const registration = new Registration(CONSTRUCT, this, {
       region,

@@ -1,6 +1,7 @@
 // Bad input gets a clear error with a stable code, and loses nothing.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { DirtyPages, DirtyTracker, Region, Snapshot, UffdError, Userfaultfd } from '../lib/index.js';
@@ -217,4 +218,40 @@ test('it reads own options only: what a program put on Object.prototype is not m
     for (const name of ['mine', 'offset', 'bytes', 'engine', 'batch'])
       Reflect.deleteProperty(prototype, name);
   }
+  try {
+    Object.assign(prototype, { shared: new Uint8Array(8), mapping: {}, source: {} });
+    using uffd = Userfaultfd.open({ features: ['EVENT_REMOVE'] });
+    region.discard();
+    uffd.register(region, 'missing').close();
+    uffd.register(region, 'missing', { source: { file: __filename } });
+    assert.equal(region.bytes[0], readFileSync(__filename)[0]);
+  } finally {
+    for (const name of ['shared', 'mapping', 'source']) Reflect.deleteProperty(prototype, name);
+  }
+});
+
+test('it registers memory as it is when the options have been read', () => {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 4, shared: true });
+  const grown = Region.from(memory);
+  using uffd = Userfaultfd.open();
+  const registration = uffd.register(grown, 'write-protect', {
+    get resolve(): 'native' {
+      memory.grow(2);
+      return 'native';
+    },
+  });
+  assert.equal(registration.byteLength, 3 * 65_536);
+  uffd.writeProtect(grown);
+  const closed = Region.allocate({ bytes: 4096, shared: true });
+  assert.throws(
+    () =>
+      uffd.register(closed, 'missing', {
+        get resolve(): 'native' {
+          closed.close();
+          return 'native';
+        },
+      }),
+    { code: 'ERR_UFFD_CLOSED' },
+  );
+  assert.equal(uffd.registrations.length, 1);
 });

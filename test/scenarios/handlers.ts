@@ -386,6 +386,8 @@ export async function nobodyBegan(): Promise<void> {
   uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: 50 });
   const early = reader(region, 0);
   await done(early);
+  // Who had given up before it began is no consumer that left.
+  await assert.rejects(uffd.events({ signal: AbortSignal.abort() }).next(), { name: 'AbortError' });
   // What waits until a consumer comes is handed to it.
   const later = reader(region, 1);
   untilAsleepInFault(later.tid);
