@@ -87,6 +87,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   readonly attempts: readonly Attempt[];
   readonly #native: NativeUserfaultfd;
   readonly #registrations = new Map<number, { registration: Registration; leaveRegion: () => void }>();
+  /** One, or several of memory that has grown. */
+  readonly #idsOf = new Map<Region, Set<number>>();
   /** Unregistered, but perhaps still named by events in the queue; those nobody reads keep no memory. */
   readonly #retired = new Map<number, WeakRef<Region>>();
   readonly #user: RegionUser = {
@@ -224,6 +226,8 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       byteLength: view.byteLength,
     });
     this.#registrations.set(result.id, { registration, leaveRegion: attach(this.#user) });
+    const ids = this.#idsOf.get(region) ?? new Set();
+    this.#idsOf.set(region, ids.add(result.id));
     warnOfMerging();
     return registration;
   }
@@ -245,15 +249,20 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
   /** @internal */
   closeRegistration(registration: Registration): void {
-    for (const [id, { registration: each, leaveRegion }] of this.#registrations) {
+    const { region } = registration;
+    const ids = this.#idsOf.get(region) ?? new Set<number>();
+    for (const id of ids) {
+      const { registration: each, leaveRegion } = this.#registrations.get(id)!;
       if (each !== registration) continue;
       const failure = this.#native.unregister(id);
       // It is still registered. One that the watchdog released is not.
       if (failure !== undefined && errnoName(failure.errno) !== 'ESHUTDOWN') throw systemError(failure);
       leaveRegion();
       this.#registrations.delete(id);
-      if (this.#native.state().queued) this.#retired.set(id, new WeakRef(registration.region));
+      ids.delete(id);
+      if (this.#native.state().queued) this.#retired.set(id, new WeakRef(region));
     }
+    if (ids.size === 0) this.#idsOf.delete(region);
   }
 
   /**
@@ -433,6 +442,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       this.#retired.set(id, new WeakRef(registration.region));
     }
     this.#registrations.clear();
+    this.#idsOf.clear();
     this.#consumer.advance();
   }
 
@@ -470,7 +480,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 
   #registrationsOf(region: Region): Registration[] {
-    return this.registrations.filter((each) => each.region === region);
+    return [...(this.#idsOf.get(region) ?? [])].map((id) => this.#registrations.get(id)!.registration);
   }
 
   #checkMode(region: Region, mode: RegisterMode): void {
