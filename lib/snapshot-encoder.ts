@@ -63,9 +63,11 @@ export interface EncodeOptions {
 /** Of memory, taken at a time: a millisecond of work, and what fs.writeFile writes at a time. */
 const STEP = 2 ** 19;
 
+/** What it gives away is not looked at again: who takes it may write over it or transfer it. */
 export class SnapshotEncoder {
   readonly #pageSize: number;
   readonly #header: Buffer;
+  readonly #headerDigest: Buffer;
   readonly #memories: MemoryIndex[] = [];
   readonly #digests: Buffer[] = [];
   #dataPages = 0;
@@ -75,6 +77,7 @@ export class SnapshotEncoder {
     if (memoryCount > MAX_MEMORIES) throw outOfRange('memories', `at most ${MAX_MEMORIES}`, memoryCount);
     this.#pageSize = pageSize;
     this.#header = encodeHeader({ pageSize, memoryCount, parent: parent && parentOf(parent) });
+    this.#headerDigest = headerDigestOf(this.#header);
   }
 
   header(): Buffer {
@@ -115,16 +118,18 @@ export class SnapshotEncoder {
     const trailer = encodeTrailer({
       dataPages: this.#dataPages,
       indexBytes,
-      headerDigest: headerDigestOf(this.#header),
+      headerDigest: this.#headerDigest,
       indexDigest: hash.digest(),
     });
-    yield trailer;
-    this.stats = {
-      bytes: this.#header.length + this.#dataPages * this.#pageSize + indexBytes + TRAILER_BYTES,
+    const stats = {
+      // The header has a page.
+      bytes: (1 + this.#dataPages) * this.#pageSize + indexBytes + TRAILER_BYTES,
       pages: this.#dataPages,
       zeroPages: this.#memories.reduce((sum, { zero }) => sum + zero.pageCount, 0),
       digest: trailer.subarray(-DIGEST_BYTES).toString('hex'),
     };
+    yield trailer;
+    this.stats = stats;
     return undefined;
   }
 }

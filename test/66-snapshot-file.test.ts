@@ -285,6 +285,30 @@ test('its stream waits for whoever reads it, and takes no more of the snapshot m
   assert.ok(reads <= 3);
 });
 
+for (const how of ['writes over', 'transfers']) {
+  test(`its stream is right whoever ${how} what was taken from it`, async (t) => {
+    const parent = path.join(directoryFor(t), 'parent');
+    const bytes = Buffer.alloc(600 * PAGE);
+    writePages(bytes, pageRun(0, 600), 1);
+    await saveSnapshot(sourceOf(bytes), parent);
+    writePages(bytes, pageRun(100, 300), 2);
+    for (const options of [{}, { parent }]) {
+      const chunks: Buffer[] = [];
+      for await (const chunk of streamSnapshot(sourceOf(bytes), options) as AsyncIterable<Buffer>) {
+        chunks.push(Buffer.from(chunk));
+        // What Node.js shares between small buffers cannot be transferred.
+        const own = chunk.length === chunk.buffer.byteLength && chunk.length >= PAGE;
+        if (how === 'transfers' && own)
+          structuredClone(chunk.buffer, { transfer: [chunk.buffer as ArrayBuffer] });
+        else chunk.fill(0xee);
+      }
+      using file = await SnapshotFile.from(Readable.from(chunks), { parents: [parent] });
+      await file.verify();
+      assertSame(await file.read(), bytes);
+    }
+  });
+}
+
 test('it makes only pages dirty that it has to write', async (t) => {
   const name = path.join(directoryFor(t), 'file');
   const region = Region.allocate({ bytes: 64 * PAGE });
