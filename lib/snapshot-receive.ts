@@ -21,14 +21,25 @@ export async function receive(
   parents: readonly FileOrPath[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
-  const target = wanted === undefined ? undefined : absolutePath(wanted);
   const chunks = chunksOf(source, signal);
-  if (target === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
-  const place = await findTarget(target).catch((error: unknown) => {
-    // Nobody is going to read it.
+  try {
+    return await keep(chunks, wanted, parents, signal);
+  } catch (error) {
+    // Nobody is going to read the rest, and it may not have been begun.
     if (source instanceof Readable) source.destroy();
     throw error;
-  });
+  }
+}
+
+async function keep(
+  chunks: AsyncIterable<Uint8Array>,
+  wanted: string | undefined,
+  parents: readonly FileOrPath[],
+  signal: AbortSignal | undefined,
+): Promise<SnapshotChain> {
+  if (wanted === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
+  const target = absolutePath(wanted);
+  const place = await findTarget(target);
   await replaceFile(place, chunks, async (temporary) => {
     // Called by the name it is going to have.
     const chain = await chainFrom(await SnapshotLink.open(temporary, target), parents);
@@ -59,7 +70,12 @@ async function unnamedFile(chunks: AsyncIterable<Uint8Array>): Promise<OpenFile>
 }
 
 function chunksOf(source: unknown, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
-  if (source instanceof Readable) return streamed(source, signal);
+  if (source instanceof Readable) {
+    // It may fail before it is read, which an error that nobody hears would make the end of the process:
+    // reading it then says why. Also after that, as it is destroyed.
+    source.on('error', () => undefined);
+    return streamed(source, signal);
+  }
   if (typeof source === 'object' && source !== null) {
     if (Symbol.asyncIterator in source) return raced(source as AsyncIterable<unknown>, signal);
     if (Symbol.iterator in source) return raced(inTurn(source as Iterable<unknown>), signal);

@@ -1,10 +1,10 @@
 // Snapshots in files: what is saved comes back, whole or by differences, and costs what it holds.
 
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createReadStream, existsSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { test, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
@@ -418,6 +418,58 @@ test('from() takes any iterator that for await takes, and names what it cannot t
   await assert.rejects(from(mean), type);
   await assert.rejects(from({ next: () => undefined }), type);
   await assert.rejects(from(null), type);
+});
+
+/** Each fails before anybody reads it. */
+const FAILING_EARLY: Record<string, () => Readable> = {
+  'a file that is not there': () => createReadStream('/nonexistent'),
+  'a connection that is reset': () => {
+    const connection = new PassThrough();
+    process.nextTick(() => connection.destroy(new Error('reset')));
+    return connection;
+  },
+  'a decompressor whose input is not there': () => {
+    const gunzip = createGunzip();
+    return createReadStream('/nonexistent')
+      .on('error', (error) => gunzip.destroy(error))
+      .pipe(gunzip);
+  },
+};
+
+for (const [what, open] of Object.entries(FAILING_EARLY)) {
+  for (const kept of [true, false]) {
+    test(`from() rejects with what its source says: ${what}, ${kept ? 'kept' : 'not kept'}`, async (t) => {
+      const directory = directoryFor(t);
+      const source = open();
+      const options = kept ? { path: path.join(directory, 'file') } : {};
+      const rejected = SnapshotFile.from(source, options).then(
+        () => assert.fail('it was received'),
+        (error: unknown) => error,
+      );
+      // Nobody else listens for what it says.
+      assert.equal(await rejected, source.errored);
+      assertOnly(directory);
+    });
+  }
+}
+
+test('from() lets go of a stream that it does not read, whatever stands in the way', async (t) => {
+  const directory = directoryFor(t);
+  await saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), path.join(directory, 'full'));
+  const opened = (): Readable => createReadStream(path.join(directory, 'full'));
+  for (const target of [directory, path.join(directory, 'none', 'file'), '/proc/self/file']) {
+    const source = opened();
+    await assert.rejects(SnapshotFile.from(source, { path: target }));
+    assert.ok(source.destroyed, target);
+  }
+  const temporary = process.env['TMPDIR'];
+  t.after(() =>
+    temporary === undefined ? delete process.env['TMPDIR'] : (process.env['TMPDIR'] = temporary),
+  );
+  process.env['TMPDIR'] = path.join(directory, 'none');
+  const source = opened();
+  await assert.rejects(SnapshotFile.from(source), { code: 'ENOENT' });
+  assert.ok(source.destroyed, 'without a place for a file without a name');
 });
 
 test('from() puts the file where it was told, also when the working directory changes', async (t) => {
