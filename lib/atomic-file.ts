@@ -5,6 +5,7 @@ import fs from 'node:fs/promises';
 import path from 'node:path';
 import type { BigIntStats } from 'node:fs';
 import { fileError, notRegularFile } from './errors.js';
+import type { FilePlace } from './file-place.js';
 
 const DOING = 'save a snapshot to';
 /** Bytes written between two calls that ask the kernel to write them to the disk. */
@@ -22,17 +23,8 @@ export interface Target {
   stats: BigIntStats | undefined;
 }
 
-/**
- * The working directory may be another one in a moment. Nothing is taken out of the path: what `..` leads to
- * is known to the file system alone.
- */
-export function absolutePath(target: string): string {
-  return path.isAbsolute(target) ? target : `${process.cwd()}/${target}`;
-}
-
 /** @throws what is wrong with the path, before anything is written. */
-export async function findTarget(target: string): Promise<Target> {
-  const from = absolutePath(target);
+export async function findTarget({ given: target, absolute: from }: FilePlace): Promise<Target> {
   try {
     const real = await fs.realpath(from);
     const stats = await fs.stat(real, { bigint: true });

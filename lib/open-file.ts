@@ -4,6 +4,7 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { fileError, notRegularFile } from './errors.js';
+import type { FilePlace } from './file-place.js';
 
 const read = promisify(fs.read);
 const open = promisify(fs.open);
@@ -18,15 +19,15 @@ const forgotten = new FinalizationRegistry<number>((fd) => fs.closeSync(fd));
 
 export class OpenFile {
   /** Undefined: it has none, its bytes came from a stream. */
-  readonly path: string | undefined;
+  readonly place: FilePlace | undefined;
   readonly byteLength: number;
   readonly #fd: number;
   readonly #device: bigint;
   readonly #inode: bigint;
   #users = 1;
 
-  private constructor(fd: number, path: string | undefined, stats: fs.BigIntStats) {
-    this.path = path;
+  private constructor(fd: number, place: FilePlace | undefined, stats: fs.BigIntStats) {
+    this.place = place;
     this.byteLength = Number(stats.size);
     this.#fd = fd;
     this.#device = stats.dev;
@@ -34,9 +35,9 @@ export class OpenFile {
     forgotten.register(this, fd, this);
   }
 
-  /** `name`: what errors call it, and where its parents are looked for. */
-  static async open(path: string, name = path): Promise<OpenFile> {
-    return OpenFile.#open(path, name);
+  /** `from`: where it is until it gets to its place. */
+  static async open(place: FilePlace, from = place.absolute): Promise<OpenFile> {
+    return OpenFile.#open(from, place);
   }
 
   /** The file of a descriptor, which may have no name any more. */
@@ -44,16 +45,17 @@ export class OpenFile {
     return OpenFile.#open(`/proc/self/fd/${fd}`, undefined);
   }
 
-  static async #open(from: string, path: string | undefined): Promise<OpenFile> {
+  static async #open(from: string, place: FilePlace | undefined): Promise<OpenFile> {
+    const name = place?.given ?? UNNAMED;
     // O_NONBLOCK: opening a FIFO would wait for a writer.
     const flags = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK;
     const fd = await open(from, flags).catch((cause: unknown) => {
-      throw fileError(DOING, path ?? UNNAMED, cause);
+      throw fileError(DOING, name, cause);
     });
     try {
       const stats = fs.fstatSync(fd, { bigint: true });
-      if (!stats.isFile()) throw notRegularFile(DOING, path ?? UNNAMED, stats.isDirectory());
-      return new OpenFile(fd, path, stats);
+      if (!stats.isFile()) throw notRegularFile(DOING, name, stats.isDirectory());
+      return new OpenFile(fd, place, stats);
     } catch (error) {
       fs.closeSync(fd);
       throw error;
@@ -63,6 +65,11 @@ export class OpenFile {
   /** Good until the last user lets go. */
   get descriptor(): number {
     return this.#fd;
+  }
+
+  /** As it was given. */
+  get path(): string | undefined {
+    return this.place?.given;
   }
 
   /** For errors. */

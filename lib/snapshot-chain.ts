@@ -2,6 +2,7 @@
 
 import path from 'node:path';
 import { inFile, parentMismatch, parentMissing, UffdError } from './errors.js';
+import { placeBeside, type FilePlace } from './file-place.js';
 import { overlay, PageMap, type PagePiece } from './page-runs.js';
 import { DigestWindow, PageWindow, type PageBlock } from './page-windows.js';
 import { DIGEST_BYTES } from './snapshot-format.js';
@@ -135,7 +136,7 @@ async function parentOf(child: SnapshotLink, candidates: readonly SnapshotLink[]
     given.file.retain();
     return given;
   }
-  const beside = child.file.path === undefined ? undefined : await openBeside(child.file.path, name);
+  const beside = child.file.place && (await openBeside(child.file.place, name));
   if (beside?.digest.equals(digest)) return beside;
   const hex = digest.toString('hex');
   if (beside !== undefined) {
@@ -149,13 +150,13 @@ async function parentOf(child: SnapshotLink, candidates: readonly SnapshotLink[]
   throw inFile(parentMissing(hex, name), child.file.name);
 }
 
-async function openBeside(child: string, name: string): Promise<SnapshotLink | undefined> {
+async function openBeside(child: FilePlace, name: string): Promise<SnapshotLink | undefined> {
   // Of a name in a directory: whatever the file says, nothing outside is opened.
   if (name === '' || name === '.' || name === '..' || name !== path.basename(name) || name.includes('\0')) {
     return undefined;
   }
   try {
-    return await SnapshotLink.open(path.join(path.dirname(child), name));
+    return await SnapshotLink.open(placeBeside(child, name));
   } catch (error) {
     if (error instanceof UffdError && error.code === 'ENOENT') return undefined;
     throw error;

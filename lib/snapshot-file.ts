@@ -5,6 +5,7 @@ import { inspect } from 'node:util';
 import { findTarget, replaceFile } from './atomic-file.js';
 import { DirtyPages } from './dirty-pages.js';
 import { closedError, invalidValue, snapshotPageSize } from './errors.js';
+import { filePlace } from './file-place.js';
 import { checkLazyOptions, isLazy, LazyRestore, type LazyRestoreOptions } from './lazy-restore.js';
 import type { Trackable } from './region.js';
 import type { SnapshotChain } from './snapshot-chain.js';
@@ -21,7 +22,6 @@ import {
   isSnapshotFile,
   openChain,
   refuseOwnParent,
-  type FileOrPath,
 } from './snapshot-parents.js';
 import { receive, type ByteSource } from './snapshot-receive.js';
 import { restoreChain, type FileRestoreStats } from './snapshot-restore.js';
@@ -91,7 +91,7 @@ export class SnapshotFile implements Disposable {
   static async open(path: string, options?: OpenSnapshotOptions): Promise<SnapshotFile> {
     const { parents } = checkOptions('options', options, ['parents']);
     checkPath('path', path);
-    return new SnapshotFile(CONSTRUCT, await openChain(path, checkParents(parents)));
+    return new SnapshotFile(CONSTRUCT, await openChain(filePlace(path), checkParents(parents)));
   }
 
   /**
@@ -120,13 +120,14 @@ export class SnapshotFile implements Disposable {
   ): Promise<SaveStats> {
     const { signal, onProgress } = checkWorkOptions(options);
     checkPath('path', path);
-    const all: FileOrPath[] = Array.isArray(chain) ? (chain as FileOrPath[]).slice() : [chain as FileOrPath];
+    const place = filePlace(path);
+    const given = Array.isArray(chain) ? (chain as unknown[]) : [chain];
+    const all = Array.from(given, (each) => checkFileOrPath('chain', each));
     if (all.length === 0) throw invalidValue('chain', 'must not be an empty array', chain);
-    all.forEach((each) => checkFileOrPath('chain', each));
     const newest = await openChain(all.pop()!, all);
     try {
       const encoder = new SnapshotEncoder(newest.pageSize, newest.maps.length);
-      const target = await findTarget(path);
+      const target = await findTarget(place);
       // The newest itself may be replaced by what it stands for.
       refuseOwnParent('path', target, newest.links.slice(0, -1));
       await replaceFile(target, compactChain(encoder, newest, signal, onProgress));
@@ -164,7 +165,7 @@ export class SnapshotFile implements Disposable {
   /** What a file says of itself, also when what it is a difference from is not there. */
   static async infoOf(path: string): Promise<SnapshotFileInfo> {
     checkPath('path', path);
-    const link = await SnapshotLink.open(path);
+    const link = await SnapshotLink.open(filePlace(path));
     link.file.release();
     return fileInfo(link);
   }

@@ -2,6 +2,7 @@
 
 import { createHash, type Hash } from 'node:crypto';
 import { inFile, snapshotCorrupt, throwIfAborted } from './errors.js';
+import type { FilePlace } from './file-place.js';
 import { OpenFile } from './open-file.js';
 import { digestPages } from './page-digest.js';
 import {
@@ -47,8 +48,9 @@ export class SnapshotLink {
     this.memories = memories;
   }
 
-  static async open(path: string, name = path): Promise<SnapshotLink> {
-    return SnapshotLink.read(await OpenFile.open(path, name));
+  /** As OpenFile.open(). */
+  static async open(place: FilePlace, from?: string): Promise<SnapshotLink> {
+    return SnapshotLink.read(await OpenFile.open(place, from));
   }
 
   /** Takes over the file, also when it throws. */

@@ -2,12 +2,14 @@
 
 import type { Target } from './atomic-file.js';
 import { invalidType, invalidValue } from './errors.js';
+import { filePlace, type FilePlace } from './file-place.js';
 import { SnapshotChain } from './snapshot-chain.js';
 import type { SnapshotFile } from './snapshot-file.js';
 import { SnapshotLink } from './snapshot-link.js';
 import { checkPath } from './validate.js';
 
-export type FileOrPath = string | SnapshotFile;
+/** Checked, and of the time of the call. */
+export type FileOrPlace = FilePlace | SnapshotFile;
 
 /** Of the open files; throws when one is closed. */
 const chains = new WeakMap<object, () => SnapshotChain>();
@@ -25,21 +27,19 @@ export function chainOf(name: string, file: unknown): SnapshotChain {
   return chains.get(file)!();
 }
 
-export function checkFileOrPath(name: string, value: unknown): asserts value is FileOrPath {
-  if (isSnapshotFile(value)) return;
+export function checkFileOrPath(name: string, value: unknown): FileOrPlace {
+  if (isSnapshotFile(value)) return value;
   if (typeof value !== 'string') throw invalidType(name, 'a path or a SnapshotFile', value);
   checkPath(name, value);
+  return filePlace(value);
 }
 
 /** An array of them; a copy, which stays as it is. */
-export function checkParents(value: unknown): FileOrPath[] {
+export function checkParents(value: unknown): FileOrPlace[] {
   if (value === undefined) return [];
   if (!Array.isArray(value))
     throw invalidType('options.parents', 'an array of paths and SnapshotFiles', value);
-  return Array.from(value as unknown[], (each, i) => {
-    checkFileOrPath(`options.parents[${i}]`, each);
-    return each;
-  });
+  return Array.from(value as unknown[], (each, i) => checkFileOrPath(`options.parents[${i}]`, each));
 }
 
 /** What is needed beside the new file would be gone once it is there. */
@@ -56,10 +56,10 @@ export function refuseOwnParent(
 
 /** The caller releases it. */
 export async function openChain(
-  source: FileOrPath,
-  parents: readonly FileOrPath[] = [],
+  source: FileOrPlace,
+  parents: readonly FileOrPlace[] = [],
 ): Promise<SnapshotChain> {
-  if (typeof source !== 'string') {
+  if (isSnapshotFile(source)) {
     const chain = chainOf('file', source);
     chain.retain();
     return chain;
@@ -70,7 +70,7 @@ export async function openChain(
 /** Takes `newest` over, also when it throws. */
 export async function chainFrom(
   newest: SnapshotLink,
-  parents: readonly FileOrPath[],
+  parents: readonly FileOrPlace[],
 ): Promise<SnapshotChain> {
   const candidates: SnapshotLink[] = [];
   try {
@@ -87,8 +87,8 @@ export async function chainFrom(
   }
 }
 
-async function candidatesOf(parent: FileOrPath): Promise<readonly SnapshotLink[]> {
-  if (typeof parent === 'string') return [await SnapshotLink.open(parent)];
+async function candidatesOf(parent: FileOrPlace): Promise<readonly SnapshotLink[]> {
+  if (!isSnapshotFile(parent)) return [await SnapshotLink.open(parent)];
   const chain = chainOf('parent', parent);
   chain.retain();
   return chain.links;

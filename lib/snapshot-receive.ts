@@ -5,12 +5,13 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { addAbortSignal, Readable } from 'node:stream';
-import { absolutePath, findTarget, replaceFile } from './atomic-file.js';
+import { findTarget, replaceFile } from './atomic-file.js';
 import { abortError, fileError, invalidType } from './errors.js';
+import { filePlace, type FilePlace } from './file-place.js';
 import { OpenFile } from './open-file.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import { SnapshotLink } from './snapshot-link.js';
-import { chainFrom, openChain, refuseOwnParent, type FileOrPath } from './snapshot-parents.js';
+import { chainFrom, openChain, refuseOwnParent, type FileOrPlace } from './snapshot-parents.js';
 
 export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
@@ -18,12 +19,14 @@ export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 export async function receive(
   source: ByteSource,
   wanted: string | undefined,
-  parents: readonly FileOrPath[],
+  parents: readonly FileOrPlace[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
+  // The file it becomes is called by where it is.
+  const place = wanted === undefined ? undefined : filePlace(filePlace(wanted).absolute);
   const chunks = chunksOf(source, signal);
   try {
-    return await keep(chunks, wanted, parents, signal);
+    return await keep(chunks, place, parents, signal);
   } catch (error) {
     // Nobody is going to read the rest, and it may not have been begun.
     if (source instanceof Readable) source.destroy();
@@ -33,24 +36,23 @@ export async function receive(
 
 async function keep(
   chunks: AsyncIterable<Uint8Array>,
-  wanted: string | undefined,
-  parents: readonly FileOrPath[],
+  place: FilePlace | undefined,
+  parents: readonly FileOrPlace[],
   signal: AbortSignal | undefined,
 ): Promise<SnapshotChain> {
-  if (wanted === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
-  const target = absolutePath(wanted);
-  const place = await findTarget(target);
-  await replaceFile(place, chunks, async (temporary) => {
+  if (place === undefined) return chainFrom(await SnapshotLink.read(await unnamedFile(chunks)), parents);
+  const target = await findTarget(place);
+  await replaceFile(target, chunks, async (temporary) => {
     // Called by the name it is going to have.
-    const chain = await chainFrom(await SnapshotLink.open(temporary, target), parents);
+    const chain = await chainFrom(await SnapshotLink.open(place, temporary), parents);
     try {
-      refuseOwnParent('options.path', place, chain.links);
+      refuseOwnParent('options.path', target, chain.links);
       await chain.newest.verify({ signal });
     } finally {
       chain.release();
     }
   });
-  return openChain(target, parents);
+  return openChain(place, parents);
 }
 
 /** Removed at once: it is there as long as it is open. */

@@ -4,6 +4,7 @@ import { Readable } from 'node:stream';
 import { findTarget, replaceFile, WRITES_AT_ONCE } from './atomic-file.js';
 import { binding } from './binding.js';
 import { closedError } from './errors.js';
+import { filePlace } from './file-place.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import {
   encode,
@@ -14,7 +15,7 @@ import {
 } from './snapshot-encoder.js';
 import type { SnapshotFile } from './snapshot-file.js';
 import type { Lineage } from './snapshot-lineage.js';
-import { checkFileOrPath, openChain, refuseOwnParent } from './snapshot-parents.js';
+import { checkFileOrPath, openChain, refuseOwnParent, type FileOrPlace } from './snapshot-parents.js';
 import { checkOptions, checkPath, checkProgress, checkSignal } from './validate.js';
 
 export interface StreamOptions {
@@ -29,7 +30,7 @@ export interface SaveOptions extends StreamOptions {
 }
 
 interface CheckedOptions {
-  parent: string | SnapshotFile | undefined;
+  parent: FileOrPlace | undefined;
   signal: AbortSignal | undefined;
   onProgress: SaveOptions['onProgress'];
 }
@@ -70,8 +71,9 @@ export async function saveSnapshot(
 ): Promise<SaveStats> {
   const { parent, signal, onProgress } = checkSaveOptions(options, ['parent', 'signal', 'onProgress']);
   checkPath('path', path);
+  const place = filePlace(path);
   return withParent(parent, async (chain) => {
-    const target = await findTarget(path);
+    const target = await findTarget(place);
     refuseOwnParent('path', target, chain?.links ?? []);
     const encoder = new SnapshotEncoder(source.pageSize, source.byteLengths.length, chain);
     const options = { parent: chain, signal, onProgress, buffers: WRITES_AT_ONCE + 1 };
@@ -88,7 +90,7 @@ export function streamSnapshot(source: SnapshotSource, options?: StreamOptions):
 
 async function* chunksOf(
   source: SnapshotSource,
-  parent: string | SnapshotFile | undefined,
+  parent: FileOrPlace | undefined,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer, undefined, undefined> {
   const chain = await parentChain(parent);
@@ -102,7 +104,7 @@ async function* chunksOf(
 }
 
 async function withParent<T>(
-  parent: string | SnapshotFile | undefined,
+  parent: FileOrPlace | undefined,
   use: (chain: SnapshotChain | undefined) => Promise<T>,
 ): Promise<T> {
   const chain = await parentChain(parent);
@@ -114,13 +116,13 @@ async function withParent<T>(
 }
 
 /** Held for the caller, who releases it. */
-async function parentChain(parent: string | SnapshotFile | undefined): Promise<SnapshotChain | undefined> {
+async function parentChain(parent: FileOrPlace | undefined): Promise<SnapshotChain | undefined> {
   return parent === undefined ? undefined : openChain(parent);
 }
 
 function checkSaveOptions(options: unknown, known: readonly string[]): CheckedOptions {
   const { parent, signal, onProgress } = checkOptions('options', options, known);
-  if (parent !== undefined) checkFileOrPath('options.parent', parent);
+  const checked = parent === undefined ? undefined : checkFileOrPath('options.parent', parent);
   checkProgress(onProgress);
-  return { parent, signal: checkSignal(signal), onProgress } as CheckedOptions;
+  return { parent: checked, signal: checkSignal(signal), onProgress } as CheckedOptions;
 }

@@ -487,6 +487,65 @@ test('from() puts the file where it was told, also when the working directory ch
   assert.equal((await file.read())[0], 1);
 });
 
+test('a path is that of the moment of the call, whatever the working directory becomes', async (t) => {
+  const [directory, other] = [directoryFor(t), directoryFor(t)];
+  const before = process.cwd();
+  t.after(() => process.chdir(before));
+  const bytes = Buffer.alloc(4 * PAGE, 1);
+  const from = async <T>(work: () => Promise<T>): Promise<T> => {
+    process.chdir(directory);
+    const working = work();
+    process.chdir(other);
+    return working;
+  };
+  await from(() => saveSnapshot(sourceOf(bytes), 'full'));
+  bytes[0] = 2;
+  await from(() => saveSnapshot(sourceOf(bytes), 'child', { parent: 'full' }));
+  const stream = await from(() => Promise.resolve(streamSnapshot(sourceOf(bytes), { parent: 'full' })));
+  const streamed = Readable.from(await stream.toArray());
+  for (const open of [
+    () => SnapshotFile.open('child'),
+    () => SnapshotFile.open('child', { parents: ['full'] }),
+    () => SnapshotFile.from(streamed, { parents: ['full'] }),
+  ]) {
+    using file = await from(open);
+    assertSame(await file.read(), bytes);
+  }
+  await from(() => SnapshotFile.compact('child', 'whole'));
+  assert.equal((await from(() => SnapshotFile.infoOf('whole'))).parent, undefined);
+  assertOnly(directory, 'child', 'full', 'whole');
+  assertOnly(other);
+  // And is called as it was given.
+  const missing = { code: 'ENOENT', path: 'none' };
+  await assert.rejects(
+    from(() => SnapshotFile.open('none')),
+    missing,
+  );
+  await assert.rejects(
+    from(() => saveSnapshot(sourceOf(bytes), 'new', { parent: 'none' })),
+    missing,
+  );
+  await fs.rm(path.join(directory, 'full'));
+  await assert.rejects(
+    from(() => SnapshotFile.open('child')),
+    { code: 'ERR_UFFD_SNAPSHOT_PARENT_MISSING', path: 'child' },
+  );
+});
+
+test('a parent is found beside its child where `..` comes after a symbolic link', async (t) => {
+  const directory = directoryFor(t);
+  const at = (...names: string[]): string => path.join(directory, ...names);
+  await fs.mkdir(at('real', 'inner'), { recursive: true });
+  await fs.mkdir(at('other'));
+  symlinkSync(at('real', 'inner'), at('other', 'link'));
+  const bytes = Buffer.alloc(4 * PAGE, 1);
+  await saveSnapshot(sourceOf(bytes), at('real', 'full'));
+  bytes[0] = 2;
+  await saveSnapshot(sourceOf(bytes), at('real', 'child'), { parent: at('real', 'full') });
+  using file = await SnapshotFile.open(`${at('other', 'link')}/../child`);
+  assertSame(await file.read(), bytes);
+});
+
 test('a path that only a directory can have is none of a file', async (t) => {
   const directory = directoryFor(t);
   await assert.rejects(saveSnapshot(sourceOf(Buffer.alloc(PAGE, 1)), `${directory}/new/`), {

@@ -8,6 +8,7 @@ import fs from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
+import { filePlace } from '../lib/file-place.js';
 import { Region, Snapshot, SnapshotFile } from '../lib/index.js';
 import { digestPages } from '../lib/page-digest.js';
 import type { SnapshotSource } from '../lib/snapshot-encoder.js';
@@ -286,7 +287,7 @@ test('it leaves the memory as it is when a page is damaged that is not held', as
   const good = readFileSync(name);
   const heldPages = 8 * PAGE;
   const restore = async (onProgress?: () => void): Promise<unknown> => {
-    const chain = await openChain(name);
+    const chain = await openChain(filePlace(name));
     try {
       return await restoreChain(chain, [Region.from(memory)], { onProgress }, heldPages);
     } finally {
