@@ -1,6 +1,7 @@
 // The only file that turns an errno into an Error, and the place of every error code.
 
 import { getSystemErrorMap } from 'node:util';
+import { printable } from './printable.js';
 
 /** One way of opening a userfaultfd, and what came of it. */
 export interface Attempt {
@@ -338,7 +339,7 @@ export function snapshotVersion(version: number, known: number): UffdError {
 
 /** @internal */
 export function parentMissing(digest: string, name: string): UffdError {
-  const named = name === '' ? '' : `, then called "${name}",`;
+  const named = name === '' ? '' : `, then called "${printable(name)}",`;
   return new UffdError(
     `The snapshot file is a difference from another one${named} that was not found: ${digest}`,
     {
@@ -377,7 +378,7 @@ export function inFile(error: unknown, path: string): unknown {
   if (!(error instanceof UffdError) || error.path !== undefined) return error;
   const { code, errno, syscall, hint } = error;
   return new UffdError(
-    `${path}: ${error.message}`,
+    `${printable(path)}: ${error.message}`,
     { code, errno, syscall, hint, path },
     { cause: error.cause },
   );
@@ -388,14 +389,14 @@ export function fileError(doing: string, path: string, cause: unknown): unknown 
   const { code, errno, syscall } = cause as NodeJS.ErrnoException;
   if (code === undefined || errno === undefined || syscall === undefined) return cause;
   const hint = FILE_HINTS[code] ?? shortageHint(code);
-  const message = `Cannot ${doing} ${path}: ${code} (${errnoText(errno)})${hint === undefined ? '' : `. ${hint}`}`;
+  const message = `Cannot ${doing} ${printable(path)}: ${code} (${errnoText(errno)})${hint === undefined ? '' : `. ${hint}`}`;
   return new UffdError(message, { code, errno, syscall, hint, path }, { cause });
 }
 
 /** @internal A path that must be a regular file is something else. */
 export function notRegularFile(doing: string, path: string, isDirectory: boolean): UffdError {
   const [code, what] = isDirectory ? ['EISDIR', 'a directory'] : ['EINVAL', 'no regular file'];
-  return new UffdError(`Cannot ${doing} ${path}: it is ${what}`, { code, path });
+  return new UffdError(`Cannot ${doing} ${printable(path)}: it is ${what}`, { code, path });
 }
 
 /** @internal */

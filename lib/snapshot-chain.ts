@@ -5,6 +5,7 @@ import { inFile, parentMismatch, parentMissing, UffdError } from './errors.js';
 import { placeBeside, type FilePlace } from './file-place.js';
 import { overlay, PageMap, type PagePiece } from './page-runs.js';
 import { DigestWindow, PageWindow, type PageBlock } from './page-windows.js';
+import { printable } from './printable.js';
 import { DIGEST_BYTES } from './snapshot-format.js';
 import { SnapshotLink } from './snapshot-link.js';
 
@@ -142,7 +143,10 @@ async function parentOf(child: SnapshotLink, candidates: readonly SnapshotLink[]
   if (beside !== undefined) {
     beside.file.release();
     const found = beside.digest.toString('hex');
-    throw inFile(parentMismatch(`${beside.file.name} is ${found}, its parent is ${hex}`), child.file.name);
+    throw inFile(
+      parentMismatch(`${printable(beside.file.name)} is ${found}, its parent is ${hex}`),
+      child.file.name,
+    );
   }
   if (candidates.length > 0) {
     throw inFile(parentMismatch(`none of the files given is ${hex}`), child.file.name);

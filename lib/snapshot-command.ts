@@ -4,6 +4,7 @@ import { Presets, SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import type { DirtyPages } from './dirty-pages.js';
 import { UffdError } from './errors.js';
+import { printable } from './printable.js';
 import type { SaveProgress } from './snapshot-encoder.js';
 import { SnapshotFile } from './snapshot-file.js';
 import type { SnapshotFileInfo } from './snapshot-info.js';
@@ -86,11 +87,6 @@ function infoText(info: SnapshotFileInfo): string {
     `  pages     ${info.pages} of ${pageSize} bytes are in it${info.zeroPages > 0 ? `, ${info.zeroPages} became zero` : ''}`,
     `  size      ${sizeText(info.bytes)}, format version ${info.version}`,
   ].join('\n');
-}
-
-/** What a file of somebody else says must not drive the terminal. */
-function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
 }
 
 async function verify(paths: string[], { json, parent }: CommonOptions): Promise<void> {

@@ -3,7 +3,16 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
@@ -274,6 +283,36 @@ test('it refuses a wrong parent, a missing link, other pages, and memory of anot
     }
   }
   check('all of these');
+});
+
+test('a name out of a file drives no terminal that shows the error', async (t) => {
+  const directory = directoryFor(t);
+  const at = (name: string): string => path.join(directory, name);
+  const [mean, harmless] = ['\u001b[31mred\u0007\n\u009b2J', '\ufffd[31mred\ufffd\ufffd\ufffd2J'];
+  const source = Buffer.alloc(16 * PAGE, 1);
+  await saveSnapshot(sourceOf(source), at(mean));
+  source[0] = 2;
+  await saveSnapshot(sourceOf(source), at('child'), { parent: at(mean) });
+  const rejects = async (code: string): Promise<void> => {
+    await assert.rejects(SnapshotFile.open(at('child')), (error: Error & { code: string }) => {
+      assert.equal(error.code, code);
+      assert.ok(error.message.includes(harmless), error.message);
+      assert.doesNotMatch(error.message, /[\u0000-\u001f\u007f-\u009f]/);
+      return true;
+    });
+  };
+  await saveSnapshot(sourceOf(source), at(mean));
+  await rejects('ERR_UFFD_SNAPSHOT_PARENT_MISMATCH');
+  await fs.writeFile(at(mean), 'no snapshot');
+  await rejects('ERR_UFFD_SNAPSHOT_CORRUPT');
+  await fs.rm(at(mean));
+  await fs.mkdir(at(mean));
+  await rejects('EISDIR');
+  await fs.rmdir(at(mean));
+  symlinkSync(mean, at(mean));
+  await rejects('ELOOP');
+  await fs.rm(at(mean));
+  await rejects('ERR_UFFD_SNAPSHOT_PARENT_MISSING');
 });
 
 test('it leaves the memory as it is when a page is damaged that is not held', async (t) => {
