@@ -136,6 +136,15 @@ for (const resolver of ['loop', 'in-thread']) {
     it('ends when its memory is collected', 'memoryGoes', ['collected', resolver], {
       nodeArgs: ['--expose-gc'],
     });
+    for (const backing of ['anonymous', 'memfd']) {
+      for (const how of ['closed', 'discarded', 'touched']) {
+        it(`waits for no turn when nothing is left to load: ${backing}, ${how}`, 'nothingLeft', [
+          how,
+          backing,
+          resolver,
+        ]);
+      }
+    }
     it('keeps no child waiting', 'children', [resolver]);
     it('leaves no descriptor and no thread', 'leavesNothing', [resolver]);
   });

@@ -387,7 +387,9 @@ bool LazyLoad::FillSome(Part* part, uint64_t page, uint64_t count) noexcept {
   for (uint64_t first = page; first < end; first = std::min(first + most, end)) {
     const uint64_t last = std::min(first + most, end);
     UFFD_BARRIER("load-before-batch", nullptr);
-    if (!MakeRoom((last - first) * size)) return false;
+    if (!MakeRoom(*part, first, last)) return false;
+    // Given back or touched meanwhile, all of it.
+    if (loader.NextNeeded(first) >= last) continue;
     if (!loader.Read(first, last - first, buffer_->Data())) return false;
     UFFD_BARRIER("load-after-read", nullptr);
     uint64_t at_once = last - first;
@@ -435,23 +437,36 @@ bool LazyLoad::FillSome(Part* part, uint64_t page, uint64_t count) noexcept {
   return true;
 }
 
-// Waits as the rate asks, and while threads wait for their own pages. False: it failed.
-bool LazyLoad::MakeRoom(uint64_t filled_bytes) noexcept {
+// Before these pages: waits as the rate asks, and while threads wait for their own. False: it
+// failed. Of what nobody wants any more nothing is waited for: at a low rate that would be for
+// ever, with a thread and a descriptor (test 69).
+bool LazyLoad::MakeRoom(const Part& part, uint64_t first, uint64_t last) noexcept {
   constexpr std::chrono::milliseconds kLook(5);
   if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
   const auto aside = Clock::now() + kAside;
   while (!state_->IsCalm() && Clock::now() < aside && !IsHurried()) sched_yield();
   if (options_.bytes_per_second != 0) {
-    const std::chrono::duration<double> share(static_cast<double>(filled_bytes) /
+    const uint64_t bytes = (last - first) * part.loader->PageBytes();
+    const std::chrono::duration<double> share(static_cast<double>(bytes) /
                                               static_cast<double>(options_.bytes_per_second));
     const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(share);
     std::unique_lock<std::mutex> lock(mutex_);
-    while (Clock::now() < until && !IsHurried() && state_->Error()) {
+    while (Clock::now() < until && !IsHurried() && state_->Error() &&
+           IsAnyWanted(part, first, last)) {
       changed_.wait_until(lock, std::min<Clock::time_point>(until, Clock::now() + kLook));
       if (options_.resolver == Resolver::kInThread) SigbusResolver::Reinstall();
     }
   }
   return state_->Error().Ok();
+}
+
+// Whether any of the pages is still to be loaded and where it was.
+bool LazyLoad::IsAnyWanted(const Part& part, uint64_t first, uint64_t last) const noexcept {
+  if (part.loader->NextNeeded(first) >= last) return false;
+  const uint64_t size = part.loader->PageBytes();
+  const uint64_t start = part.memory.pages.start;
+  return session_->Table().Serves(part.registration.id,
+                                  {start + first * size, start + last * size});
 }
 
 bool LazyLoad::IsHurried() noexcept { return HolderList::Get().IsHurried(*entry_); }

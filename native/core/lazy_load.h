@@ -105,7 +105,8 @@ class LazyLoad final : public PageKeeper, public std::enable_shared_from_this<La
   bool FillPart(Part* part) noexcept;
   void FillHoles(Part* part) noexcept;
   bool FillSome(Part* part, uint64_t page, uint64_t count) noexcept;
-  bool MakeRoom(uint64_t filled_bytes) noexcept;
+  bool MakeRoom(const Part& part, uint64_t first, uint64_t last) noexcept;
+  bool IsAnyWanted(const Part& part, uint64_t first, uint64_t last) const noexcept;
   bool IsHurried() noexcept;
   void End(bool loaded) noexcept;
   void NoteLost() noexcept;

@@ -913,6 +913,32 @@ export async function memoryGoes(how: string, resolver: string): Promise<void> {
   await eventually(() => userfaultfdDescriptors().length === 0);
 }
 
+/** At a rate at which a batch would take days, when none of it is left to load. */
+export async function nothingLeft(
+  how: string,
+  backing: 'anonymous' | 'memfd',
+  resolver: string,
+): Promise<void> {
+  const expected = content(256 * PAGE);
+  const file = await fileOf(expected);
+  const region = Region.allocate({ bytes: expected.length, backing });
+  testing().closeBarrier('load-before-batch');
+  const restore = lazily(file, region, resolver, { bytesPerSecond: 1 });
+  untilSomebodyWaitsAt('load-before-batch');
+  // From here on it waits for its turn.
+  testing().openBarrier('load-before-batch');
+  if (how === 'closed') {
+    region.close();
+    await assert.rejects(restore.loaded, { code: 'ERR_UFFD_CLOSED' });
+  } else {
+    if (how === 'discarded') region.discard();
+    else assertSame(region.bytes, expected);
+    assert.equal((await restore.loaded).filled, 0);
+    assertSame(region.bytes, how === 'discarded' ? Buffer.alloc(expected.length) : expected);
+  }
+  await eventually(() => userfaultfdDescriptors().length === 0);
+}
+
 /** A child gets nothing that is not loaded, and starting one waits for nobody. */
 export async function children(resolver: string): Promise<void> {
   const expected = content(256 * PAGE);
