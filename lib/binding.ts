@@ -174,10 +174,24 @@ export interface NativeCaptureState {
   longestWaitNs: number;
 }
 
+/** A memory to copy, to track or to load. */
+export interface NativeSource {
+  view: Uint8Array;
+  /** Of the memory, in bytes. */
+  pageSize: number;
+  /** Memory of our own. */
+  mapping: NativeToken | undefined;
+}
+
 export interface NativeSnapshot {
-  take(views: Uint8Array[], keepAlive: object, engine: number): NativeFailure | undefined;
+  take(
+    sources: NativeSource[],
+    keepAlive: object,
+    engine: number,
+    maxBytes: number,
+  ): NativeFailure | undefined;
   takeCopyOnWrite(
-    sources: { view: Uint8Array; pageSize: number; mapping: NativeToken | undefined }[],
+    sources: NativeSource[],
     keepAlive: object,
     engine: number,
     options: { inThread: boolean; maxBytes: number; bytesPerSecond: number },
@@ -205,7 +219,7 @@ export interface NativeSnapshotPages {
 }
 
 export interface NativeLoadRequest extends NativeSnapshotPages {
-  memories: { view: Uint8Array; pageSize: number; mapping: NativeToken | undefined }[];
+  memories: NativeSource[];
   /** `[memory, offset, …]` */
   order: Float64Array;
   inThread: boolean;
@@ -241,11 +255,7 @@ export interface NativeLazyLoad {
 }
 
 export interface NativeSnapshotHistory {
-  track(
-    sources: { view: Uint8Array; pageSize: number; mapping: NativeToken | undefined }[],
-    keepAlive: object,
-    engine: number,
-  ): NativeFailure | undefined;
+  track(sources: NativeSource[], keepAlive: object, engine: number): NativeFailure | undefined;
   /** The number of the new entry. The others take one of an entry that there is. */
   take(views: Uint8Array[], mostBytes: number): number | NativeFailure;
   checkRestore(entry: number, views: Uint8Array[]): NativeFailure | undefined;

@@ -58,8 +58,7 @@ function notServed(): UffdError {
   });
 }
 
-/** @internal */
-export function limitReached(): UffdError {
+function limitReached(): UffdError {
   return new UffdError('The snapshot needs more memory than options.maxBytes', {
     code: 'ERR_UFFD_SNAPSHOT_LIMIT',
     hint: 'Raise options.maxBytes. The program and its memory are as if there were no snapshot.',

@@ -1,13 +1,13 @@
 // Which way a snapshot of these memories is taken here, and taking it.
 
 import { types } from 'node:util';
-import { binding, isFailure, type NativeSnapshot } from './binding.js';
+import { binding, isFailure, type NativeSnapshot, type NativeSource } from './binding.js';
 import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
 import { invalidValue, type UffdError } from './errors.js';
 import { warnOfMerging } from './memory-merging.js';
 import { keepSigbusHandler } from './sigbus-listeners.js';
 import { isProtectable, regionInternals, type Region } from './region.js';
-import { captureError, limitReached, snapshotError } from './snapshot-errors.js';
+import { captureError, snapshotError } from './snapshot-errors.js';
 import type { CheckedSnapshotOptions, SnapshotMode } from './snapshot-options.js';
 
 /** @internal `native` is of the instant when this was returned. */
@@ -51,11 +51,7 @@ function protect(
 ): UffdError | undefined {
   if (resolver === 'in-thread') keepSigbusHandler();
   const failure = native.takeCopyOnWrite(
-    regions.map((region) => ({
-      view: region.bytes,
-      pageSize: region.pageSize,
-      mapping: regionInternals(region).ownMapping,
-    })),
+    sourcesOf(regions),
     regions.map((region) => regionInternals(region).keepAlive),
     engineNumber(chooseEngine('engine')),
     { inThread: resolver === 'in-thread', maxBytes, bytesPerSecond },
@@ -71,17 +67,24 @@ function copy(
   regions: readonly Region[],
   { maxBytes }: CheckedSnapshotOptions,
 ): void {
-  const bytes = regions.reduce((sum, region) => sum + region.byteLength, 0);
-  if (bytes > maxBytes) throw limitReached();
   const engine: DirtyEngine = chooseEngine('engine', othersCanWrite(regions) ? 'wp-async' : 'auto');
   const failure = native.take(
-    regions.map((region) => region.bytes),
+    sourcesOf(regions),
     regions.map((region) => regionInternals(region).keepAlive),
     engineNumber(engine),
+    maxBytes,
   );
   if (isFailure(failure)) throw snapshotError(failure);
   if (engine === 'compare') warnOfFallback();
   else warnOfMerging();
+}
+
+function sourcesOf(regions: readonly Region[]): NativeSource[] {
+  return regions.map((region) => ({
+    view: region.bytes,
+    pageSize: region.pageSize,
+    mapping: regionInternals(region).ownMapping,
+  }));
 }
 
 /**

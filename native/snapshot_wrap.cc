@@ -78,8 +78,10 @@ SnapshotWrap::SnapshotWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Sn
 
 Napi::Value SnapshotWrap::Take(const Napi::CallbackInfo& info) {
   const auto engine = static_cast<DirtyEngine>(info[2].As<Napi::Number>().Int32Value());
+  const auto most_bytes = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
   auto snapshot = Snapshot::Take(
-      ViewRanges(info[0]), engine == DirtyEngine::kCompare ? &TrackByCompare : &TrackByWpAsync);
+      SourcesArgument(info[0]), engine == DirtyEngine::kCompare ? &TrackByCompare : &TrackByWpAsync,
+      most_bytes);
   if (!snapshot) return FailureObject(info.Env(), snapshot.Error());
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
   snapshot_ = std::move(snapshot.Value());

@@ -24,11 +24,13 @@ import {
   WASM,
   WASM_PAGE,
 } from './scenarios/dirty-support.js';
+import { withHugePages } from './support/huge-pages.js';
 import { passScenario } from './support/scenario.js';
 
 const closed = { code: 'ERR_UFFD_CLOSED' };
 const detached = { code: 'ERR_UFFD_DETACHED' };
 const shrunk = { code: 'ERR_UFFD_SHRUNK' };
+const limit = { code: 'ERR_UFFD_SNAPSHOT_LIMIT' };
 
 /** Fills with bytes that tell pages and positions apart. */
 function scribble(bytes: Uint8Array, seed: number): void {
@@ -482,6 +484,32 @@ test('it cannot be taken of memory a Userfaultfd has, and then nothing stays arm
   assert.equal(uffd.armedPages(free), 0);
 });
 
+for (const mode of ['copy', 'auto'] as const) {
+  test(`it keeps pages up to maxBytes, of which those of zeros are none: mode ${mode}`, () => {
+    const region = Region.allocate({ bytes: 4096 * PAGE });
+    for (const page of [0, 1, 7, 900, 4095]) touch(region.bytes, page, 1);
+    const before = copyOf(region.bytes);
+    // Where another watches it, auto copies.
+    using tracker = new DirtyTracker(region);
+    for (const maxBytes of [0, 1, 4 * PAGE, 5 * PAGE - 1]) {
+      assert.throws(() => Snapshot.take(region, { mode, maxBytes }), limit);
+      assertSame(region.bytes, before);
+    }
+    assert.equal(tracker.collect().isEmpty, true, 'nothing was written');
+    using snapshot = Snapshot.take(region, { mode, maxBytes: 5 * PAGE });
+    assert.equal(snapshot.mode, 'copy');
+    region.bytes.fill(9);
+    snapshot.restore();
+    assertSame(region.bytes, before);
+    region.discard();
+    assert.equal(Snapshot.take(region, { mode, maxBytes: 0 }).byteLength, region.byteLength);
+    // Of a view its own bytes count, and those of its neighbours do not.
+    const view = new Uint8Array(3 * PAGE).fill(1).subarray(100, 2 * PAGE + 200);
+    assert.throws(() => Snapshot.take(view, { mode, maxBytes: view.length - 1 }), limit);
+    assertSame(Buffer.from(Snapshot.take(view, { mode, maxBytes: view.length }).read()), copyOf(view));
+  });
+}
+
 test('it names the modes and the options it knows when given another', () => {
   const region = Region.allocate({ bytes: PAGE });
   const take = (options: object): Snapshot => Snapshot.take(region, options);
@@ -529,6 +557,22 @@ test('it costs what was written, not the size of the memory', async () => {
 test('it does not make memory resident that was never touched, nor a copy of it', async () => {
   await passScenario('snapshot', 'sparse', { timeoutMs: 60_000 });
 });
+
+test('it makes no hole of shared memory resident that it copies', async () => {
+  await passScenario('snapshot', 'sparseShared', { timeoutMs: 60_000 });
+});
+
+for (const kind of ['anonymous', 'memfd', 'Wasm memory']) {
+  test(`it makes up no zeros where a userfaultfd fills holes: ${kind}`, async () => {
+    await passScenario('snapshot', 'filledElsewhere', { args: [kind] });
+  });
+}
+
+for (const mapping of ['private', 'shared']) {
+  test(`it takes any view of hugetlb memory: ${mapping}`, async () => {
+    await withHugePages(4, () => passScenario('snapshot', 'hugeViews', { args: [mapping] }));
+  });
+}
 
 test('it takes snapshots of many buffers in one page of the heap, and of one buffer twice (B9)', async () => {
   await passScenario('snapshot', 'manyInOnePage', { timeoutMs: 60_000 });

@@ -52,12 +52,12 @@ Status ChangeTracked(Range pages, const std::function<Status()>& change) noexcep
 }
 
 Result<std::unique_ptr<DirtyTracker>> TrackByWpAsync(
-    Range bytes, const std::shared_ptr<Mapping>& /*copy*/) noexcept {
-  return DomainTracker::Create(&WpAsyncDomain(), bytes, PageSize());
+    Range bytes, uint64_t page_size, const std::shared_ptr<Mapping>& /*copy*/) noexcept {
+  return DomainTracker::Create(&WpAsyncDomain(), bytes, page_size);
 }
 
 Result<std::unique_ptr<DirtyTracker>> TrackByCompare(
-    Range bytes, const std::shared_ptr<Mapping>& copy) noexcept {
+    Range bytes, uint64_t /*page_size*/, const std::shared_ptr<Mapping>& copy) noexcept {
   return CompareTracker::Against(copy, bytes);
 }
 

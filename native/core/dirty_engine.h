@@ -29,9 +29,9 @@ Result<std::unique_ptr<DirtyTracker>> CreateDirtyTracker(
 Status ChangeTracked(Range pages, const std::function<Status()>& change) noexcept;
 
 // For Snapshot: a tracker of what differs from its copy, or was written.
-Result<std::unique_ptr<DirtyTracker>> TrackByWpAsync(Range bytes,
+Result<std::unique_ptr<DirtyTracker>> TrackByWpAsync(Range bytes, uint64_t page_size,
                                                      const std::shared_ptr<Mapping>& copy) noexcept;
-Result<std::unique_ptr<DirtyTracker>> TrackByCompare(Range bytes,
+Result<std::unique_ptr<DirtyTracker>> TrackByCompare(Range bytes, uint64_t page_size,
                                                      const std::shared_ptr<Mapping>& copy) noexcept;
 
 }  // namespace uffd

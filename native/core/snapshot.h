@@ -23,18 +23,17 @@ namespace uffd {
 
 class Snapshot {
  public:
-  // Makes the tracker of `bytes`, whose copy will be `copy`.
-  using TrackerFactory =
-      Result<std::unique_ptr<DirtyTracker>> (*)(Range bytes, const std::shared_ptr<Mapping>& copy);
+  // Makes the tracker of `bytes`, whose copy will be `copy`. `page_size`: of the memory.
+  using TrackerFactory = Result<std::unique_ptr<DirtyTracker>> (*)(
+      Range bytes, uint64_t page_size, const std::shared_ptr<Mapping>& copy);
   struct Restored {
     uint64_t pages = 0;      // put back
     uint64_t bytes = 0;      // of those pages, inside the memories
     uint64_t different = 0;  // pages that somebody wrote meanwhile and that differ again
   };
 
-  // A memory to take copy-on-write: whole pages.
   struct Source {
-    Range bytes;
+    Range bytes;  // any alignment; whole pages to be taken copy-on-write
     uint64_t page_size = 0;
     std::shared_ptr<Mapping> mapping;  // as in Capture::Memory
   };
@@ -45,10 +44,11 @@ class Snapshot {
   };
   struct Taken;
 
-  // Copies `memories` (bytes, any alignment). The copy is of one instant: pages written while it
-  // was made are copied again until a whole pass finds none. EAGAIN: the writers never paused.
-  static Result<std::unique_ptr<Snapshot>> Take(const std::vector<Range>& memories,
-                                                TrackerFactory track) noexcept;
+  // Copies `memories`. The copy is of one instant: pages written while it was made are copied again
+  // until a whole pass finds none. EAGAIN: the writers never paused. EDQUOT: it has more than
+  // `most_bytes` in pages that are not zero.
+  static Result<std::unique_ptr<Snapshot>> Take(const std::vector<Source>& memories,
+                                                TrackerFactory track, uint64_t most_bytes) noexcept;
   // Arms the memories, which is the instant, and copies them in the background. `settled` runs
   // once, on another thread, when all is captured or it failed. With `by_writes` null it is
   // compared.
@@ -80,7 +80,8 @@ class Snapshot {
 
  private:
   struct Memory {
-    Range taken;  // where the memory was
+    Range taken;             // where the memory was
+    uint64_t page_size = 0;  // of it
     std::unique_ptr<DirtyTracker> tracker;
     bool tracked_by_writes = false;
     std::shared_ptr<Mapping> copy;     // page by page, in the alignment of the memory
@@ -107,11 +108,15 @@ class Snapshot {
   // The trackers tell all that was written until now. Under mutex_.
   Status Prepare() noexcept;
   // Copy.
-  Status CopyUntilQuiet() noexcept;
+  class Room;
+  static Status CopyAll(const Memory& memory, Room* room) noexcept;
+  Status CopyUntilQuiet(Room* room) noexcept;
+  Status TakeRoomForSharedPages(Room* room) const noexcept;
   std::vector<SharedPage> SharedPages() const;
   Result<bool> HeldStill(const std::vector<SharedPage>& shared) noexcept;
   Result<bool> SettleAndCompare(const std::vector<SharedPage>& shared) noexcept;
   static bool CopyIfDifferent(const Memory& memory, Range page) noexcept;
+  static Status CopyAgain(const Memory& memory, Range page, Room* room) noexcept;
   Status Follow(const std::vector<Range>& live) noexcept;
   static bool Differs(const Memory& memory, Range live, Range page) noexcept;
   static uint64_t PutBack(const Memory& memory, Range live, Range page) noexcept;

@@ -29,6 +29,7 @@ Snapshot::Taken Snapshot::TakeCopyOnWrite(const std::vector<Source>& memories,
     parts.push_back({{source.bytes, source.page_size, source.mapping}, copy.Value()});
     Memory memory;
     memory.taken = source.bytes;
+    memory.page_size = source.page_size;
     memory.copy = std::move(copy.Value());
     snapshot->memories_.push_back(std::move(memory));
   }
@@ -97,7 +98,7 @@ void Snapshot::Settle() noexcept {
 
 Status Snapshot::TrackCaptured(Memory* memory) noexcept {
   if (trackers_.by_writes != nullptr) {
-    auto tracker = trackers_.by_writes(memory->taken, memory->copy);
+    auto tracker = trackers_.by_writes(memory->taken, memory->page_size, memory->copy);
     if (tracker) {
       RangeSet written;
       memory->capture->Written(&written);
@@ -106,7 +107,7 @@ Status Snapshot::TrackCaptured(Memory* memory) noexcept {
       return Done{};
     }
   }
-  auto tracker = trackers_.by_bytes(memory->taken, memory->copy);
+  auto tracker = trackers_.by_bytes(memory->taken, memory->page_size, memory->copy);
   if (!tracker) return tracker.Error();
   memory->tracker = std::move(tracker.Value());
   memory->tracked_by_writes = false;

@@ -2,10 +2,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "core/compare.h"
+#include "core/cut.h"
 #include "core/dirty_engine.h"
+#include "core/holder_list.h"
 #include "core/lost_pages.h"
+#include "core/populated_pages.h"
 #include "core/snapshot.h"
 
 namespace uffd {
@@ -13,47 +17,92 @@ namespace {
 
 // Enough for writers that pause at all; those that do not need mode copy-on-write.
 constexpr int kPasses = 64;
+// Memory of so many pages is worth asking which of them exist.
+constexpr uint64_t kLong = 64;
 
 uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(address); }
 
 }  // namespace
 
-Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memories,
-                                                 TrackerFactory track) noexcept {
+// For the bytes of pages that are not zero.
+class Snapshot::Room {
+ public:
+  explicit Room(uint64_t bytes) noexcept : left_(bytes) {}
+
+  Status Take(uint64_t bytes) noexcept {
+    if (bytes > left_) return Failure{Cut::kLimit, "snapshot"};
+    left_ -= bytes;
+    return Done{};
+  }
+  void GiveBack(uint64_t bytes) noexcept { left_ += bytes; }
+
+ private:
+  uint64_t left_;
+};
+
+Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Source>& memories,
+                                                 TrackerFactory track,
+                                                 uint64_t most_bytes) noexcept {
   std::unique_ptr<Snapshot> snapshot(new Snapshot());
-  for (const Range& bytes : memories) {
-    const Range pages = bytes.RoundOutward(PageSize());
+  for (const Source& source : memories) {
+    const Range pages = source.bytes.RoundOutward(PageSize());
     Result<std::shared_ptr<Mapping>> copy =
         Mapping::Anonymous(std::max(pages.Length(), PageSize()));
     if (!copy) return copy.Error();
-    Result<std::unique_ptr<DirtyTracker>> tracker = track(bytes, copy.Value());
+    Result<std::unique_ptr<DirtyTracker>> tracker =
+        track(source.bytes, source.page_size, copy.Value());
     if (!tracker) return tracker.Error();
     Memory memory;
-    memory.taken = bytes;
+    memory.taken = source.bytes;
+    memory.page_size = source.page_size;
     memory.tracker = std::move(tracker.Value());
     memory.tracked_by_writes = track != &TrackByCompare;
     memory.copy = std::move(copy.Value());
     snapshot->memories_.push_back(std::move(memory));
   }
-  for (const Range& bytes : memories) {
-    const Status readable = LostPages::Get().Check(bytes);
+  for (const Source& source : memories) {
+    const Status readable = LostPages::Get().Check(source.bytes);
     if (!readable) return readable.Error();
   }
+  Room room(most_bytes);
   // All are tracked before the first byte is copied: what is written from here on is seen.
   for (const Memory& memory : snapshot->memories_) {
-    RangeSet all;
-    all.Add(memory.taken.RoundOutward(PageSize()));
-    all.ForEachPage(PageSize(), [&](Range page) {
-      const Range part = page.Intersect(memory.taken);
+    const Status copied = CopyAll(memory, &room);
+    if (!copied) return copied.Error();
+  }
+  Status done = snapshot->CopyUntilQuiet(&room);
+  if (done) done = snapshot->TakeRoomForSharedPages(&room);
+  if (!done) return done.Error();
+  return snapshot;
+}
+
+Status Snapshot::CopyAll(const Memory& memory, Room* room) noexcept {
+  const Range pages = memory.taken.RoundOutward(PageSize());
+  const bool is_long = pages.Length() >= kLong * PageSize();
+  std::optional<PopulatedPages> populated;
+  if (is_long) {
+    // What is not loaded yet does not exist either.
+    HolderList::Get().FinishLoads(pages);
+    populated = PopulatedPages::Of(pages, memory.page_size, true);
+  }
+  const uint64_t batch = PopulatedPages::kBatch * PageSize();
+  for (uint64_t start = pages.start; start < pages.end; start += batch) {
+    const uint64_t end = std::min(start + batch, pages.end);
+    if (populated) populated->Load(start, (end - start) / PageSize());
+    for (uint64_t at = start; at < end; at += PageSize()) {
+      // Reading a hole would make it exist.
+      if (populated && !populated->Has((at - start) / PageSize())) continue;
+      const Range part = Range{at, at + PageSize()}.Intersect(memory.taken);
       // A page of zeros costs the copy nothing: its own page is never touched.
-      if (IsZero(Pointer(part.start), part.Length())) return;
+      if (IsZero(Pointer(part.start), part.Length())) continue;
+      const bool shared = part.Length() != PageSize();
+      const Status fits = shared ? Status(Done{}) : room->Take(PageSize());
+      if (!fits) return fits;
       std::memcpy(memory.CopyAt(part.start - memory.taken.start), Pointer(part.start),
                   part.Length());
-    });
+    }
   }
-  const Status quiet = snapshot->CopyUntilQuiet();
-  if (!quiet) return quiet.Error();
-  return snapshot;
+  return Done{};
 }
 
 // When a pass over all memories finds nothing written since the pass before, then at the instant
@@ -62,7 +111,7 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Range>& memor
 // The first and last page of a buffer of V8's hold other data too, and are written all the time
 // (this function's own vectors may lie there). When only those were written, and the memory's bytes
 // in them equal the copy, it is still to be shown that they did so all at one time.
-Status Snapshot::CopyUntilQuiet() noexcept {
+Status Snapshot::CopyUntilQuiet(Room* room) noexcept {
   const std::vector<SharedPage> shared_pages = SharedPages();
   for (int pass = 0; pass < kPasses; pass++) {
     bool changed = false;
@@ -71,15 +120,20 @@ Status Snapshot::CopyUntilQuiet() noexcept {
       RangeSet dirty;
       const Status collected = memory.tracker->Collect(&dirty);
       if (!collected) return collected;
+      Status fits = Done{};
       dirty.ForEachPage(PageSize(), [&](Range page) {
-        const bool shared = page.Intersect(memory.taken).Length() != page.Length();
+        const Range part = page.Intersect(memory.taken);
+        // Of a huge page the memory may be a part.
+        if (part.Empty() || !fits) return;
+        const bool shared = part.Length() != page.Length();
         if (shared && !CopyIfDifferent(memory, page)) {
           neighbours_wrote = true;
           return;
         }
         changed = true;
-        if (!shared) CopyIfDifferent(memory, page);
+        if (!shared) fits = CopyAgain(memory, page, room);
       });
+      if (!fits) return fits;
     }
     if (changed) continue;
     if (!neighbours_wrote) return Done{};
@@ -151,6 +205,30 @@ bool Snapshot::CopyIfDifferent(const Memory& memory, Range page) noexcept {
   if (std::memcmp(copy, Pointer(part.start), part.Length()) == 0) return false;
   std::memcpy(copy, Pointer(part.start), part.Length());
   return true;
+}
+
+// A page of zeros may have become another, and the other way round.
+Status Snapshot::CopyAgain(const Memory& memory, Range page, Room* room) noexcept {
+  const uint8_t* copy = memory.CopyAt(page.start - memory.taken.start);
+  const bool was_zero = IsZero(copy, PageSize());
+  if (!CopyIfDifferent(memory, page)) return Done{};
+  const bool is_zero = IsZero(copy, PageSize());
+  if (is_zero && !was_zero) room->GiveBack(PageSize());
+  return was_zero && !is_zero ? room->Take(PageSize()) : Status(Done{});
+}
+
+// Last of all: they were copied where nothing could be counted.
+Status Snapshot::TakeRoomForSharedPages(Room* room) const noexcept {
+  for (const Memory& memory : memories_) {
+    for (const Range& page : memory.SharedPages()) {
+      const Range part = page.Intersect(memory.taken);
+      if (part.Empty()) continue;
+      if (IsZero(memory.CopyAt(part.start - memory.taken.start), part.Length())) continue;
+      const Status fits = room->Take(part.Length());
+      if (!fits) return fits;
+    }
+  }
+  return Done{};
 }
 
 std::array<Range, 2> Snapshot::Memory::SharedPages() const noexcept {

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { DirtyTracker, Region, Snapshot, Userfaultfd } from '../../lib/index.js';
-import { PAGE, pagesOf, touch } from './dirty-support.js';
+import { testing } from '../support/testing.js';
+import { MEMORIES } from './copy-on-write-kinds.js';
+import { PAGE, pagesOf, seeded, touch } from './dirty-support.js';
 
 const MIB = 2 ** 20;
 
@@ -126,4 +129,68 @@ export function discardedUntouched(): void {
   const grew = residentBytes() - before;
   assert.ok(grew < 16 * MIB, `restore() made ${grew} bytes resident`);
   assert.deepEqual([region.bytes[9 * PAGE], region.bytes[20 * PAGE], region.bytes[30 * PAGE]], [1, 0, 0]);
+}
+
+/** Nor are the holes of shared memory, of which a page that exists may come from another mapping. */
+export function sparseShared(): void {
+  const region = Region.allocate({ bytes: 1024 * MIB, backing: 'memfd' });
+  const alias = region.alias();
+  touch(region.bytes, 7, 1);
+  touch(alias.bytes, 200_000, 2);
+  const before = residentBytes();
+  using snapshot = Snapshot.take(region, { mode: 'copy' });
+  assert.deepEqual(
+    [7, 8, 200_000].map((page) => snapshot.read(page * PAGE, 1)[0]),
+    [1, 0, 2],
+  );
+  const grew = residentBytes() - before;
+  assert.ok(grew < 64 * MIB, `take() made ${grew} bytes resident`);
+}
+
+/** Memory whose missing pages come from elsewhere: what does not exist is not zero. */
+export function filledElsewhere(kind: string): void {
+  const { memory: made, bytes } = MEMORIES[kind]!();
+  const memory = Region.isRegion(made) ? made : Region.from(made);
+  const source = Region.allocate({ bytes: bytes().length });
+  source.bytes.fill(7);
+  using uffd = Userfaultfd.open({ features: ['EVENT_REMOVE', 'POISON'] });
+  uffd.register(memory, 'missing', { source });
+  // For no other engine would share the memory.
+  assert.equal(testing().refuseUserfaultfd(constants.errno.EPERM), 0);
+  using snapshot = Snapshot.take(memory, { mode: 'copy' });
+  assert.ok(snapshot.read().every((byte) => byte === 7));
+}
+
+/** A huge page has other data than the view's: the kernel arms and reports all of it. */
+export function hugeViews(mapping: 'private' | 'shared'): void {
+  const size = 2 * MIB;
+  const region = Region.allocate({ bytes: 3 * size, backing: 'hugetlb', mapping });
+  const random = seeded(3);
+  for (let at = 0; at < region.byteLength; at += 101) region.bytes[at] = 1 + random(255);
+  const views: [first: number, behind: number][] = [
+    [0, 3 * size],
+    [size, 2 * size],
+    [PAGE, 2 * PAGE],
+    [5, size + 7],
+    [size + 3 * PAGE + 9, size + 3 * PAGE + 99],
+  ];
+  for (const [first, behind] of views) {
+    for (const mode of ['copy', 'auto'] as const) {
+      const view = region.bytes.subarray(first, behind);
+      const before = Buffer.from(region.bytes);
+      using snapshot = Snapshot.take(view, { mode });
+      assert.equal(snapshot.diff().isEmpty, true);
+      view[view.length - 1]! ^= 255;
+      for (const neighbour of [first - 1, behind]) {
+        if (neighbour < 0 || neighbour >= region.byteLength) continue;
+        region.bytes[neighbour]! ^= 255;
+        before[neighbour] = region.bytes[neighbour]!;
+      }
+      assert.ok([...snapshot.diff()].some(({ offset, length }) => offset + length === view.length));
+      assert.equal(Buffer.compare(snapshot.read(), before.subarray(first, behind)), 0);
+      const { pages, different } = snapshot.restore();
+      assert.deepEqual({ pages, different }, { pages: 1, different: 0 });
+      assert.equal(Buffer.compare(region.bytes, before), 0, `${first} to ${behind}, ${mode}`);
+    }
+  }
 }
