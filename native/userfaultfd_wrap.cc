@@ -27,12 +27,12 @@ uint64_t NumberField(const Napi::Object& object, const char* name) {
   return static_cast<uint64_t>(object.Get(name).As<Napi::Number>().Int64Value());
 }
 
-// { fd, offset, length }, { mapping, offset } or { shared, offset }.
 // Of a property that may be absent: whatever a program put into Object.prototype is none of it.
 Napi::Value OwnValue(const Napi::Object& object, const char* name) {
   return object.HasOwnProperty(name) ? object.Get(name) : object.Env().Undefined();
 }
 
+// { fd, offset, length }, { mapping, offset } or { shared, offset }.
 Result<std::shared_ptr<const PageSource>> SourceArgument(const Napi::Object& source) {
   const uint64_t offset = NumberField(source, "offset");
   if (std::shared_ptr<Mapping> memory = MappingOf(OwnValue(source, "mapping"))) {

@@ -20,6 +20,7 @@ it('frees a writer whose fault nobody has read when the tracker closes', 'closeF
 it('frees it when the process exits', 'closeFreesWriter', { args: ['exit'] });
 it('counts everything as written when its loop is lost, and goes on with a new one', 'losesItsLoop');
 it('finds pages that lost content or protection without a fault (B2, B10, B11)', 'lostProtection');
+it('waits for nobody when it cannot arm a page while others write', 'mappedAnewUnderWriters');
 it('tells which thread wrote, and where', 'tellsWhoWrote');
 it('counts the writes that are too many to be kept, and loses no page', 'manyWrites');
 it('refuses memory that shares its pages with other data, by name (B9)', 'refusesBuffers');

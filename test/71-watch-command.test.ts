@@ -271,6 +271,11 @@ test('it writes to a file when told to, and says when it cannot', async () => {
   const full = await watch(['--output', '/dev/full'], ['exit']);
   assert.equal(full.code, 7);
   assert.match(full.stderr, /^userfaultfd: \/dev\/full is not complete: .*ENOSPC.*\n$/);
+  // Nor does it matter that nobody reads that.
+  const unread = await watch(['--json', '--interval', '5', '--output', '/dev/full'], ['manyMarks', '3000'], {
+    started: (child) => child.stderr.destroy(),
+  });
+  assert.deepEqual([unread.code, unread.stdout], [0, 'finished\n']);
 });
 
 test('it keeps its file open through collections of its own garbage', async () => {

@@ -15,14 +15,15 @@ export class Output {
   readonly #stream: Writable;
   #closed = false;
   #onRoom: () => void = () => undefined;
+  /** Of what became of the file. */
+  #told: Promise<void> | undefined;
 
   private constructor(descriptor: number, file: string | undefined) {
     this.#stream = descriptorStream(descriptor);
     this.#stream.on('drain', () => this.#onRoom());
     this.#stream.on('error', (error) => {
       this.#closed = true;
-      if (file !== undefined)
-        process.stderr.write(`userfaultfd: ${file} is not complete: ${error.message}\n`);
+      if (file !== undefined) this.#told = tell(`userfaultfd: ${file} is not complete: ${error.message}\n`);
       this.#onRoom();
     });
   }
@@ -48,12 +49,24 @@ export class Output {
 
   /** Resolves when everything is written, or nobody reads. */
   async end(): Promise<void> {
-    if (this.#closed) return;
-    await new Promise<void>((resolve) => {
-      this.#stream.once('close', resolve);
-      this.#stream.end();
-    });
+    if (!this.#closed) await ended(this.#stream);
+    await this.#told;
   }
+}
+
+async function tell(text: string): Promise<void> {
+  const stream = descriptorStream(STANDARD_ERROR);
+  // Nobody reads that either.
+  stream.on('error', () => undefined);
+  stream.write(text);
+  await ended(stream);
+}
+
+async function ended(stream: Writable): Promise<void> {
+  await new Promise<void>((resolve) => {
+    stream.once('close', resolve);
+    stream.end();
+  });
 }
 
 /**

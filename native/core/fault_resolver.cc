@@ -1,14 +1,24 @@
 #include "core/fault_resolver.h"
 
 #include <cerrno>
+#include <utility>
 
 #include "core/kernel_abi.h"
 #include "core/pagemap.h"
 
 namespace uffd {
 
-bool FaultResolver::IsArmed(Range page, const Registration& registration) const noexcept {
-  return (registration.policy->mode & UFFDIO_REGISTER_MODE_WP) != 0 && MayBeArmed(page);
+// `fill(whether it must be armed)`, before which nobody begins to arm the page.
+template <typename FillPage>
+Partial FaultResolver::WhileMarked(Range page, const Registration& registration, bool arm,
+                                   FillPage fill) noexcept {
+  if (arm || (registration.policy->mode & UFFDIO_REGISTER_MODE_WP) == 0) return fill(arm);
+  const std::lock_guard<std::mutex> lock(marking_);
+  bool armed = MayBeArmed(page);
+  for (const Arming* each = arming_; each != nullptr; each = each->next) {
+    armed = armed || each->pages.Overlaps(page);
+  }
+  return fill(armed);
 }
 
 bool FaultResolver::MayBeArmed(Range page) const noexcept {
@@ -16,8 +26,18 @@ bool FaultResolver::MayBeArmed(Range page) const noexcept {
 }
 
 Status FaultResolver::WriteProtect(Range pages, uint64_t mode) noexcept {
+  if ((mode & UFFDIO_WRITEPROTECT_MODE_WP) == 0) return uffd_->WriteProtect(pages, mode);
+  Arming arming{pages};
+  {
+    const std::lock_guard<std::mutex> lock(marking_);
+    arming.next = std::exchange(arming_, &arming);
+  }
+  Status done = uffd_->WriteProtect(pages, mode);
   const std::lock_guard<std::mutex> lock(marking_);
-  return uffd_->WriteProtect(pages, mode);
+  Arming** at = &arming_;
+  while (*at != &arming) at = &(*at)->next;
+  *at = arming.next;
+  return done;
 }
 
 FaultResolver::Answer FaultResolver::Unprotect(Range page) noexcept {
@@ -27,16 +47,14 @@ FaultResolver::Answer FaultResolver::Unprotect(Range page) noexcept {
 
 FaultResolver::Answer FaultResolver::Fill(Range page, const uint8_t* bytes,
                                           const Registration& registration, bool arm) noexcept {
-  const std::lock_guard<std::mutex> lock(marking_);
-  const uint64_t mode = arm || IsArmed(page, registration) ? UFFDIO_COPY_MODE_WP : 0;
-  if (bytes != nullptr) {
-    return AnswerOf(uffd_->Copy(page, bytes, mode).error, page, Action::kCopy);
-  }
   // ZEROPAGE takes an armed page that does not exist yet for one that does, and hugetlb has none.
   const bool zeropage = (registration.ioctls & (uint64_t{1} << _UFFDIO_ZEROPAGE)) != 0;
-  const Partial done = zeropage && mode == 0 ? uffd_->Zeropage(page, 0)
-                                             : uffd_->Copy(page, registration.policy->zeros, mode);
-  return AnswerOf(done.error, page, Action::kZeropage);
+  const Partial done = WhileMarked(page, registration, arm, [&](bool armed) {
+    if (bytes == nullptr && zeropage && !armed) return uffd_->Zeropage(page, 0);
+    const uint8_t* const from = bytes == nullptr ? registration.policy->zeros : bytes;
+    return uffd_->Copy(page, from, armed ? UFFDIO_COPY_MODE_WP : 0);
+  });
+  return AnswerOf(done.error, page, bytes == nullptr ? Action::kZeropage : Action::kCopy);
 }
 
 FaultResolver::Answer FaultResolver::FillMissing(Range page, const Result<const uint8_t*>& loaded,
@@ -63,9 +81,10 @@ FaultResolver::Answer FaultResolver::Poison(Range page) noexcept {
 
 FaultResolver::Answer FaultResolver::Continue(Range page, const Registration& registration,
                                               bool arm) noexcept {
-  const std::lock_guard<std::mutex> lock(marking_);
-  const uint64_t mode = arm || IsArmed(page, registration) ? UFFDIO_CONTINUE_MODE_WP : 0;
-  const int error = uffd_->Continue(page, mode).error;
+  const Partial done = WhileMarked(page, registration, arm, [&](bool armed) {
+    return uffd_->Continue(page, armed ? UFFDIO_CONTINUE_MODE_WP : 0);
+  });
+  const int error = done.error;
   // Gone from the page cache since (another mapping gave it back): the thread faults anew, and it
   // is a missing page now (test 34).
   return error == EFAULT ? Wake(page) : AnswerOf(error, page, Action::kContinue);

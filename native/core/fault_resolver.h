@@ -53,16 +53,24 @@ class FaultResolver {
   Answer AnswerOf(int error, Range page, Action action) noexcept;
 
  private:
-  // Whether a page that is filled must be armed in the same step: else its mark is dropped (test
-  // 30, B16).
-  bool IsArmed(Range page, const Registration& registration) const noexcept;
+  // A page that is armed must be filled armed, in one step: else its mark is dropped (test 30,
+  // B16).
+  template <typename FillPage>
+  Partial WhileMarked(Range page, const Registration& registration, bool arm,
+                      FillPage fill) noexcept;
   // Of a child's page that is not known: one fault too many does no harm.
   bool MayBeArmed(Range page) const noexcept;
 
   Userfaultfd* const uffd_;
   const Memory memory_;
-  // No page is marked between the look at its mark and the ioctl that fills it (test 30, B16).
-  std::mutex marking_;
+  // What is being armed now. A page of it that is filled meanwhile may be armed before or after,
+  // which nobody can tell, so it is filled armed (test 33, B16).
+  struct Arming {
+    Range pages;
+    Arming* next = nullptr;
+  };
+  std::mutex marking_;  // held for no longer than a page takes
+  Arming* arming_ = nullptr;
 };
 
 }  // namespace uffd

@@ -323,6 +323,11 @@ bool FaultServer::HasOpenFaults() noexcept {
   return open_.OpenCount() > 0;
 }
 
+bool FaultServer::SeesOpenFaults() noexcept {
+  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  return lock.owns_lock() && open_.OpenCount() > 0;
+}
+
 bool FaultServer::HasOpenFaultsOf(uint32_t registration) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   bool any = false;

@@ -88,6 +88,8 @@ class FaultServer {
   void EndAll() noexcept;
   void EndAllOf(uint32_t registration) noexcept;
   bool HasOpenFaults() noexcept;
+  // For the watchdog, which waits for nobody: false when it cannot tell now.
+  bool SeesOpenFaults() noexcept;
   bool HasOpenFaultsOf(uint32_t registration) noexcept;
   // The next pages of a registration, from this address on and at most `most` bytes, that are not
   // zeros by themselves: they have bytes in its source, or were to be poisoned. Empty: none.

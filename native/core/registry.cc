@@ -57,9 +57,13 @@ bool Registry::MayFault(Range range) noexcept {
   });
 }
 
-void Registry::ZeroRegistered(RangeSet* pages) noexcept {
-  if (pages->Empty()) return;
-  for (const std::shared_ptr<Session>& session : Live()) session->ZeroRegistered(pages);
+Status Registry::ZeroRegistered(RangeSet* pages) noexcept {
+  if (pages->Empty()) return Done{};
+  for (const std::shared_ptr<Session>& session : Live()) {
+    Status zeroed = session->ZeroRegistered(pages);
+    if (!zeroed) return zeroed;
+  }
+  return Done{};
 }
 
 bool Registry::HolesAreZeros(Range range) noexcept {

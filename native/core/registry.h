@@ -28,8 +28,8 @@ class Registry {
   void Remove(Session* session) noexcept;
   // Whether a thread that reads this memory may have to wait for some userfaultfd.
   bool MayFault(Range range) noexcept;
-  // Fills pages that are registered with zeros and takes them out of the set.
-  void ZeroRegistered(RangeSet* pages) noexcept;
+  // Fills pages that are registered with zeros and takes them out of the set, until one fails.
+  Status ZeroRegistered(RangeSet* pages) noexcept;
   // Whether a page of this memory that does not exist is zeros: nobody serves its faults.
   bool HolesAreZeros(Range range) noexcept;
   // Whether some registration fills its pages from this memory.

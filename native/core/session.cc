@@ -24,8 +24,6 @@ namespace {
 // waits for that reader between its tries, and gives up when others never stop changing the
 // mapping.
 constexpr std::chrono::seconds kChangingPatience(2);
-// Bytes that are write-protected in one step, in which the loop fills no page.
-constexpr uint64_t kArmedAtOnce = uint64_t{1} << 30;
 // Ticks of the watchdog at which a loop stood still while a fault waited.
 constexpr int kStuckTicks = 4;
 constexpr int kSlowTicks = 120;
@@ -35,6 +33,11 @@ constexpr std::chrono::milliseconds kHastyPoison(400);
 
 int ErrorOf(const Status& status) noexcept { return status ? 0 : status.Error().error; }
 int ErrorOf(const Partial& partial) noexcept { return partial.error; }
+
+// The kernel stops in the middle, with those before it done. EAGAIN comes before the first.
+bool StoppedHalfWay(const Status& write_protected) noexcept {
+  return !write_protected && write_protected.Error().error != EAGAIN;
+}
 
 }  // namespace
 
@@ -208,20 +211,23 @@ Status Session::WriteProtect(Range range, uint64_t mode) noexcept {
   const InFlight call(this);
   if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
   if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WRITEPROTECT)"};
-  const bool arming = (mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0;
-  Status done = Done{};
-  // The steps end where no huge page is cut.
-  uint64_t start = range.start;
-  while (done && start < range.end) {
-    const uint64_t end = std::min((start / kArmedAtOnce + 1) * kArmedAtOnce, range.end);
-    done = WhileChanging([&] { return server_->Resolver().WriteProtect({start, end}, mode); });
-    if (done) start = end;
-  }
-  // The kernel stops in the middle, with those before it done. EAGAIN comes before the first.
-  const bool stopped = !done && (done.Error().error != EAGAIN || start > range.start);
-  if (stopped) WriteProtectEach(&uffd_, range, arming ? 0 : mode);
-  const bool disarmed = !arming || stopped;
+  const Status done = Mark(range, mode);
+  const bool disarmed = (mode & UFFDIO_WRITEPROTECT_MODE_WP) == 0 || StoppedHalfWay(done);
   if (disarmed && (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) == 0) server_->Woken(range);
+  return done;
+}
+
+Status Session::Arm(Range range) noexcept {
+  const InFlight call(this);
+  if (!call.Admitted()) return Failure{kClosedErrno, "ioctl(UFFDIO_WRITEPROTECT)"};
+  if (!Owns(range)) return Failure{ENOENT, "ioctl(UFFDIO_WRITEPROTECT)"};
+  return Mark(range, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
+Status Session::Mark(Range range, uint64_t mode) noexcept {
+  Status done = WhileChanging([&] { return server_->Resolver().WriteProtect(range, mode); });
+  const bool arming = (mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0;
+  if (StoppedHalfWay(done)) WriteProtectEach(&uffd_, range, arming ? 0 : mode);
   return done;
 }
 
@@ -406,19 +412,23 @@ bool Session::MayFault(Range range) const noexcept {
   return table_.Overlaps(range, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 }
 
-void Session::ZeroRegistered(RangeSet* pages) noexcept {
+Status Session::ZeroRegistered(RangeSet* pages) noexcept {
   RangeSet zeroed;
+  int error = 0;
   for (const Range& range : pages->Ranges()) {
     table_.ForEach([&](const Registration& registration) {
       const uint64_t size = registration.policy->page_size;
       const Range part = registration.range.Intersect(range);
-      for (uint64_t page = part.start; page < part.end; page += size) {
-        static_cast<void>(Copy({page, page + size}, ZeroPage(size), 0));
+      for (uint64_t page = part.start; page < part.end && error == 0; page += size) {
+        error = Copy({page, page + size}, ZeroPage(size), 0).error;
+        if (error == 0) zeroed.Add({page, page + size});
       }
-      zeroed.Add(part);
     });
   }
   pages->RemoveAll(&zeroed);
+  // Registered no more.
+  if (error == 0 || error == ENOENT || error == kClosedErrno) return Done{};
+  return Failure{error, "ioctl(UFFDIO_COPY)"};
 }
 
 void Session::EndOpenFaults(Haste haste, EndingPatience::Clock::time_point since) noexcept {
@@ -595,7 +605,7 @@ bool Session::NeedsRescue() noexcept {
   const std::unique_lock<std::mutex> not_releasing(release_, std::try_to_lock);
   if (!not_releasing.owns_lock() || released_) return false;
   // An environment that ends finds out by being told of events (EventChannel).
-  if (server_->HasOpenFaults()) notifier_->Poke();
+  if (server_->SeesOpenFaults()) notifier_->Poke();
   const int fatal = server_->FatalError();
   const FaultLoop::Pulse pulse = loop_->TakePulse(&seen_progress_);
   if (pulse == FaultLoop::Pulse::kStuck) stuck_ticks_++;

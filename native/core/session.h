@@ -46,6 +46,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Status Unregister(Range range) noexcept;
   // Arms or disarms. When it fails half way (any error but EAGAIN) all of the range is disarmed.
   Status WriteProtect(Range range, uint64_t mode) noexcept;
+  // Arms as WriteProtect does, and takes no lock of the loop's: for who holds one that the loop
+  // takes.
+  Status Arm(Range range) noexcept;
   // For a signal handler on the thread that faulted: takes no lock, wakes nobody.
   Status UnprotectInSignal(Range page) noexcept;
   // For threads that load missing pages beside the loop, also in a signal handler; with `bytes`, or
@@ -66,8 +69,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Whether a thread that reads this memory may have to wait for a userfaultfd of this process.
   bool MayFault(Range range) const noexcept;
 
-  // Fills pages that are registered here with zeros and takes them out of the set.
-  void ZeroRegistered(RangeSet* pages) noexcept;
+  // Fills pages that are registered here with zeros and takes them out of the set, until one fails.
+  Status ZeroRegistered(RangeSet* pages) noexcept;
 
   // Ends a fault that was handed over: with `bytes` (one page), or without by what answers its
   // reason.
@@ -129,6 +132,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
  private:
   class InFlight;
+  Status Mark(Range range, uint64_t mode) noexcept;
 
   Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* notifier) noexcept;
   Status Start(Loop loop) noexcept;

@@ -95,11 +95,12 @@ Status Snapshot::CopyAll(const Memory& memory, Room* room) noexcept {
       const Range part = Range{at, at + PageSize()}.Intersect(memory.taken);
       // A page of zeros costs the copy nothing: its own page is never touched.
       if (IsZero(Pointer(part.start), part.Length())) continue;
-      const bool shared = part.Length() != PageSize();
-      const Status fits = shared ? Status(Done{}) : room->Take(PageSize());
+      uint8_t* const copy = memory.CopyAt(part.start - memory.taken.start);
+      std::memcpy(copy, Pointer(part.start), part.Length());
+      // Of the copy: the page may have become one of zeros meanwhile.
+      if (part.Length() != PageSize() || IsZero(copy, PageSize())) continue;
+      const Status fits = room->Take(PageSize());
       if (!fits) return fits;
-      std::memcpy(memory.CopyAt(part.start - memory.taken.start), Pointer(part.start),
-                  part.Length());
     }
   }
   return Done{};

@@ -71,7 +71,8 @@ Status Unpoison(const Mapping& mapping, Range range) noexcept {
   const Status found = AddPoisoned(range, &poisoned);
   if (!found) return found;
   // What is mapped anew is registered no more.
-  Registry::Get().ZeroRegistered(&poisoned);
+  Status zeroed = Registry::Get().ZeroRegistered(&poisoned);
+  if (!zeroed) return zeroed;
   for (const Range& pages : poisoned.Ranges()) {
     Status mapped = MapAnew(pages);
     if (!mapped) return mapped;

@@ -166,7 +166,7 @@ class WpSyncMarks final : public PageMarks {
       const Status populated = Populate(pages, page_size);
       if (!populated) return populated;
     }
-    return session_->WriteProtect(pages, UFFDIO_WRITEPROTECT_MODE_WP);
+    return session_->Arm(pages);
   }
 
   Status WrittenIn(const Part& part, Range pages, Rearm rearm, RangeSet* written) noexcept {

@@ -89,6 +89,26 @@ export function collectBetweenNoteAndUnprotect(): void {
   writer.end();
 }
 
+/** A collect that cannot arm a page, as it was mapped anew, while the loop notes what others write. */
+export function mappedAnewUnderWriters(): void {
+  withoutWatchdog();
+  const written = 1000;
+  const region = sharedRegion(2 * written * PAGE);
+  using tracker = track(region);
+  const writers = [0, 1].map(
+    (first) =>
+      new Toucher(region.bytes, { offset: (written + first) * PAGE, stride: 2 * PAGE, count: written / 2 }),
+  );
+  for (let round = 1; round <= 50; round++) {
+    for (let page = 0; page < 64; page++) region.bytes[page * PAGE] = round;
+    assert.equal(testing().mapAnew(region.bytes.subarray(8 * PAGE, 9 * PAGE)), undefined);
+    for (const writer of writers) writer.go(round);
+    assert.ok(tracker.collect().has(8 * PAGE));
+    for (const writer of writers) writer.untilDone(round);
+  }
+  for (const writer of writers) writer.end();
+}
+
 /** A writer whose fault nobody has read. */
 export function closeFreesWriter(how: string): void {
   withoutWatchdog();
