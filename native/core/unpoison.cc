@@ -70,10 +70,16 @@ Status Unpoison(const Mapping& mapping, Range range) noexcept {
   RangeSet poisoned;
   const Status found = AddPoisoned(range, &poisoned);
   if (!found) return found;
-  // What is mapped anew is registered no more.
-  Status zeroed = Registry::Get().ZeroRegistered(&poisoned);
+  // What is mapped anew is registered no more. What is filled is a page, and goes as any other.
+  RangeSet unregistered = poisoned;
+  Status zeroed = Registry::Get().ZeroRegistered(&unregistered);
   if (!zeroed) return zeroed;
+  poisoned.RemoveAll(&unregistered);
   for (const Range& pages : poisoned.Ranges()) {
+    Status discarded = mapping.Discard(pages);
+    if (!discarded) return discarded;
+  }
+  for (const Range& pages : unregistered.Ranges()) {
     Status mapped = MapAnew(pages);
     if (!mapped) return mapped;
   }

@@ -10,9 +10,9 @@ namespace uffd {
 // From now on there may be poisoned pages in this process.
 void NotePoison() noexcept;
 
-// Poisoned pages are holes again, or pages of zeros where somebody has them registered. Only those
-// of a shared memfd need it: there the kernel keeps the mark when the pages are given back. One
-// that was write-protected after it was poisoned looks like any that is, and stays poisoned.
+// Poisoned pages are holes again, also where they are registered. Only those of a shared memfd need
+// it: there the kernel keeps the mark when the pages are given back. One that was write-protected
+// after it was poisoned looks like any that is, and stays poisoned.
 Status Unpoison(const Mapping& mapping, Range range) noexcept;
 
 }  // namespace uffd
