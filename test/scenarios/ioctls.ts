@@ -9,13 +9,7 @@ import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import {
-  PageFault,
-  Region,
-  Userfaultfd,
-  type Feature,
-  type RegisterMode,
-} from '../../lib/index.js';
+import { PageFault, Region, Userfaultfd, type Feature, type RegisterMode } from '../../lib/index.js';
 import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
 import {
