@@ -142,7 +142,7 @@ Status CopyOnWrite::Register(const Capture::Memory& memory,
 
 Status CopyOnWrite::Sweep(std::function<void()> finished) noexcept {
   finished_ = std::move(finished);
-  const Result<pthread_t> thread = StartNativeThread(&CopyOnWrite::ThreadMain, this);
+  const Result<pthread_t> thread = StartNativeThread("uffd-sweep", &CopyOnWrite::ThreadMain, this);
   if (!thread) return thread.Error();
   thread_ = thread.Value();
   sweeping_ = true;
@@ -150,7 +150,6 @@ Status CopyOnWrite::Sweep(std::function<void()> finished) noexcept {
 }
 
 void* CopyOnWrite::ThreadMain(void* self) noexcept {
-  NameThisThread("uffd-sweep");
   auto* capturing = static_cast<CopyOnWrite*>(self);
   capturing->SweepAll();
   capturing->finished_();

@@ -32,7 +32,7 @@ Status FaultLoop::Start(bool spin) noexcept {
   poke_event_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!poke_event_) return Failure{errno, "eventfd"};
   spare_ = FileDescriptor::Duplicate(poke_event_.Get());
-  const Result<pthread_t> thread = StartNativeThread(&FaultLoop::ThreadMain, this);
+  const Result<pthread_t> thread = StartNativeThread("uffd-loop", &FaultLoop::ThreadMain, this);
   if (!thread) return thread.Error();
   thread_ = thread.Value();
   started_ = true;
@@ -126,7 +126,6 @@ bool FaultLoop::SomebodyWaits() const noexcept {
 }
 
 void* FaultLoop::ThreadMain(void* self) noexcept {
-  NameThisThread("uffd-loop");
   auto* loop = static_cast<FaultLoop*>(self);
   loop->thread_id_ = gettid();
   loop->Run();

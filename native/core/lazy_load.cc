@@ -157,7 +157,7 @@ LazyLoad::Started LazyLoad::Start(const std::vector<Memory>& memories,
   }
   // The thread first: once the memories are empty nothing may fail any more.
   auto* self = new std::shared_ptr<LazyLoad>(load);
-  const Result<pthread_t> thread = StartNativeThread(&LazyLoad::ThreadMain, self);
+  const Result<pthread_t> thread = StartNativeThread("uffd-load", &LazyLoad::ThreadMain, self);
   if (!thread) {
     delete self;
     load->LetGoOfAll();
@@ -315,7 +315,6 @@ bool LazyLoad::AwaitBegin() noexcept {
 }
 
 void* LazyLoad::ThreadMain(void* self) noexcept {
-  NameThisThread("uffd-load");
   const std::unique_ptr<std::shared_ptr<LazyLoad>> load(
       static_cast<std::shared_ptr<LazyLoad>*>(self));
   (*load)->End((*load)->AwaitBegin() && (*load)->Fill());

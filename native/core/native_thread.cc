@@ -1,7 +1,6 @@
 #include "core/native_thread.h"
 
 #include <fcntl.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -13,7 +12,7 @@
 
 namespace uffd {
 
-Result<pthread_t> StartNativeThread(void* (*main)(void*), void* arg) noexcept {
+Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -22,10 +21,9 @@ Result<pthread_t> StartNativeThread(void* (*main)(void*), void* arg) noexcept {
   const int error = pthread_create(&thread, nullptr, main, arg);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return Failure{error, "pthread_create"};
+  pthread_setname_np(thread, name);
   return thread;
 }
-
-void NameThisThread(const char* name) noexcept { prctl(PR_SET_NAME, name); }
 
 bool IsRunnable(pid_t thread) noexcept {
   char path[64];

@@ -10,10 +10,9 @@
 
 namespace uffd {
 
-// A joinable thread with every signal blocked: signals belong to the program's own threads.
-Result<pthread_t> StartNativeThread(void* (*main)(void*), void* arg) noexcept;
-// For ps(1) and debuggers. Another thread could do it only through a file of /proc.
-void NameThisThread(const char* name) noexcept;
+// A joinable thread with every signal blocked: signals belong to the program's own threads. It has
+// its name when this returns.
+Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept;
 
 // Whether this thread (gettid(2)) of the process would run if it had a processor. proc(5).
 bool IsRunnable(pid_t thread) noexcept;

@@ -26,7 +26,8 @@ Status Registry::Add(const std::shared_ptr<Session>& session) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (process_ends_) return Failure{kEndingErrno, "userfaultfd"};
   if (!watching_) {
-    const Result<pthread_t> thread = StartNativeThread(&Registry::WatchdogMain, this);
+    const Result<pthread_t> thread =
+        StartNativeThread("uffd-watchdog", &Registry::WatchdogMain, this);
     if (!thread) return thread.Error();
     pthread_detach(thread.Value());
     watching_ = true;
@@ -112,7 +113,6 @@ bool Registry::SomebodyWaits() noexcept {
 }
 
 void* Registry::WatchdogMain(void* self) noexcept {
-  NameThisThread("uffd-watchdog");
   static_cast<Registry*>(self)->Watch();
   return nullptr;
 }
