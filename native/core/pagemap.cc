@@ -23,6 +23,24 @@ void AddFound(const page_region* found, size_t count, RangeSet* set) {
   set->AddInOrder(count, [found](size_t i) { return Range{found[i].start, found[i].end}; });
 }
 
+// What the ioctl returns for pages of a category, or (`inverted`) for those that are not of it. Of
+// what it finds one region at most is told, to nobody: this needs no memory.
+int ScanForNobody(int fd, Range range, uint64_t flags, uint64_t category,
+                  uint64_t inverted) noexcept {
+  page_region found{};
+  pm_scan_arg args{};
+  args.size = sizeof(args);
+  args.flags = flags;
+  args.start = range.start;
+  args.end = range.end;
+  args.vec = reinterpret_cast<uint64_t>(&found);
+  args.vec_len = 1;
+  args.category_inverted = inverted;
+  args.category_mask = category;
+  args.return_mask = category;
+  return ioctl(fd, PAGEMAP_SCAN, &args);
+}
+
 }  // namespace
 
 Result<int> Pagemap::Descriptor() noexcept {
@@ -61,35 +79,16 @@ bool Pagemap::IsArmed(uint64_t address) noexcept {
 bool Pagemap::IsTracked(Range range) noexcept {
   const Result<int> fd = Descriptor();
   if (!fd) return false;
-  page_region none{};
-  pm_scan_arg args{};
-  args.size = sizeof(args);
-  args.flags = PM_SCAN_CHECK_WPASYNC;
-  args.start = range.start;
-  args.end = range.end;
-  args.vec = reinterpret_cast<uint64_t>(&none);
-  args.vec_len = 1;
-  // Pages that are not, which there are none of where the check does not fail.
-  args.category_inverted = PAGE_IS_WPALLOWED;
-  args.category_mask = PAGE_IS_WPALLOWED;
-  args.return_mask = PAGE_IS_WPALLOWED;
-  return ioctl(fd.Value(), PAGEMAP_SCAN, &args) == 0;
+  // Asks for pages that are not, which there are none of where the check does not fail.
+  return ScanForNobody(fd.Value(), range, PM_SCAN_CHECK_WPASYNC, PAGE_IS_WPALLOWED,
+                       PAGE_IS_WPALLOWED) == 0;
 }
 
 Status Pagemap::Check(Range page) noexcept {
   const Result<int> fd = Descriptor();
   if (!fd) return fd.Error();
-  page_region found{};
-  pm_scan_arg args{};
-  args.size = sizeof(args);
-  args.start = page.start;
-  args.end = page.end;
-  args.vec = reinterpret_cast<uint64_t>(&found);
-  args.vec_len = 1;
-  args.category_mask = PAGE_IS_PRESENT;
-  args.return_mask = PAGE_IS_PRESENT;
-  if (ioctl(fd.Value(), PAGEMAP_SCAN, &args) < 0) return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
-  return Done{};
+  if (ScanForNobody(fd.Value(), page, 0, PAGE_IS_PRESENT, 0) >= 0) return Done{};
+  return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
 }
 
 Pagemap::Query Pagemap::QueryWritten(Rearm rearm) noexcept {

@@ -60,6 +60,16 @@ function serve(
   return { region, uffd, events: uffd.events() };
 }
 
+/** Shared memory of ones, whose writes JavaScript lets through. */
+function protect(): Served {
+  const region = sharedRegion(1);
+  region.bytes.fill(1);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: NEVER_MS });
+  uffd.writeProtect(region);
+  return { region, uffd, events: uffd.events() };
+}
+
 async function nextFault(events: AsyncIterableIterator<UffdEvent>): Promise<PageFault> {
   const { value } = (await events.next()) as IteratorYieldResult<UffdEvent>;
   assert.ok(value instanceof PageFault);
@@ -111,12 +121,7 @@ export async function fillsWithZeros(): Promise<void> {
 }
 
 export async function unprotects(): Promise<void> {
-  const region = sharedRegion(1);
-  region.bytes.fill(1);
-  const uffd = Userfaultfd.open();
-  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: NEVER_MS });
-  uffd.writeProtect(region);
-  const events = uffd.events();
+  const { region, uffd, events } = protect();
   const thread = writer(region, 4);
   const fault = await nextFault(events);
   assert.equal(fault.reason, 'write-protect');
@@ -644,12 +649,7 @@ export async function ownFaultBesideAnother(): Promise<void> {
 
 /** A fault that ended with another's must not strip the protection that came since (B13). */
 export async function ownWriteEndsOthers(): Promise<void> {
-  const region = sharedRegion(1);
-  region.bytes.fill(1);
-  const uffd = Userfaultfd.open();
-  uffd.register(region, 'write-protect', { resolve: 'handler', deadlineMs: NEVER_MS });
-  uffd.writeProtect(region);
-  const events = uffd.events();
+  const { region, uffd, events } = protect();
   const thread = writer(region, 4);
   const fault = await nextFault(events);
   untilAsleepInFault(thread.tid);
