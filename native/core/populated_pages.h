@@ -5,10 +5,12 @@
 #ifndef UFFD_CORE_POPULATED_PAGES_H_
 #define UFFD_CORE_POPULATED_PAGES_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 
+#include "core/mapping.h"
 #include "core/range.h"
 
 namespace uffd {
@@ -28,6 +30,17 @@ class PopulatedPages {
   void Load(uint64_t start, size_t count) noexcept;
   // Whether page `index` of those may hold anything but zeros. True when nobody can tell.
   bool Has(size_t index) const noexcept { return populated_[index] != 0; }
+  // `visit(page, Has)` for each page of the range, which it looks at as it goes.
+  template <typename Visit>
+  void ForEachPage(Range pages, Visit visit) noexcept {
+    const uint64_t size = PageSize();
+    for (uint64_t start = pages.start; start < pages.end; start += kBatch * size) {
+      const size_t count = std::min<uint64_t>(kBatch, (pages.end - start) / size);
+      Load(start, count);
+      for (size_t i = 0; i < count; i++)
+        visit(Range{start + i * size, start + (i + 1) * size}, Has(i));
+    }
+  }
 
  private:
   // Where the answer is: in this process's page tables, or with the file behind shared memory.

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <optional>
 
 #include "core/compare.h"
 #include "core/cut.h"
@@ -77,33 +76,30 @@ Result<std::unique_ptr<Snapshot>> Snapshot::Take(const std::vector<Source>& memo
 }
 
 Status Snapshot::CopyAll(const Memory& memory, Room* room) noexcept {
+  Status fits = Done{};
+  const auto copy_page = [&](Range page, bool exists) {
+    // Reading a hole would make it exist.
+    if (!exists || !fits) return;
+    const Range part = page.Intersect(memory.taken);
+    // A page of zeros costs the copy nothing: its own page is never touched.
+    if (IsZero(Pointer(part.start), part.Length())) return;
+    uint8_t* const copy = memory.CopyAt(part.start - memory.taken.start);
+    std::memcpy(copy, Pointer(part.start), part.Length());
+    // Of the copy: the page may have become one of zeros meanwhile.
+    if (part.Length() != PageSize() || IsZero(copy, PageSize())) return;
+    fits = room->Take(PageSize());
+  };
   const Range pages = memory.taken.RoundOutward(PageSize());
-  const bool is_long = pages.Length() >= kLong * PageSize();
-  std::optional<PopulatedPages> populated;
-  if (is_long) {
-    // What is not loaded yet does not exist either.
-    HolderList::Get().FinishLoads(pages);
-    populated = PopulatedPages::Of(pages, memory.page_size, true);
+  if (pages.Length() < kLong * PageSize()) {
+    RangeSet few;
+    few.Add(pages);
+    few.ForEachPage(PageSize(), [&](Range page) { copy_page(page, true); });
+    return fits;
   }
-  const uint64_t batch = PopulatedPages::kBatch * PageSize();
-  for (uint64_t start = pages.start; start < pages.end; start += batch) {
-    const uint64_t end = std::min(start + batch, pages.end);
-    if (populated) populated->Load(start, (end - start) / PageSize());
-    for (uint64_t at = start; at < end; at += PageSize()) {
-      // Reading a hole would make it exist.
-      if (populated && !populated->Has((at - start) / PageSize())) continue;
-      const Range part = Range{at, at + PageSize()}.Intersect(memory.taken);
-      // A page of zeros costs the copy nothing: its own page is never touched.
-      if (IsZero(Pointer(part.start), part.Length())) continue;
-      uint8_t* const copy = memory.CopyAt(part.start - memory.taken.start);
-      std::memcpy(copy, Pointer(part.start), part.Length());
-      // Of the copy: the page may have become one of zeros meanwhile.
-      if (part.Length() != PageSize() || IsZero(copy, PageSize())) continue;
-      const Status fits = room->Take(PageSize());
-      if (!fits) return fits;
-    }
-  }
-  return Done{};
+  // What is not loaded yet does not exist either.
+  HolderList::Get().FinishLoads(pages);
+  PopulatedPages::Of(pages, memory.page_size, true).ForEachPage(pages, copy_page);
+  return fits;
 }
 
 // When a pass over all memories finds nothing written since the pass before, then at the instant

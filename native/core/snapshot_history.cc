@@ -39,18 +39,15 @@ uint64_t SnapshotHistory::Memory::PageOf(uint64_t address) const noexcept {
 // Visits each page with whether it may hold anything but zeros.
 template <typename Visit>
 void SnapshotHistory::ForEachPage(Memory* memory, Range pages, Visit visit) noexcept {
-  const bool is_long = pages.Length() >= kLongRun * PageSize();
-  const uint64_t batch = PopulatedPages::kBatch * PageSize();
-  // What is not loaded yet does not exist either (test 69, B20).
-  if (is_long) HolderList::Get().FinishLoads(pages);
-  for (uint64_t start = pages.start; start < pages.end; start += batch) {
-    const uint64_t end = std::min(start + batch, pages.end);
-    if (is_long) memory->populated.Load(start, (end - start) / PageSize());
-    for (uint64_t page = start; page < end; page += PageSize()) {
-      const bool exists = !is_long || memory->populated.Has((page - start) / PageSize());
-      visit(Range{page, page + PageSize()}, exists);
+  if (pages.Length() < kLongRun * PageSize()) {
+    for (uint64_t page = pages.start; page < pages.end; page += PageSize()) {
+      visit(Range{page, page + PageSize()}, true);
     }
+    return;
   }
+  // What is not loaded yet does not exist either (test 69, B20).
+  HolderList::Get().FinishLoads(pages);
+  memory->populated.ForEachPage(pages, visit);
 }
 
 // Of those pages that do not hold what they do in `version`.
