@@ -52,6 +52,9 @@ export interface Kind {
   make(pages: number): { memory: Trackable; bytes: Uint8Array };
 }
 
+// V8's buffers may begin at a page by chance; with a length that is not whole pages they never have each page alone.
+const PART = 776;
+
 export const KINDS: readonly Kind[] = [
   {
     name: 'Region.allocate',
@@ -81,7 +84,7 @@ export const KINDS: readonly Kind[] = [
     name: 'ArrayBuffer',
     exact: false,
     make(pages) {
-      const memory = new ArrayBuffer(pages * PAGE);
+      const memory = new ArrayBuffer(pages * PAGE + PART);
       return { memory, bytes: new Uint8Array(memory) };
     },
   },
@@ -89,7 +92,7 @@ export const KINDS: readonly Kind[] = [
     name: 'SharedArrayBuffer',
     exact: false,
     make(pages) {
-      const memory = new SharedArrayBuffer(pages * PAGE);
+      const memory = new SharedArrayBuffer(pages * PAGE + PART);
       return { memory, bytes: new Uint8Array(memory) };
     },
   },
@@ -97,7 +100,10 @@ export const KINDS: readonly Kind[] = [
     name: 'Buffer view',
     exact: false,
     make(pages) {
-      const memory = Buffer.alloc((pages + 4) * PAGE).subarray(PAGE + 1000, PAGE + 1000 + pages * PAGE + 777);
+      const memory = Buffer.alloc((pages + 4) * PAGE).subarray(
+        PAGE + 1000,
+        PAGE + 1000 + pages * PAGE + PART,
+      );
       return { memory, bytes: memory };
     },
   },
@@ -105,7 +111,7 @@ export const KINDS: readonly Kind[] = [
     name: 'Float64Array view',
     exact: false,
     make(pages) {
-      const memory = new Float64Array(new ArrayBuffer((pages + 2) * PAGE), 4800, (pages * PAGE) / 8);
+      const memory = new Float64Array(new ArrayBuffer((pages + 2) * PAGE), 4800, (pages * PAGE + PART) / 8);
       return { memory, bytes: new Uint8Array(memory.buffer, memory.byteOffset, memory.byteLength) };
     },
   },
