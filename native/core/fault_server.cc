@@ -26,14 +26,15 @@ FaultServer::FaultServer(Userfaultfd* uffd, RegistrationTable* table, FaultQueue
 
 Outcome FaultServer::Serve(const Event& fault) noexcept {
   std::optional<EndedBy> by;
+  std::optional<Registration> registration;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto registration = Current(fault, 0);
+    registration = Current(fault, 0);
     if (!registration) return Outcome::kDiscarded;
     by = registration->policy->handler ? ReasonToEndNow(fault, *registration) : EndedBy::kLoop;
     if (!by) return HandOver(fault, *registration->policy);
   }
-  return EndNatively({fault, *by, 0});
+  return EndNatively({fault, *by, 0}, std::move(registration));
 }
 
 // Why a fault that a handler is to end must be ended here and now, if it must.
@@ -67,8 +68,8 @@ std::optional<Registration> FaultServer::Current(const Event& fault, uint64_t op
 }
 
 // Looks up, loads without the lock (a disk may take its time), looks again, answers.
-Outcome FaultServer::EndNatively(const Task& task) noexcept {
-  std::optional<Registration> registration = table_->Find(task.fault.address);
+Outcome FaultServer::EndNatively(const Task& task,
+                                 std::optional<Registration> registration) noexcept {
   const bool observed = registration && registration->policy->observer != nullptr &&
                         task.fault.reason == FaultReason::kWriteProtect;
   Range pages = task.fault.page;
@@ -161,12 +162,19 @@ void FaultServer::ServeDue() noexcept {
       tasks[count++] = {entry->fault, entry->due_to, entry->id};
     });
   }
-  for (size_t i = 0; i < count; i++) static_cast<void>(EndNatively(tasks[i]));
+  for (size_t i = 0; i < count; i++) {
+    static_cast<void>(EndNatively(tasks[i], table_->Find(tasks[i].fault.address)));
+  }
 }
 
 std::optional<FaultServer::Clock::time_point> FaultServer::NextDue() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   return open_.NextDue();
+}
+
+bool FaultServer::IsDue() noexcept {
+  const auto next = NextDue();
+  return next && *next <= Clock::now();
 }
 
 bool FaultServer::IsOverdue() noexcept {

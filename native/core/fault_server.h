@@ -65,6 +65,7 @@ class FaultServer {
   FaultResolver& Resolver() noexcept { return resolver_; }
   // Closed from the reading of events until they were applied.
   EventGate& Gate() noexcept { return gate_; }
+  bool IsDue() noexcept;
   // Ends what is due.
   void ServeDue() noexcept;
   // When ServeDue must be called next.
@@ -118,7 +119,7 @@ class FaultServer {
     uint64_t open_id;  // 0: it was never handed over
   };
 
-  Outcome EndNatively(const Task& task) noexcept;
+  Outcome EndNatively(const Task& task, std::optional<Registration> registration) noexcept;
   // `writable`: what is unprotected for a write; the page, or more.
   FaultResolver::Answer AnswerOf(const Task& task, Range writable, const Registration& registration,
                                  const Result<const uint8_t*>& loaded) noexcept;
