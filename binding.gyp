@@ -46,6 +46,7 @@
       "native/core/nonzero_pages.cc",
       "native/core/open_faults.cc",
       "native/core/page_allocator.cc",
+      "native/core/page_copy.cc",
       "native/core/owed_pages.cc",
       "native/core/page_source.cc",
       "native/core/page_states.cc",

@@ -1,6 +1,6 @@
 // How long a program stands still for a snapshot.
 
-import { capabilities, Region, Snapshot, type SnapshotOptions } from '../../lib/index.js';
+import { capabilities, Region, Snapshot, Userfaultfd, type SnapshotOptions } from '../../lib/index.js';
 import { timed, type Bench, type BenchCase, type Side } from '../harness/bench.js';
 import { GIB, populate } from '../harness/pattern.js';
 
@@ -32,34 +32,58 @@ async function pauses(
   const name = `${populated ? 'populated' : 'never touched'}, huge pages ${hugePages === 'advise' ? 'on' : 'off'}`;
   const bare = await bench.program('copy', bytes, hugePages === 'advise' ? 1 : 0, populated ? 1 : 0);
   const inC = (how: string) => async (): Promise<number> => (await bare.round(how))[0]!;
-  // Memory that stays is better or worse than another for as long as it is there: it depends on where its
-  // pages happen to lie.
+  const makeMemory = (): Region => {
+    const region = Region.allocate({ bytes, hugePages });
+    if (populated) populate(region.bytes);
+    return region;
+  };
   const ofNewMemory = (work: (region: Region) => number): Side => {
     return () => {
-      using region = Region.allocate({ bytes, hugePages });
-      if (populated) populate(region.bytes);
+      using region = makeMemory();
       return work(region);
     };
   };
-  const taking = (options: SnapshotOptions): Side => {
-    return ofNewMemory((region) => {
+  // Arming makes the page tables of memory that does not exist, and leaves them behind.
+  const inTurns = populated ? ofOneMemoryEachRound(makeMemory, 3) : ofNewMemory;
+  const taking = (options: SnapshotOptions) => {
+    return (region: Region): number => {
       let snapshot: Snapshot | undefined;
       const time = timed(() => (snapshot = Snapshot.take(region, options)));
       snapshot!.close();
       return time;
-    });
+    };
+  };
+  const arm = (region: Region): number => {
+    using uffd = Userfaultfd.open();
+    uffd.register(region, 'write-protect');
+    return timed(() => uffd.writeProtect(region));
   };
   await bench.row({
     name: `copy-on-write, ${name}`,
     rounds: 20,
     sides: {
-      'copy-on-write, loop': taking({ mode: 'copy-on-write', resolver: 'loop', ...IDLE }),
-      'copy-on-write, in-thread': taking({ mode: 'copy-on-write', resolver: 'in-thread', ...IDLE }),
+      'copy-on-write, loop': inTurns(taking({ mode: 'copy-on-write', resolver: 'loop', ...IDLE })),
+      'copy-on-write, in-thread': inTurns(taking({ mode: 'copy-on-write', resolver: 'in-thread', ...IDLE })),
+      'writeProtect()': inTurns(arm),
       'arm in C': inC('arm'),
+      'begin and arm in C': inC('begin-and-arm'),
     },
+    ratios: [
+      ['copy-on-write, loop', 'arm in C'],
+      ['copy-on-write, loop', 'begin and arm in C'],
+      ['copy-on-write, in-thread', 'begin and arm in C'],
+    ],
     targets: [
-      { ratio: ['copy-on-write, loop', 'arm in C'], atMost: 1.15 },
-      { ratio: ['copy-on-write, in-thread', 'arm in C'], atMost: 1.15 },
+      { ratio: ['copy-on-write, loop', 'writeProtect()'], atMost: 1.15 },
+      { ratio: ['copy-on-write, in-thread', 'writeProtect()'], atMost: 1.15 },
+    ],
+    notes: [
+      ...(populated
+        ? [
+            'writeProtect() is the bare ioctl, of the same memory: how long it takes depends on where the pages lie',
+          ]
+        : ['writeProtect() is the bare ioctl']),
+      'to begin, in C: a userfaultfd, a thread that serves it and one that copies, and the room for the copy',
     ],
   });
   await bench.row({
@@ -67,7 +91,7 @@ async function pauses(
     rounds: 5,
     warmUp: 1,
     sides: {
-      'snapshot in mode copy': taking({ mode: 'copy' }),
+      'snapshot in mode copy': ofNewMemory(taking({ mode: 'copy' })),
       'Buffer.from': ofNewMemory(({ bytes: from }) => timed(() => Buffer.from(from))),
       'arm and memcpy in C': inC('arm-and-copy'),
     },
@@ -77,6 +101,21 @@ async function pauses(
     ],
   });
   await bare.close();
+}
+
+/** For `sides` sides that are measured once each round: memory that is made anew for a round. */
+function ofOneMemoryEachRound(make: () => Region, sides: number): (work: (region: Region) => number) => Side {
+  let region: Region | undefined;
+  let measured = 0;
+  return (work) => () => {
+    region ??= make();
+    const time = work(region);
+    if (++measured % sides === 0) {
+      region.close();
+      region = undefined;
+    }
+    return time;
+  };
 }
 
 export default benchCase;

@@ -1,30 +1,67 @@
 // copy BYTES HUGE POPULATED: arming memory, and copying it into memory that is fresh.
-// A round: `arm` or `arm-and-copy`, of memory made anew. Answers: ns.
+// A round: `arm`, `arm-and-copy`, or `begin-and-arm` (with a userfaultfd, two threads and room for
+// a copy that are made for it), of memory made anew. Answers: ns.
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "tracking.h"
+
+static pthread_barrier_t over;
+
+static void* Wait(void* unused) {
+  (void)unused;
+  pthread_barrier_wait(&over);
+  return NULL;
+}
+
+static uint64_t Arm(uint8_t* memory, uint64_t bytes, int huge, bool copies) {
+  static int uffd = -1;
+  if (uffd < 0) uffd = OpenAsync();
+  uint8_t* copy = copies ? MapMemory(bytes, huge) : NULL;
+  Register(uffd, memory, bytes, UFFDIO_REGISTER_MODE_WP);
+  const uint64_t start = NowNs();
+  WriteProtect(uffd, memory, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
+  if (copy != NULL) memcpy(copy, memory, bytes);
+  const uint64_t end = NowNs();
+  Unregister(uffd, memory, bytes);
+  if (copy != NULL) munmap(copy, bytes);
+  return end - start;
+}
+
+static uint64_t BeginAndArm(uint8_t* memory, uint64_t bytes) {
+  const uint64_t start = NowNs();
+  uint8_t* room = MapMemory(bytes, 0);
+  const int uffd = OpenUserfaultfd(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED, 0);
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++) {
+    Require(pthread_create(&threads[i], NULL, Wait, NULL) == 0, "pthread_create");
+  }
+  Register(uffd, memory, bytes, UFFDIO_REGISTER_MODE_WP);
+  WriteProtect(uffd, memory, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
+  const uint64_t end = NowNs();
+  pthread_barrier_wait(&over);
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  close(uffd);
+  munmap(room, bytes);
+  return end - start;
+}
 
 int main(int argc, char** argv) {
   const uint64_t bytes = NumberArgument(argc, argv, 1);
   const int huge = NumberArgument(argc, argv, 2) != 0;
   const bool populated = NumberArgument(argc, argv, 3) != 0;
-  const int uffd = OpenAsync();
+  Require(pthread_barrier_init(&over, NULL, 3) == 0, "pthread_barrier_init");
   Ready();
   char* how[1];
   while (NextRound(how, 1) == 1) {
     uint8_t* memory = MapMemory(bytes, huge);
     if (populated) memset(memory, 1, bytes);
-    uint8_t* copy = strcmp(how[0], "arm-and-copy") == 0 ? MapMemory(bytes, huge) : NULL;
-    Register(uffd, memory, bytes, UFFDIO_REGISTER_MODE_WP);
-    const uint64_t start = NowNs();
-    WriteProtect(uffd, memory, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
-    if (copy != NULL) memcpy(copy, memory, bytes);
-    const uint64_t end = NowNs();
-    Unregister(uffd, memory, bytes);
+    const uint64_t time = strcmp(how[0], "begin-and-arm") == 0
+                              ? BeginAndArm(memory, bytes)
+                              : Arm(memory, bytes, huge, strcmp(how[0], "arm-and-copy") == 0);
     munmap(memory, bytes);
-    if (copy != NULL) munmap(copy, bytes);
-    Answer((uint64_t[]){end - start}, 1);
+    Answer(&time, 1);
   }
   return 0;
 }

@@ -1,6 +1,7 @@
 #include "core/native_thread.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -17,11 +18,16 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  // A thread begins with the name of the one that makes it: cheaper than the file through which
+  // another thread is named, and there from its first moment.
+  char own_name[16] = {};
+  prctl(PR_GET_NAME, own_name);
+  prctl(PR_SET_NAME, name);
   pthread_t thread{};
   const int error = pthread_create(&thread, nullptr, main, arg);
+  prctl(PR_SET_NAME, own_name);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return Failure{error, "pthread_create"};
-  pthread_setname_np(thread, name);
   return thread;
 }
 

@@ -9,6 +9,7 @@
 #include "core/consistent_copy.h"
 #include "core/holder_list.h"
 #include "core/lost_pages.h"
+#include "core/page_copy.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -127,7 +128,7 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
     if (from.page_size > PageSize() && !Differs(memory, page)) return Done{};
     const Result<uint8_t*> own = Own(memory, page);
     if (!own) return own.Error();
-    std::memcpy(own.Value(), Pointer(page.start), PageSize());
+    CopyPastCaches(own.Value(), Pointer(page.start), PageSize());
     return Done{};
   }
 
