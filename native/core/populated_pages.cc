@@ -13,8 +13,10 @@ namespace uffd {
 namespace {
 
 // Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped (markers and pages on
-// the move count as swapped).
-constexpr uint64_t kExists = uint64_t{3} << 62;
+// the move count as swapped), bit 57 write-protected through a userfaultfd.
+constexpr uint64_t kSwapped = uint64_t{1} << 62;
+constexpr uint64_t kExists = uint64_t{1} << 63 | kSwapped;
+constexpr uint64_t kMaybeArmedHole = kSwapped | uint64_t{1} << 57;
 
 bool MachineHasSwap() noexcept {
   struct sysinfo machine {};
@@ -76,8 +78,27 @@ bool PopulatedPages::LoadFromPageTables(uint64_t start, size_t count) noexcept {
   const auto at = static_cast<off_t>(start / PageSize() * sizeof(uint64_t));
   const ssize_t got = pread(Pagemap::Descriptor().Value(), entries_.data(), wanted, at);
   if (got != static_cast<ssize_t>(wanted)) return false;
-  for (size_t i = 0; i < count; i++) populated_[i] = (entries_[i] & kExists) != 0 ? 1 : 0;
+  bool armed_holes = false;
+  for (size_t i = 0; i < count; i++) {
+    populated_[i] = (entries_[i] & kExists) != 0 ? 1 : 0;
+    armed_holes = armed_holes || MayBeArmedHole(i);
+  }
+  if (armed_holes && !MachineHasSwap()) LeaveOutArmedHoles(start, count);
   return true;
+}
+
+bool PopulatedPages::MayBeArmedHole(size_t index) const noexcept {
+  return (entries_[index] & kMaybeArmedHole) == kMaybeArmedHole;
+}
+
+// The marker of an armed page that does not exist counts as swapped. Where nothing can be swapped
+// out, mincore() tells it from a page that is on the move.
+void PopulatedPages::LeaveOutArmedHoles(uint64_t start, size_t count) noexcept {
+  const auto from_page_tables = populated_;
+  const bool told = AskMincore(start, count);
+  for (size_t i = 0; i < count; i++) {
+    if (!told || !MayBeArmedHole(i)) populated_[i] = from_page_tables[i];
+  }
 }
 
 // mincore() tells what another mapping of the file has filled, too, and takes a marker for a hole,

@@ -48,6 +48,8 @@ class PopulatedPages {
   explicit PopulatedPages(Source source) noexcept : source_(source) {}
   bool Ask(uint64_t start, size_t count) noexcept;
   bool LoadFromPageTables(uint64_t start, size_t count) noexcept;
+  bool MayBeArmedHole(size_t index) const noexcept;
+  void LeaveOutArmedHoles(uint64_t start, size_t count) noexcept;
   bool AskMincore(uint64_t start, size_t count) noexcept;
 
   Source source_;

@@ -102,7 +102,10 @@ export function sparseHistory(): void {
   touch(shared.bytes, 70_000, 1);
   const before = residentBytes();
   using history = new SnapshotHistory([region, shared]);
+  const faults = process.resourceUsage().minorPageFault;
   const first = history.take();
+  const taken = process.resourceUsage().minorPageFault - faults;
+  assert.ok(taken < 20_000, `${taken} page faults: holes were read`);
   assert.ok(history.bytes < 40 * PAGE, `${history.bytes} bytes for five pages`);
   touch(region.bytes, 7, 1);
   touch(region.bytes, 100_000, 2);
