@@ -40,6 +40,7 @@ export function encodeIndex(memories: readonly MemoryIndex[]): Buffer {
 export class IndexDecoder {
   readonly #memoryCount: number;
   readonly #pageSize: number;
+  readonly #isWhole: boolean;
   readonly #dataPages: number;
   #counts: { byteLength: number; data: number; zero: number }[] = [];
   #runsLeft = 0;
@@ -47,9 +48,10 @@ export class IndexDecoder {
   #dataIndex = 0;
   readonly memories: MemoryIndex[] = [];
 
-  constructor({ memoryCount, pageSize }: Header, { dataPages, indexBytes }: Trailer) {
+  constructor({ memoryCount, pageSize, parent }: Header, { dataPages, indexBytes }: Trailer) {
     this.#memoryCount = memoryCount;
     this.#pageSize = pageSize;
+    this.#isWhole = parent === undefined;
     this.#dataPages = dataPages;
     this.runBytes = indexBytes - this.tableBytes - dataPages * DIGEST_BYTES;
     if (this.runBytes < 0 || this.runBytes % RUN_BYTES !== 0) throw badIndex();
@@ -69,6 +71,8 @@ export class IndexDecoder {
         data: readU64(bytes, at + 8),
         zero: readU64(bytes, at + 16),
       };
+      // What is in no run of a file without parent is zero already.
+      if (this.#isWhole && entry.zero > 0) throw badIndex();
       runs += entry.data + entry.zero;
       this.#counts.push(entry);
     }

@@ -105,6 +105,7 @@ export class SnapshotLink {
     const step = windowPages(header.pageSize);
     const window = Buffer.allocUnsafe(step * header.pageSize);
     const digests = Buffer.allocUnsafe(step * DIGEST_BYTES);
+    const ofZeros = digestPages(Buffer.alloc(header.pageSize), header.pageSize);
     for (let index = 0; index < trailer.dataPages; index += step) {
       throwIfAborted(signal);
       const count = Math.min(step, trailer.dataPages - index);
@@ -112,7 +113,24 @@ export class SnapshotLink {
       const expected = digests.subarray(0, count * DIGEST_BYTES);
       await Promise.all([this.pages(index, pages), this.digests(index, expected)]);
       this.check(pages, expected);
+      if (expected.includes(ofZeros)) {
+        throw inFile(snapshotCorrupt('it holds a page of zeros'), this.file.name);
+      }
       onBytes?.(pages.length);
+    }
+    await this.#verifyEnds();
+  }
+
+  /** The bytes behind the end of a memory that ends inside a page. */
+  async #verifyEnds(): Promise<void> {
+    const { pageSize } = this.header;
+    const page = Buffer.allocUnsafe(pageSize);
+    for (const { byteLength, pages, data, dataIndex } of this.memories) {
+      const inLast = byteLength % pageSize;
+      if (inLast === 0 || data.length === 0 || data.end(data.length - 1) !== pages) continue;
+      await this.pages(dataIndex + data.pageCount - 1, page);
+      if (page.subarray(inLast).every((byte) => byte === 0)) continue;
+      throw inFile(snapshotCorrupt('it has bytes behind the end of a memory'), this.file.name);
     }
   }
 

@@ -165,6 +165,8 @@ test('it finds damage in any file of a chain, and says in which', async (t) => {
   assertOnly(directory, 'full', 'first', 'second');
 });
 
+const OF_A_PARENT: Crafted = { header: { parent: { digest: Buffer.alloc(32, 1), name: '' } } };
+
 const IMPOSSIBLE: [what: string, parts: Crafted, code?: string][] = [
   ['2 ** 53 - 1 memories', { patchHeader: (bytes) => bytes.writeUInt32LE(0xffffffff, 16) }],
   ['no memory', { patchHeader: (bytes) => bytes.writeUInt32LE(0, 16) }],
@@ -191,10 +193,11 @@ const IMPOSSIBLE: [what: string, parts: Crafted, code?: string][] = [
   ['runs that overlap', { data: [[0, 2], [1, 1]], pages: 3 }], // prettier-ignore
   ['runs that descend', { data: [[4, 1], [1, 1]], pages: 2 }], // prettier-ignore
   ['runs that touch', { data: [[0, 1], [1, 1]], pages: 2 }], // prettier-ignore
-  ['a page that is data and zero', { zero: [[0, 1]] }],
+  ['a run of zeros in a file without parent', { zero: [[3, 1]] }],
+  ['a page that is data and zero', { ...OF_A_PARENT, zero: [[0, 1]] }],
   ['more pages in runs than in the file', { data: [[0, 2]] }],
   ['fewer pages in runs than in the file', { data: [[0, 1]], pages: 2 }],
-  ['a run of zeros behind the end', { zero: [[20, 1]] }],
+  ['a run of zeros behind the end', { ...OF_A_PARENT, zero: [[20, 1]] }],
   ['the digest of another header', { trailer: { headerDigest: Buffer.alloc(32) } }],
   ['the digest of another index', { trailer: { indexDigest: Buffer.alloc(32) } }],
   ['version 2', { patchHeader: (bytes) => bytes.writeUInt32LE(2, 8) }, 'ERR_UFFD_SNAPSHOT_VERSION'],
@@ -212,6 +215,21 @@ test('it refuses what cannot be although every digest is right, and allocates no
     check(what);
   }
   assert.ok(process.memoryUsage().rss - before < 64 << 20);
+});
+
+test('verify() finds pages that a file with this content would not have', async (t) => {
+  const name = path.join(directoryFor(t), 'crafted');
+  const verify = async (parts: Crafted): Promise<unknown> => {
+    writeFileSync(name, craft(parts));
+    using file = await SnapshotFile.open(name);
+    return await file.verify();
+  };
+  const lastPage: Crafted = { data: [[15, 1]], byteLength: 16 * PAGE - 100 };
+  const endsInTime = Buffer.alloc(PAGE, 7).fill(0, PAGE - 100);
+  await verify({});
+  await verify({ ...lastPage, content: endsInTime });
+  await assert.rejects(verify({ content: Buffer.alloc(PAGE) }), corrupt, 'a page of zeros');
+  await assert.rejects(verify(lastPage), corrupt, 'bytes behind the end of the memory');
 });
 
 test('it refuses files without content', async (t) => {

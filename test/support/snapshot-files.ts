@@ -67,6 +67,8 @@ export interface Crafted {
   zero?: [first: number, count: number][];
   /** Data pages that are really there. */
   pages?: number;
+  /** Their bytes. */
+  content?: Buffer;
   /** Changes the table and runs before their digest is made. */
   patchIndex?: (bytes: Buffer) => void;
   trailer?: Partial<Trailer>;
@@ -75,10 +77,10 @@ export interface Crafted {
 /** A file whose digests are right, whatever else it says. */
 export function craft(parts: Crafted = {}): Buffer {
   const { data = [[0, 1]], zero = [], pages = 1, byteLength = 16 * PAGE } = parts;
+  const { content = Buffer.alloc(pages * PAGE, 7) } = parts;
   const header = encodeHeader({ pageSize: PAGE, memoryCount: 1, parent: undefined, ...parts.header });
   parts.patchHeader?.(header);
   createHash('sha256').update(header.subarray(0, 4064)).digest().copy(header, 4064);
-  const content = Buffer.alloc(pages * PAGE, 7);
   const table = encodeIndex([{ byteLength, pages: 16, data: runs(data), zero: runs(zero), dataIndex: 0 }]);
   parts.patchIndex?.(table);
   const index = Buffer.concat([table, digestPages(content, PAGE)]);
