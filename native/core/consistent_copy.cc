@@ -19,8 +19,9 @@ Range OwnPages(Range bytes) noexcept {
   return own.Empty() ? Range{} : own;
 }
 
-// Its first and last page where others write them too.
-std::vector<Range> SharedPagesOf(Range bytes) {
+}  // namespace
+
+std::vector<Range> ConsistentCopy::SharedPagesOf(Range bytes) {
   std::vector<Range> pages;
   if (bytes.Empty()) return pages;
   const Range all = bytes.RoundOutward(PageSize());
@@ -30,8 +31,6 @@ std::vector<Range> SharedPagesOf(Range bytes) {
   if (!bytes.Contains(last) && last.start != first.start) pages.push_back(last);
   return pages;
 }
-
-}  // namespace
 
 ConsistentCopy::ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept
     : memories_(std::move(memories)), sink_(sink), collected_(memories_.size()) {
@@ -151,7 +150,7 @@ Result<bool> ConsistentCopy::HeldStill() noexcept {
 
 // Re-arms the shared pages, compares them, and asks whether anything was written meanwhile. Writes
 // nothing but the stack, the copies and the trackers' own pages: the heap may be what is watched
-// (test 62, many buffers in one page).
+// (tests 60 and 62, many buffers in one page).
 Result<bool> ConsistentCopy::SettleAndCompare() noexcept {
   for (const SharedPage& each : shared_) {
     const Result<bool> settled = each.tracker->Settle(each.page);

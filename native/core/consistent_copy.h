@@ -33,6 +33,9 @@ class ConsistentCopy {
     virtual void Update(size_t memory, Range page) noexcept = 0;
   };
 
+  // The first and last page of `bytes` where others write them too.
+  static std::vector<Range> SharedPagesOf(Range bytes);
+
   ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept;
 
   // Collects and copies until the copy is of one instant. EAGAIN: the writers never paused. When it

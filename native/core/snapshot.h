@@ -4,7 +4,6 @@
 #ifndef UFFD_CORE_SNAPSHOT_H_
 #define UFFD_CORE_SNAPSHOT_H_
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -89,15 +88,6 @@ class Snapshot {
     size_t verified = 0;               // pages of the capture; see VerifySome
     // The copy of what lives at `live_start + offset` now.
     uint8_t* CopyAt(uint64_t offset) const noexcept;
-    // Its first and last page where they hold other data too; else empty.
-    std::array<Range, 2> SharedPages() const noexcept;
-  };
-
-  // A page that the memories of the snapshot share with other data or each other, and one of its
-  // trackers.
-  struct SharedPage {
-    Range page;
-    DirtyTracker* tracker;
   };
 
   Snapshot() = default;
@@ -109,14 +99,10 @@ class Snapshot {
   Status Prepare() noexcept;
   // Copy.
   class Room;
+  class CopyingAgain;
   static Status CopyAll(const Memory& memory, Room* room) noexcept;
   Status CopyUntilQuiet(Room* room) noexcept;
   Status TakeRoomForSharedPages(Room* room) const noexcept;
-  std::vector<SharedPage> SharedPages() const;
-  Result<bool> HeldStill(const std::vector<SharedPage>& shared) noexcept;
-  Result<bool> SettleAndCompare(const std::vector<SharedPage>& shared) noexcept;
-  static bool CopyIfDifferent(const Memory& memory, Range page) noexcept;
-  static Status CopyAgain(const Memory& memory, Range page, Room* room) noexcept;
   Status Follow(const std::vector<Range>& live) noexcept;
   static bool Differs(const Memory& memory, Range live, Range page) noexcept;
   static uint64_t PutBack(const Memory& memory, Range live, Range page) noexcept;
