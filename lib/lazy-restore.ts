@@ -21,6 +21,7 @@ import { keepSigbusHandler } from './sigbus-listeners.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import type { SnapshotResolver } from './snapshot-options.js';
 import { checkRestorable } from './snapshot-restore.js';
+import { sourcesOf } from './trackable.js';
 import {
   checkConstruct,
   checkFlag,
@@ -227,11 +228,7 @@ function start(
   keepSigbusHandler();
   const failure = native.start(
     {
-      memories: regions.map((region) => ({
-        view: region.bytes,
-        pageSize: region.pageSize,
-        mapping: regionInternals(region).ownMapping,
-      })),
+      memories: sourcesOf(regions),
       files: links.map((link) => link.layout()),
       maps,
       filePageSize: pageSize,

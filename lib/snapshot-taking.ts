@@ -1,7 +1,7 @@
 // Which way a snapshot of these memories is taken here, and taking it.
 
 import { types } from 'node:util';
-import { binding, isFailure, type NativeSnapshot, type NativeSource } from './binding.js';
+import { binding, isFailure, type NativeSnapshot } from './binding.js';
 import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
 import { invalidValue, type UffdError } from './errors.js';
 import { warnOfMerging } from './memory-merging.js';
@@ -9,6 +9,7 @@ import { keepSigbusHandler } from './sigbus-listeners.js';
 import { isProtectable, regionInternals, type Region } from './region.js';
 import { captureError, snapshotError } from './snapshot-errors.js';
 import type { CheckedSnapshotOptions, SnapshotMode } from './snapshot-options.js';
+import { sourcesOf } from './trackable.js';
 
 /** @internal `native` is of the instant when this was returned. */
 export interface TakenSnapshot {
@@ -77,14 +78,6 @@ function copy(
   if (isFailure(failure)) throw snapshotError(failure);
   if (engine === 'compare') warnOfFallback();
   else warnOfMerging();
-}
-
-function sourcesOf(regions: readonly Region[]): NativeSource[] {
-  return regions.map((region) => ({
-    view: region.bytes,
-    pageSize: region.pageSize,
-    mapping: regionInternals(region).ownMapping,
-  }));
 }
 
 /**

@@ -1,8 +1,8 @@
 // What trackers, snapshots and the helpers for tests are given.
 
-import { binding } from './binding.js';
+import { binding, type NativeSource } from './binding.js';
 import { invalidValue } from './errors.js';
-import { toRegion, type Region } from './region.js';
+import { regionInternals, toRegion, type Region } from './region.js';
 
 /** @internal The regions behind what a tracker or a snapshot was given. */
 export function toRegions(memory: unknown): Region[] {
@@ -17,4 +17,13 @@ export function isPageExact(region: Region): boolean {
   if (region.kind !== 'foreign') return true;
   const { bytes, pageSize } = region;
   return binding().addressInPage(bytes, pageSize) === 0 && bytes.byteLength % pageSize === 0;
+}
+
+/** @internal The regions as the native half takes what it captures and loads. */
+export function sourcesOf(regions: readonly Region[]): NativeSource[] {
+  return regions.map((region) => ({
+    view: region.bytes,
+    pageSize: region.pageSize,
+    mapping: regionInternals(region).ownMapping,
+  }));
 }

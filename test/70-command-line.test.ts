@@ -1,41 +1,15 @@
 // The command line, as a user types it.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import path from 'node:path';
 import test from 'node:test';
 import type { Capabilities } from '../lib/index.js';
 import type { DemoReport } from '../lib/demo/report.js';
+import { runCommand, type Run, type RunOptions } from './support/command.js';
 
-interface Run {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-const NOBODY = 65_534;
-const COMMAND = path.join(__dirname, '..', 'lib', 'cli.js');
-
-async function run(args: string[], options: { asNobody?: boolean; preload?: string } = {}): Promise<Run> {
-  const preload = options.preload === undefined ? [] : ['--require', options.preload];
-  const child = spawn(process.execPath, [...preload, COMMAND, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    ...(options.asNobody ? { uid: NOBODY, gid: NOBODY } : {}),
-  });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      process.kill(child.pid!, 'SIGKILL');
-      reject(new Error(`HANG: userfaultfd ${args.join(' ')}\n${stdout}${stderr}`));
-    }, 60_000);
-    child.on('close', (code) => {
-      clearTimeout(timer);
-      resolve({ code, stdout, stderr });
-    });
-  });
+/** A demo takes its time on a busy machine. */
+function run(args: readonly string[], options: RunOptions = {}): Promise<Run> {
+  return runCommand(args, { timeoutMs: 60_000, input: '', ...options });
 }
 
 for (const asNobody of [false, true]) {
@@ -78,7 +52,7 @@ test('it prints the demo as plain text without a terminal', async () => {
 
 test('it ends the demo with a code that is not zero when a check fails', async () => {
   const { code, stdout } = await run(['demo'], {
-    preload: path.join(__dirname, 'scenarios', 'command-line-broken-restore.js'),
+    nodeArgs: ['--require', path.join(__dirname, 'scenarios', 'command-line-broken-restore.js')],
   });
   assert.equal(code, 1, stdout);
   assert.match(stdout, /FAIL every byte of memory equals the snapshot/);
@@ -86,7 +60,7 @@ test('it ends the demo with a code that is not zero when a check fails', async (
 
 test('it ends the doctor with a code that is not zero where nothing works', async () => {
   const { code, stdout } = await run(['doctor'], {
-    preload: path.join(__dirname, 'scenarios', 'command-line-refused.js'),
+    nodeArgs: ['--require', path.join(__dirname, 'scenarios', 'command-line-refused.js')],
   });
   assert.equal(code, 1, stdout);
   assert.match(stdout, /\[error\] seccomp: /);

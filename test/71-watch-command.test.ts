@@ -7,7 +7,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { cannotRun } from './support/skip.js';
-import { COMMAND, only, PROGRAMS, recordsOf, runNode, watch, watchJson, type Run } from './support/watch.js';
+import { runCommand, runNode, type Run } from './support/command.js';
+import { only, PROGRAMS, recordsOf, watch, watchJson } from './support/watch.js';
 
 const root = path.join(__dirname, '..', '..');
 const temporary = mkdtempSync(path.join(os.tmpdir(), 'uffd-watch-'));
@@ -29,7 +30,7 @@ test('it gives the program its arguments, input, environment and descriptors, an
   assert.equal(watched.stdout, alone.stdout);
   assert.equal(programsOwn(watched.stderr), alone.stderr);
   assert.deepEqual([alone.code, watched.code], [3, 3]);
-  const separated = await runNode([COMMAND, 'watch', PROGRAMS, '--', 'describe', ...args], options);
+  const separated = await runCommand(['watch', PROGRAMS, '--', 'describe', ...args], options);
   assert.equal(separated.stdout, alone.stdout);
 });
 
@@ -53,7 +54,7 @@ test('it runs ES modules and CommonJS, and leaves what is wrong with a script to
   ];
   for (const [name, text] of scripts) writeFileSync(path.join(temporary, name), text);
   for (const [name, , code, stderr] of [...scripts, ['missing.cjs', '', 1, /Cannot find module/] as const]) {
-    const run = await runNode([COMMAND, 'watch', '--', name], { cwd: temporary });
+    const run = await runCommand(['watch', '--', name], { cwd: temporary });
     assert.equal(run.code, code, name + run.stderr);
     assert.match(programsOwn(run.stderr), stderr);
     assert.equal(run.stdout, code === 0 ? 'ran\n' : '');
@@ -354,7 +355,7 @@ test('it refuses options that make no sense', async () => {
     assert.equal(run.code, 1);
     assert.match(run.stderr, message);
   }
-  const nothing = await runNode([COMMAND, 'watch']);
+  const nothing = await runCommand(['watch']);
   assert.match(nothing.stderr, /missing required argument 'script'/);
 });
 
@@ -362,7 +363,7 @@ test('it tells the pages of each transaction of SQLite in WebAssembly', async ()
   const example = path.join(root, 'examples', 'sqlite-transactions.mjs');
   const alone = await runNode([example]);
   assert.equal(alone.stdout, '500 accounts hold 54980, the richest 115\n', alone.stderr);
-  const run = await runNode([COMMAND, 'watch', '--json', '--no-buffers', example]);
+  const run = await runCommand(['watch', '--json', '--no-buffers', example]);
   assert.deepEqual([run.code, run.stdout], [0, alone.stdout], run.stderr);
 
   const records = recordsOf(run.stderr);

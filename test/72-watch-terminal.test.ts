@@ -5,7 +5,8 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
 import { Terminal } from '@xterm/headless';
-import { COMMAND, PROGRAMS } from './support/watch.js';
+import { COMMAND } from './support/command.js';
+import { PROGRAMS } from './support/watch.js';
 
 const ROWS = 12;
 const COLUMNS = 60;

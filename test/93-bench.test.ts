@@ -1,14 +1,13 @@
 // The benchmark itself: every case runs to its end, at sizes that say nothing about speed.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import type { RunResult } from '../bench/harness/results.js';
+import { runCommand, type Run } from './support/command.js';
 
-const COMMAND = path.join(__dirname, '..', 'lib', 'cli.js');
 const CASES = readdirSync(path.join(__dirname, '..', 'bench', 'cases'))
   .filter((name) => name.endsWith('.js'))
   .map((name) => name.replace(/\.js$/, ''))
@@ -19,31 +18,8 @@ after(() => {
   rmSync(temporary, { recursive: true, force: true });
 });
 
-interface Run {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-async function bench(...args: string[]): Promise<Run> {
-  const child = spawn(process.execPath, [COMMAND, 'bench', ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, NODE_OPTIONS: '', TMPDIR: temporary },
-  });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      process.kill(child.pid!, 'SIGKILL');
-      reject(new Error(`HANG: bench ${args.join(' ')}\n${stdout}${stderr}`));
-    }, 240_000);
-    child.on('close', (code) => {
-      clearTimeout(timer);
-      resolve({ code, stdout, stderr });
-    });
-  });
+function bench(...args: string[]): Promise<Run> {
+  return runCommand(['bench', ...args], { env: { TMPDIR: temporary }, input: '', timeoutMs: 240_000 });
 }
 
 test('it runs every case and writes what it measured', async () => {

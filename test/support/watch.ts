@@ -1,60 +1,11 @@
-// Runs `userfaultfd watch` as a user does, in a process that its parent ends when it hangs.
+// Runs `userfaultfd watch`, and reads what it writes.
 
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import path from 'node:path';
+import { runCommand, type Run, type RunOptions } from './command.js';
 
-export const COMMAND = path.join(__dirname, '..', '..', 'lib', 'cli.js');
 /** Small programs, chosen by their first argument. */
 export const PROGRAMS = path.join(__dirname, '..', 'scenarios', 'watch-programs.js');
-
-const NOBODY = 65_534;
-
-export interface Run {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
-}
-
-export interface RunOptions {
-  nodeArgs?: string[];
-  cwd?: string;
-  env?: NodeJS.ProcessEnv;
-  /** What standard input has; it is then at its end. Default nothing. */
-  input?: string;
-  /** Run as an ordinary user without privileges. */
-  asNobody?: boolean;
-  /** Sees the process when it is started. */
-  started?: (child: ChildProcessWithoutNullStreams) => void;
-}
-
-/** `node ARGS`, until it has ended. */
-export async function runNode(args: readonly string[], options: RunOptions = {}): Promise<Run> {
-  const child = spawn(process.execPath, [...(options.nodeArgs ?? []), ...args], {
-    cwd: options.cwd,
-    env: { ...process.env, NODE_OPTIONS: '', ...options.env },
-    ...(options.asNobody === true ? { uid: NOBODY, gid: NOBODY } : {}),
-  });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  child.stdin.on('error', () => undefined);
-  if (options.input !== undefined) child.stdin.end(options.input);
-  options.started?.(child);
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      process.kill(child.pid!, 'SIGKILL');
-      reject(new Error(`HANG: node ${args.join(' ')}\n${stdout}${stderr}`));
-    }, 30_000);
-    child.on('error', reject);
-    child.on('close', (code, signal) => {
-      clearTimeout(timer);
-      resolve({ code, signal, stdout, stderr });
-    });
-  });
-}
 
 /** `userfaultfd watch OPTIONS PROGRAM`, with the words of a test program. */
 export function watch(
@@ -62,7 +13,7 @@ export function watch(
   program: readonly string[],
   options?: RunOptions,
 ): Promise<Run> {
-  return runNode([COMMAND, 'watch', ...watchOptions, PROGRAMS, ...program], options);
+  return runCommand(['watch', ...watchOptions, PROGRAMS, ...program], options);
 }
 
 export interface MemoryRecord {
