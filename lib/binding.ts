@@ -207,7 +207,7 @@ export interface NativeSnapshot {
   written(views: Uint8Array[]): Float64Array[] | NativeFailure;
   diff(views: Uint8Array[]): Float64Array[] | NativeFailure;
   /** `into`: at least `length` bytes, which are then what is returned. */
-  read(memory: number, offset: number, length: number, into?: Uint8Array): Uint8Array | NativeFailure;
+  read(memory: number, offset: number, length: number, into: Uint8Array): NativeFailure | undefined;
   close(): void;
 }
 
@@ -265,7 +265,7 @@ export interface NativeSnapshotHistory {
   ): { pages: number; bytes: number; different: number } | NativeFailure;
   diff(a: number, b: number): Float64Array[] | NativeFailure;
   diffLive(entry: number, views: Uint8Array[]): Float64Array[] | NativeFailure;
-  read(entry: number, memory: number, offset: number, length: number): Uint8Array | NativeFailure;
+  read(entry: number, memory: number, offset: number, into: Uint8Array): NativeFailure | undefined;
   drop(entry: number): NativeFailure | undefined;
   /** Of all entries. */
   bytes(): number | NativeFailure;

@@ -156,7 +156,12 @@ export class PageFault {
   }
 
   #look(): NativeEnding {
-    if (ENDED_BY[this.#ending.endedBy] === undefined) this.#ending = this.#owner.endingOf(this.#id);
+    const { endedBy, action } = this.#ending;
+    // Of a page that was given back it is known at once who ends the fault, and only later how.
+    const isWhole = ENDED_BY[endedBy] !== undefined && (this.#id === 0 || ACTIONS[action] !== undefined);
+    if (isWhole) return this.#ending;
+    const now = this.#owner.endingOf(this.#id);
+    if (ENDED_BY[endedBy] === undefined || ENDED_BY[now.endedBy] !== 'forgotten') this.#ending = now;
     return this.#ending;
   }
 

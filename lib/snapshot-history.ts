@@ -181,8 +181,9 @@ export class SnapshotHistory<State = unknown> implements Disposable {
     // A Wasm memory without pages: all of its bytes are none.
     if (held === 0 && offset === 0 && length === undefined) return new Uint8Array(0);
     const range = checkByteRange(length === undefined ? { offset } : { offset, length }, held);
-    const bytes = this.#native.read(id, memory, range.offset, range.length);
-    if (isFailure(bytes)) throw historyError(bytes);
+    const bytes = new Uint8Array(range.length);
+    const failure = this.#native.read(id, memory, range.offset, bytes);
+    if (failure !== undefined) throw historyError(failure);
     return bytes;
   }
 

@@ -213,10 +213,16 @@ export class Snapshot implements Disposable {
     return this.#closed ? 'Snapshot { closed }' : `Snapshot { ${this.mode}, ${this.byteLength} bytes }`;
   }
 
-  #read(offset: number, length: number, memory: number, into?: Uint8Array): Uint8Array {
-    const bytes = this.#native.read(memory, offset, length, into);
-    if (isFailure(bytes)) throw snapshotError(bytes);
-    return bytes;
+  /** Into the caller's bytes where there are any: fresh ones cost a page fault for every page. */
+  #read(
+    offset: number,
+    length: number,
+    memory: number,
+    into: Uint8Array = new Uint8Array(length),
+  ): Uint8Array {
+    const failure = this.#native.read(memory, offset, length, into);
+    if (failure !== undefined) throw snapshotError(failure);
+    return into;
   }
 
   #end(reason: Error): void {

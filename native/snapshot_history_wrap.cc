@@ -1,8 +1,11 @@
 #include "snapshot_history_wrap.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "convert.h"
+#include "core/native_thread.h"
 #include "memory_wrap.h"
 
 namespace uffd {
@@ -104,10 +107,12 @@ Napi::Value SnapshotHistoryWrap::DiffLive(const Napi::CallbackInfo& info) {
 
 Napi::Value SnapshotHistoryWrap::Read(const Napi::CallbackInfo& info) {
   if (!history_) return FailureObject(info.Env(), kClosed);
-  const uint64_t length = Integer(info[3]);
-  Napi::Uint8Array bytes = Napi::Uint8Array::New(info.Env(), length);
-  history_->Read(Integer(info[0]), Integer(info[1]), Integer(info[2]), length, bytes.Data());
-  return bytes;
+  // In memory that JavaScript made: where there is none, that throws, and Node-API ends the
+  // process.
+  auto bytes = info[3].As<Napi::Uint8Array>();
+  history_->Read(Integer(info[0]), Integer(info[1]), Integer(info[2]), bytes.ByteLength(),
+                 bytes.Data());
+  return info.Env().Undefined();
 }
 
 Napi::Value SnapshotHistoryWrap::Drop(const Napi::CallbackInfo& info) {
@@ -145,7 +150,25 @@ class SnapshotHistoryWrap::WarmUpWork final : public Napi::AsyncWorker {
   const std::shared_ptr<uffd::WarmUp> work_;
 };
 
+namespace {
+
+// libuv ends the process when it cannot start the threads of its pool, which may be asked for the
+// first time here.
+bool PoolCanStart() noexcept {
+  static const bool can_start = [] {
+    constexpr size_t kUsual = 4;
+    constexpr size_t kMost = 1024;
+    const char* const size = std::getenv("UV_THREADPOOL_SIZE");
+    const size_t threads = size == nullptr ? kUsual : std::strtoul(size, nullptr, 10);
+    return CanStartThreads(std::clamp<size_t>(threads, 1, kMost));
+  }();
+  return can_start;
+}
+
+}  // namespace
+
 void SnapshotHistoryWrap::WarmUp(const Napi::CallbackInfo& info) {
+  if (!PoolCanStart()) return;
   std::shared_ptr<uffd::WarmUp> work = history_ ? history_->BeginWarmUp() : nullptr;
   if (work != nullptr) (new WarmUpWork(info.Env(), this, std::move(work)))->Queue();
 }

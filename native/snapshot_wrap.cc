@@ -167,13 +167,13 @@ Napi::Value SnapshotWrap::Read(const Napi::CallbackInfo& info) {
   const size_t memory = info[0].As<Napi::Number>().Uint32Value();
   const auto offset = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
   const auto length = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
-  // Into the caller's bytes where there are any: fresh ones cost a page fault for every page.
-  auto bytes = info[3].IsUndefined() ? Napi::Uint8Array::New(info.Env(), length)
-                                     : info[3].As<Napi::Uint8Array>();
+  // In memory that JavaScript made: where there is none, that throws, and Node-API ends the
+  // process.
+  auto bytes = info[3].As<Napi::Uint8Array>();
   if (bytes.ByteLength() < length) return FailureObject(info.Env(), {ERANGE, "read"});
   const Status read = snapshot_->Read(memory, offset, length, bytes.Data());
   if (!read) return FailureObject(info.Env(), read.Error());
-  return bytes;
+  return info.Env().Undefined();
 }
 
 void SnapshotWrap::ReinstallSigbusHandler(const Napi::CallbackInfo& /*info*/) {

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
@@ -18,6 +17,7 @@ import {
   type Feature,
 } from '../lib/index.js';
 import { openError } from '../lib/opening.js';
+import { userfaultfdDescriptors } from './scenarios/loop-support.js';
 import { passScenario, type ScenarioOptions } from './support/scenario.js';
 import { cannotRun } from './support/skip.js';
 
@@ -271,7 +271,7 @@ test('it says what to do when there is no descriptor for a file region or the fi
 test('it takes no descriptor with it when it is closed or refused', () => {
   const region = Region.allocate({ bytes: pageSize });
   Userfaultfd.open().close();
-  const before = readdirSync('/proc/self/fd').length;
+  const before = userfaultfdDescriptors().length;
   for (let i = 0; i < 50; i++) {
     using uffd = Userfaultfd.open();
     uffd.register(region, 'missing');
@@ -279,7 +279,7 @@ test('it takes no descriptor with it when it is closed or refused', () => {
     assert.throws(() => other.register(region, 'missing'), BUSY);
     openNative(1n << 60n, 0n);
   }
-  assert.equal(readdirSync('/proc/self/fd').length, before);
+  assert.equal(userfaultfdDescriptors().length, before);
 });
 
 test('it prints what it is', () => {

@@ -80,6 +80,12 @@ describe('a source that takes its time', () => {
 describe('a userfaultfd that is given up', () => {
   it('poisons what its source has, and makes up no zeros (B3)', 'givenUp', { args: ['poison'] });
   it('leaves zeros only when asked to', 'givenUp', { args: ['zeropage'] });
+  // As long as this hung, a thread slept for 30 seconds and then read zeros.
+  test('poisons the little that is missing at once, also of armed memory (B3)', async () => {
+    const { signal, stdout } = await runScenario('sources', 'givenUpNearTheEnd', { timeoutMs: 20_000 });
+    assert.equal(stdout, 'READY\n');
+    assert.equal(signal, 'SIGBUS');
+  });
 });
 
 it('A source whose page is poisoned has failed, and nobody dies of it', 'poisonedSource');

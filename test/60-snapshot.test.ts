@@ -582,6 +582,12 @@ test('it puts back only what differs, and makes no discarded page resident that 
   await passScenario('snapshot', 'discardedUntouched', { timeoutMs: 30_000 });
 });
 
+for (const what of ['snapshot', 'history']) {
+  test(`a ${what} throws when there is no memory for what is read`, async () => {
+    await passScenario('snapshot', 'readWithoutMemory', { args: [what] });
+  });
+}
+
 test('it frees its copy when it closes and when the garbage collector takes it', async () => {
   await passScenario('snapshot', 'freed', { timeoutMs: 30_000, nodeArgs: ['--expose-gc'] });
 });

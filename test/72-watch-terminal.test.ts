@@ -9,7 +9,7 @@ import { COMMAND } from './support/command.js';
 import { PROGRAMS } from './support/watch.js';
 
 const ROWS = 12;
-const COLUMNS = 60;
+const COLUMNS = 80;
 const TERMINAL = path.join(__dirname, '..', '..', 'test', 'support', 'terminal.py');
 const LINES = Array.from({ length: 30 }, (_, i) => `line ${i} of the program`);
 /** What ends the picture: the whole terminal scrolls again. */

@@ -115,8 +115,9 @@ FaultLoop::Pulse FaultLoop::TakePulse(uint64_t* seen) noexcept {
   const bool ran = used - seen_cpu_time_ > kMuchOfATick;
   seen_cpu_time_ = used;
   if (moved || !SomebodyWaits()) return Pulse::kWell;
-  // On a machine with too much to do it may be a while until the loop's turn comes.
-  return !ran && IsRunnable(thread_id_) ? Pulse::kUnknown : Pulse::kStuck;
+  // On a machine with too much to do it may be a while until the loop's turn comes, and arming a
+  // few hundred GiB in one call holds up every fault of the process for seconds.
+  return !ran && IsHeldUp(thread_id_) ? Pulse::kUnknown : Pulse::kStuck;
 }
 
 bool FaultLoop::SomebodyWaits() const noexcept {

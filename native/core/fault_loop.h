@@ -48,7 +48,7 @@ class FaultLoop {
   bool HasDeferred() const noexcept { return deferred_.load(); }
   enum class Pulse {
     kWell,
-    kUnknown,  // no progress, but it may be for want of a processor
+    kUnknown,  // no progress, but it may be for want of a processor or a lock of the kernel's
     kStuck,    // faults wait in the descriptor or in the loop
   };
   // What became of it since `seen` (updated). The watchdog's question.

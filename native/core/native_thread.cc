@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <mutex>
+#include <vector>
 
 #include "core/file_descriptor.h"
 
@@ -31,7 +33,25 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
   return thread;
 }
 
-bool IsRunnable(pid_t thread) noexcept {
+bool CanStartThreads(size_t count) noexcept {
+  std::vector<pthread_t> started(count);
+  size_t running = 0;
+  std::mutex over;
+  {
+    const std::lock_guard<std::mutex> lock(over);
+    const auto wait = [](void* mutex) -> void* {
+      const std::lock_guard<std::mutex> until_over(*static_cast<std::mutex*>(mutex));
+      return nullptr;
+    };
+    while (running < count && pthread_create(&started[running], nullptr, wait, &over) == 0) {
+      running++;
+    }
+  }
+  for (size_t i = 0; i < running; i++) pthread_join(started[i], nullptr);
+  return running == count;
+}
+
+bool IsHeldUp(pid_t thread) noexcept {
   char path[64];
   snprintf(path, sizeof(path), "/proc/self/task/%d/stat", static_cast<int>(thread));
   const FileDescriptor file(open(path, O_RDONLY | O_CLOEXEC));
@@ -39,7 +59,8 @@ bool IsRunnable(pid_t thread) noexcept {
   if (!file || read(file.Get(), line, sizeof(line) - 1) <= 0) return false;
   // "TID (name) S ...", and the name is ours.
   const char* const name_end = strrchr(line, ')');
-  return name_end != nullptr && strncmp(name_end, ") R", 3) == 0;
+  return name_end != nullptr &&
+         (strncmp(name_end, ") R", 3) == 0 || strncmp(name_end, ") D", 3) == 0);
 }
 
 std::chrono::nanoseconds CpuTimeOf(pthread_t thread) noexcept {

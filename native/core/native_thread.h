@@ -14,8 +14,12 @@ namespace uffd {
 // its name when this returns.
 Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept;
 
-// Whether this thread (gettid(2)) of the process would run if it had a processor. proc(5).
-bool IsRunnable(pid_t thread) noexcept;
+// Whether so many more can be started now: who starts them may not survive that they cannot.
+bool CanStartThreads(size_t count) noexcept;
+
+// Whether this thread (gettid(2)) of the process waits for a processor, or where the kernel lets
+// nothing interrupt it: for memory, or while another thread changes mappings. proc(5).
+bool IsHeldUp(pid_t thread) noexcept;
 std::chrono::nanoseconds CpuTimeOf(pthread_t thread) noexcept;
 
 }  // namespace uffd

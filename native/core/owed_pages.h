@@ -1,7 +1,6 @@
 #ifndef UFFD_CORE_OWED_PAGES_H_
 #define UFFD_CORE_OWED_PAGES_H_
 
-#include <chrono>
 #include <functional>
 
 #include "core/fault_server.h"
@@ -11,11 +10,10 @@ namespace uffd {
 
 // A loop that could not end its faults leaves them to whoever ends the registration: the missing
 // pages that its source has bytes for, or that were to be poisoned, must not become zeros (test 33,
-// B3). Poisons them as far as it comes until `deadline`, where the registration's fallback is that.
-// `changing` is called while the kernel refuses because the mapping is changing.
+// B3). Poisons them as far as it comes until it is `over`, where the registration's fallback is
+// that. `changing` is called while the kernel refuses because the mapping is changing.
 void PoisonOwed(Userfaultfd* uffd, FaultServer* server, const Registration& registration,
-                std::chrono::steady_clock::time_point deadline,
-                const std::function<void()>& changing) noexcept;
+                const std::function<bool()>& over, const std::function<void()>& changing) noexcept;
 
 }  // namespace uffd
 

@@ -582,14 +582,20 @@ void Session::PoisonNeeded(const Registration& registration) noexcept {
 }
 
 void Session::PoisonOwed(const Registration& registration) noexcept {
-  const auto now = std::chrono::steady_clock::now();
-  // The deadline is for memory without end, and for mappings that never stop changing.
-  const auto deadline = now + (haste_ == Haste::kEnding ? kHastyPoison : kPoisonPatience);
-  uffd::PoisonOwed(&uffd_, server_.get(), registration, deadline, [&] {
-    // As in PoisonNeeded. A session that goes on has a loop that will read them.
-    if (closed_) ReadWhatIsLeft();
-    if (!loop_->AwaitReading(deadline)) sched_yield();
-  });
+  const auto began = std::chrono::steady_clock::now();
+  // For memory without end, and for mappings that never stop changing. The process may begin to end
+  // meanwhile.
+  const auto deadline = [&] {
+    return began + (haste_ == Haste::kEnding ? kHastyPoison : kPoisonPatience);
+  };
+  uffd::PoisonOwed(
+      &uffd_, server_.get(), registration,
+      [&] { return std::chrono::steady_clock::now() >= deadline(); },
+      [&] {
+        // As in PoisonNeeded. A session that goes on has a loop that will read them.
+        if (closed_) ReadWhatIsLeft();
+        if (!loop_->AwaitReading(deadline())) sched_yield();
+      });
 }
 
 bool Session::AwaitEvents() noexcept {

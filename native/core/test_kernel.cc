@@ -273,8 +273,13 @@ Result<uint64_t> CollectAndCopy(Range memory, Range to) noexcept {
 }
 
 Status Collapse(Range memory) noexcept {
-  if (madvise(reinterpret_cast<void*>(memory.start), memory.Length(), MADV_COLLAPSE) == 0) {
-    return Done{};
+  // EAGAIN: somebody holds a page for a moment.
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; i++) {
+    if (madvise(reinterpret_cast<void*>(memory.start), memory.Length(), MADV_COLLAPSE) == 0) {
+      return Done{};
+    }
+    if (errno != EAGAIN) break;
   }
   return Failure{errno, "madvise(MADV_COLLAPSE)"};
 }

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { kMaxLength } from 'node:buffer';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Region, Snapshot, type AllocateOptions, type Trackable } from '../../lib/index.js';
@@ -190,6 +190,7 @@ export function refused(): void {
     using automatic = Snapshot.take(memory);
     assert.equal(automatic.mode, 'copy');
   }
+  rmSync(file);
 }
 
 function mergedPages(): number {

@@ -455,7 +455,10 @@ export async function leaks(resolver: string): Promise<void> {
       gc!();
       await turn();
     }
-    await eventually(() => resources().loops === 0);
+    await eventually(() => {
+      const { loops, sweeps } = resources();
+      return loops === 0 && sweeps === 0;
+    });
   };
   const now = (): object => {
     const { descriptors, threads } = resources();

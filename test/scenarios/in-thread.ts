@@ -162,7 +162,7 @@ export async function replacedSilently(): Promise<void> {
   const snapshot = take(region, 'in-thread', { bytesPerSecond: 1 });
   testing().countSigbus();
   // Their handler would map zeros over the page: give ours the time to be put back.
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await new Promise((resolve) => setTimeout(resolve, 1000));
   region.bytes[3 * 2 ** 20] = 255;
   assert.equal(testing().sigbusCount(), 0);
   assertEqualBytes(snapshot.read(), before, 'the snapshot');

@@ -176,14 +176,18 @@ export function resources(): {
   descriptorsInUse: number;
   threads: number;
   loops: number;
+  /** Of snapshots that are being captured. */
+  sweeps: number;
 } {
   const descriptors = readdirSync('/proc/self/fd');
   const threads = readdirSync('/proc/self/task');
+  const named = (name: string): number => threads.filter((tid) => threadName(tid) === name).length;
   return {
     descriptors: descriptors.length,
     descriptorsInUse: userfaultfdDescriptors().length,
     threads: threads.length,
-    loops: threads.filter((tid) => threadName(tid) === 'uffd-loop').length,
+    loops: named('uffd-loop'),
+    sweeps: named('uffd-sweep'),
   };
 }
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { DirtyTracker, Region, Snapshot, Userfaultfd } from '../../lib/index.js';
+import { DirtyTracker, Region, Snapshot, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import { MEMORIES } from './copy-on-write-kinds.js';
 import { PAGE, pagesOf, seeded, touch } from './dirty-support.js';
@@ -113,6 +114,20 @@ export function manyInOnePage(): void {
       }
     }
   }
+}
+
+/** There is no memory for the bytes: an error, like of a buffer that JavaScript makes. */
+export function readWithoutMemory(what: 'snapshot' | 'history'): void {
+  const region = Region.allocate({ bytes: 1024 * MIB });
+  region.bytes[5] = 1;
+  const holder = what === 'snapshot' ? Snapshot.take(region) : new SnapshotHistory(region);
+  const entry = holder instanceof SnapshotHistory ? holder.take() : 0;
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const limit = Number(/VmSize:\s+(\d+)/.exec(status)![1]) * 1024 + 512 * MIB;
+  execFileSync('prlimit', ['--pid', String(process.pid), `--as=${limit}:`]);
+  assert.throws(() => (holder instanceof SnapshotHistory ? holder.read(entry) : holder.read()), RangeError);
+  const few = holder instanceof SnapshotHistory ? holder.read(entry, 0, PAGE) : holder.read(0, PAGE);
+  assert.equal(few[5], 1);
 }
 
 /** Pages that were discarded, or written and are as they were, have nothing to be put back. */

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes, randomFill } from 'node:crypto';
 import fs from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
@@ -571,6 +571,26 @@ export async function endsWhileSourceIsRead(how: string): Promise<void> {
     assert.equal(region.bytes[9 * PAGE], 0);
     uffd.close();
   });
+}
+
+/**
+ * B3: nearly all of the memory is there when the userfaultfd is given up, and what is not becomes no
+ * zeros. Ends by SIGBUS, of the thread that reads it.
+ */
+export function givenUpNearTheEnd(): void {
+  const pages = 32_768;
+  const region = sharedRegion(pages * PAGE);
+  const source = Region.allocate({ bytes: pages * PAGE });
+  source.bytes.fill(0x77);
+  const uffd = open();
+  uffd.register(region, ['missing', 'write-protect'], { source });
+  uffd.copy(region, 0, source.bytes.subarray(0, (pages - 1) * PAGE));
+  const reader = new Toucher(region.bytes, { offset: (pages - 1) * PAGE, access: 'read' });
+  process.stdout.write('READY\n');
+  testing().injectResolveError(constants.errno.EIO);
+  reader.go();
+  reader.untilDone();
+  process.stdout.write(`read ${reader.lastRead}\n`);
 }
 
 /** B3: what a userfaultfd that is given up did not come to. */

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
 import { readFileSync, readSync, writeSync } from 'node:fs';
-import { isMainThread, threadId, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, threadId, Worker, workerData } from 'node:worker_threads';
 
 const PAGE = 4096;
 const WASM_PAGE = 65_536;
@@ -213,11 +213,12 @@ const programs: Record<string, (...args: string[]) => unknown> = {
     if (!isMainThread) {
       write(new WebAssembly.Memory({ initial: 1 }), 1);
       done.publish('from the Worker');
+      parentPort!.postMessage('published');
       setInterval(() => undefined, 1000);
       return;
     }
     const worker = new Worker(__filename, { workerData: 1, argv: ['terminated'] });
-    await new Promise((resolve) => worker.once('online', resolve));
+    await new Promise((resolve) => worker.once('message', resolve));
     await nextLook();
     await worker.terminate();
     console.log('terminated');
