@@ -7,7 +7,7 @@ import { passScenario, runScenario, type ScenarioOptions } from './support/scena
 import { directoryFor } from './support/snapshot-files.js';
 import { EXIT_CODE } from './scenarios/ending.js';
 
-const SOON_MS = 5000;
+const SOON_MS = 8000;
 
 interface Expected {
   code?: number;

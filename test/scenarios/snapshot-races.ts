@@ -59,7 +59,8 @@ export class Writers implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const exits = this.#workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
     Atomics.store(this.#control, CONTROL.stop, STOP.thread);
-    Atomics.notify(this.#control, CONTROL.go);
+    // Changes what they wait for: one that has looked at `stop` and does not wait yet would miss a mere wake.
+    this.go();
     assert.deepEqual(
       await Promise.all(exits),
       exits.map(() => 0),
