@@ -161,7 +161,7 @@ export class PageFault {
     const isWhole = ENDED_BY[endedBy] !== undefined && (this.#id === 0 || ACTIONS[action] !== undefined);
     if (isWhole) return this.#ending;
     const now = this.#owner.endingOf(this.#id);
-    if (ENDED_BY[endedBy] === undefined || ENDED_BY[now.endedBy] !== 'forgotten') this.#ending = now;
+    this.#ending = ENDED_BY[endedBy] === undefined ? now : { ...this.#ending, action: now.action };
     return this.#ending;
   }
 

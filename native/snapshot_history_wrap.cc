@@ -160,7 +160,8 @@ bool PoolCanStart() noexcept {
     constexpr size_t kMost = 1024;
     const char* const size = std::getenv("UV_THREADPOOL_SIZE");
     const size_t threads = size == nullptr ? kUsual : std::strtoul(size, nullptr, 10);
-    return CanStartThreads(std::clamp<size_t>(threads, 1, kMost));
+    // Twice as many: the kernel still counts threads for a moment after they have ended.
+    return CanStartThreads(2 * std::clamp<size_t>(threads, 1, kMost));
   }();
   return can_start;
 }
@@ -168,9 +169,10 @@ bool PoolCanStart() noexcept {
 }  // namespace
 
 void SnapshotHistoryWrap::WarmUp(const Napi::CallbackInfo& info) {
-  if (!PoolCanStart()) return;
   std::shared_ptr<uffd::WarmUp> work = history_ ? history_->BeginWarmUp() : nullptr;
-  if (work != nullptr) (new WarmUpWork(info.Env(), this, std::move(work)))->Queue();
+  // A warm-up that never runs is the last that is begun.
+  if (work == nullptr || !PoolCanStart()) return;
+  (new WarmUpWork(info.Env(), this, std::move(work)))->Queue();
 }
 
 void SnapshotHistoryWrap::Close(const Napi::CallbackInfo& /*info*/) {

@@ -116,8 +116,10 @@ FaultLoop::Pulse FaultLoop::TakePulse(uint64_t* seen) noexcept {
   seen_cpu_time_ = used;
   if (moved || !SomebodyWaits()) return Pulse::kWell;
   // On a machine with too much to do it may be a while until the loop's turn comes, and arming a
-  // few hundred GiB in one call holds up every fault of the process for seconds.
-  return !ran && IsHeldUp(thread_id_) ? Pulse::kUnknown : Pulse::kStuck;
+  // few hundred GiB in one call holds up every fault of the process for seconds. A disk may do so
+  // for ever.
+  const bool held_up = !ran && !server_->IsLoading() && IsHeldUp(thread_id_);
+  return held_up ? Pulse::kUnknown : Pulse::kStuck;
 }
 
 bool FaultLoop::SomebodyWaits() const noexcept {
@@ -157,8 +159,9 @@ void FaultLoop::Run() noexcept {
     UFFD_BARRIER("loop-before-read", &stopping_);
     // A thread that was woken often faults again at once, and is found without a sleep in between.
     // But who faults without a pause must not keep those waiting who are due, nor children.
+    const size_t most_looks = server_->Children().NextLook() ? 1 : kMostLooks;
     bool more = true;
-    for (size_t looks = 0; more && looks < kMostLooks; looks++) {
+    for (size_t looks = 0; more && looks < most_looks && !stopping_; looks++) {
       more = ReadBatch();
       ServeBatch();
       if (server_->IsDue()) server_->ServeDue();

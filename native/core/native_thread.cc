@@ -34,8 +34,8 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
 }
 
 bool CanStartThreads(size_t count) noexcept {
-  std::vector<pthread_t> started(count);
-  size_t running = 0;
+  std::vector<pthread_t> started;
+  started.reserve(count);
   std::mutex over;
   {
     const std::lock_guard<std::mutex> lock(over);
@@ -43,12 +43,14 @@ bool CanStartThreads(size_t count) noexcept {
       const std::lock_guard<std::mutex> until_over(*static_cast<std::mutex*>(mutex));
       return nullptr;
     };
-    while (running < count && pthread_create(&started[running], nullptr, wait, &over) == 0) {
-      running++;
+    while (started.size() < count) {
+      const Result<pthread_t> thread = StartNativeThread("uffd-probe", wait, &over);
+      if (!thread) break;
+      started.push_back(thread.Value());
     }
   }
-  for (size_t i = 0; i < running; i++) pthread_join(started[i], nullptr);
-  return running == count;
+  for (const pthread_t thread : started) pthread_join(thread, nullptr);
+  return started.size() == count;
 }
 
 bool IsHeldUp(pid_t thread) noexcept {

@@ -550,11 +550,17 @@ bool Session::CallsEnded() const noexcept {
   return true;
 }
 
+// What was unregistered before may be another userfaultfd's by now, whose pages are none of ours to
+// poison.
 void Session::UnregisterAndWakeAll() noexcept {
-  table_.ForEach([this](const Registration& registration) {
-    const PageLoader* const loader = registration.policy->loader.get();
-    if (loader != nullptr && loader->HasBegun()) PoisonNeeded(registration);
-    if (unserved_) PoisonOwed(registration);
+  const uint32_t ended = last_ended_;
+  table_.ForEach([&](const Registration& registration) {
+    if (registration.id > ended) {
+      const PageLoader* const loader = registration.policy->loader.get();
+      if (loader != nullptr && loader->HasBegun()) PoisonNeeded(registration);
+      if (unserved_) PoisonOwed(registration);
+      last_ended_ = std::max(last_ended_.load(), registration.id);
+    }
     static_cast<void>(UnregisterEach(&uffd_, registration.range).Ok());
     static_cast<void>(uffd_.Wake(registration.range).Ok());
   });
@@ -582,20 +588,23 @@ void Session::PoisonNeeded(const Registration& registration) noexcept {
 }
 
 void Session::PoisonOwed(const Registration& registration) noexcept {
-  const auto began = std::chrono::steady_clock::now();
   // For memory without end, and for mappings that never stop changing. The process may begin to end
   // meanwhile.
+  auto last_moment = std::chrono::steady_clock::now() + kPoisonPatience;
+  bool hasty = false;
   const auto deadline = [&] {
-    return began + (haste_ == Haste::kEnding ? kHastyPoison : kPoisonPatience);
+    if (!hasty && haste_ == Haste::kEnding) {
+      hasty = true;
+      last_moment = std::min(last_moment, std::chrono::steady_clock::now() + kHastyPoison);
+    }
+    return last_moment;
   };
-  uffd::PoisonOwed(
-      &uffd_, server_.get(), registration,
-      [&] { return std::chrono::steady_clock::now() >= deadline(); },
-      [&] {
-        // As in PoisonNeeded. A session that goes on has a loop that will read them.
-        if (closed_) ReadWhatIsLeft();
-        if (!loop_->AwaitReading(deadline())) sched_yield();
-      });
+  const auto over = [&] { return std::chrono::steady_clock::now() >= deadline(); };
+  uffd::PoisonOwed(&uffd_, server_.get(), registration, over, [&] {
+    // As in PoisonNeeded. A session that goes on has a loop that will read them.
+    if (closed_) ReadWhatIsLeft();
+    if (!loop_->AwaitReading(deadline())) sched_yield();
+  });
 }
 
 bool Session::AwaitEvents() noexcept {

@@ -175,6 +175,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::atomic<bool> closed_{false};
   std::atomic<bool> unserved_{false};  // the loop did not come to the end of its faults
   std::atomic<Haste> haste_{Haste::kNone};
+  std::atomic<uint32_t> last_ended_{0};  // registration, by UnregisterAndWakeAll
   std::atomic<uint32_t> in_flight_{0};
   std::atomic<int> failed_with_{0};
   std::atomic<bool> leaked_{false};
