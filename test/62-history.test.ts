@@ -457,6 +457,12 @@ for (const kind of ['anonymous', 'memfd', 'private memfd', 'hugetlb', 'private h
   });
 }
 
+for (const how of ['two threads', 'no thread', 'the other begins too late', 'written meanwhile']) {
+  test(`an entry of many pages is of one instant, copied by two: ${how}`, async () => {
+    await passScenario('history', 'manyPages', { args: [how] });
+  });
+}
+
 test('it loses nothing when a Worker writes after each pass and there is no instant (B8)', async () => {
   await passScenario('history', 'torn', { timeoutMs: 30_000 });
 });

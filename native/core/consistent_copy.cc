@@ -12,6 +12,10 @@ namespace {
 // Enough for writers that pause at all.
 constexpr int kPasses = 64;
 
+// A page that was not written lately is in no cache, and neither is where it lies: what is copied
+// in so many pages is asked for now.
+constexpr size_t kAhead = 16;
+
 // The pages in which all bytes are the memory's.
 Range OwnPages(Range bytes) noexcept {
   const uint64_t page = PageSize();
@@ -85,17 +89,28 @@ Status ConsistentCopy::Repeat() noexcept {
 
 Result<ConsistentCopy::Pass> ConsistentCopy::CopyOnce() noexcept {
   Pass pass;
-  for (size_t i = 0; i < memories_.size(); i++) {
-    RangeSet dirty;
-    const Status collected = memories_[i].tracker->Collect(&dirty);
-    if (!collected) return collected.Error();
-    collected_[i].AddAll(dirty);
-    for (const Range& range : dirty.Ranges()) {
-      const Status copied = CopyRange(i, range, &pass);
-      if (!copied) return copied.Error();
-    }
-  }
+  Status done = Done{};
+  for (size_t i = 0; i < memories_.size() && done; i++) done = CopyWritten(i, &pass);
+  sink_->FinishCopies();
+  if (!done) return done.Error();
   return pass;
+}
+
+Status ConsistentCopy::CopyWritten(size_t memory, Pass* pass) noexcept {
+  RangeSet dirty;
+  const Status collected = memories_[memory].tracker->Collect(&dirty);
+  if (!collected) return collected;
+  collected_[memory].AddAll(dirty);
+  const std::vector<Range>& ranges = dirty.Ranges();
+  for (size_t i = 0; i < ranges.size(); i++) {
+    const Range& range = ranges[i];
+    if (i + kAhead < ranges.size()) {
+      __builtin_prefetch(reinterpret_cast<const void*>(ranges[i + kAhead].start));
+    }
+    const Status copied = CopyRange(memory, range, pass);
+    if (!copied) return copied;
+  }
+  return Done{};
 }
 
 Status ConsistentCopy::CopyRange(size_t memory, Range dirty, Pass* pass) noexcept {

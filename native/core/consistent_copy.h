@@ -25,8 +25,10 @@ class ConsistentCopy {
   class Sink {
    public:
     virtual ~Sink() = default;
-    // A run of pages that are the memory's own.
+    // A run of pages that are the memory's own, to be copied until FinishCopies returns, which is
+    // called also when this failed.
     virtual Status Copy(size_t memory, Range pages) noexcept = 0;
+    virtual void FinishCopies() noexcept = 0;
     virtual bool Differs(size_t memory, Range page) noexcept = 0;
     // After this Update writes no memory but the copy.
     virtual Status Prepare(size_t memory, Range page) noexcept = 0;
@@ -56,6 +58,7 @@ class ConsistentCopy {
 
   Status Repeat() noexcept;
   Result<Pass> CopyOnce() noexcept;
+  Status CopyWritten(size_t memory, Pass* pass) noexcept;
   Status CopyRange(size_t memory, Range dirty, Pass* pass) noexcept;
   Result<bool> HeldStill() noexcept;
   Result<bool> SettleAndCompare() noexcept;

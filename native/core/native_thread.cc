@@ -1,9 +1,11 @@
 #include "core/native_thread.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -14,8 +16,10 @@
 #include "core/file_descriptor.h"
 
 namespace uffd {
+namespace {
 
-Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept {
+Result<pthread_t> Start(const char* name, const pthread_attr_t* attributes, void* (*main)(void*),
+                        void* arg) noexcept {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -26,10 +30,34 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
   prctl(PR_GET_NAME, own_name);
   prctl(PR_SET_NAME, name);
   pthread_t thread{};
-  const int error = pthread_create(&thread, nullptr, main, arg);
+  const int error = pthread_create(&thread, attributes, main, arg);
   prctl(PR_SET_NAME, own_name);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return Failure{error, "pthread_create"};
+  return thread;
+}
+
+}  // namespace
+
+Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept {
+  return Start(name, nullptr, main, arg);
+}
+
+Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void* arg) noexcept {
+  cpu_set_t processors;
+  if (sched_getaffinity(0, sizeof(processors), &processors) != 0) {
+    return Failure{errno, "sched_getaffinity"};
+  }
+  const int own = sched_getcpu();
+  if (own >= 0) CPU_CLR(own, &processors);
+  if (CPU_COUNT(&processors) == 0) return Failure{ENODEV, "pthread_create"};
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  Result<pthread_t> thread = Failure{ENOMEM, "pthread_attr_setaffinity_np"};
+  if (pthread_attr_setaffinity_np(&attributes, sizeof(processors), &processors) == 0) {
+    thread = Start(name, &attributes, main, arg);
+  }
+  pthread_attr_destroy(&attributes);
   return thread;
 }
 

@@ -116,6 +116,8 @@ class Snapshot::CopyingAgain final : public ConsistentCopy::Sink {
     return Done{};
   }
 
+  void FinishCopies() noexcept override {}
+
   bool Differs(size_t memory, Range page) noexcept override {
     const Range part = PartOf(memory, page);
     return std::memcmp(CopyOf(memory, part), Pointer(part.start), part.Length()) != 0;

@@ -9,7 +9,6 @@
 #include "core/consistent_copy.h"
 #include "core/holder_list.h"
 #include "core/lost_pages.h"
-#include "core/page_copy.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -76,6 +75,8 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
     return done;
   }
 
+  void FinishCopies() noexcept override { history_.copies_.Finish(); }
+
   bool Differs(size_t memory, Range page) noexcept override {
     return !PageEquals(SlotOf(memory, page), PartOf(memory, page));
   }
@@ -128,7 +129,7 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
     if (from.page_size > PageSize() && !Differs(memory, page)) return Done{};
     const Result<uint8_t*> own = Own(memory, page);
     if (!own) return own.Error();
-    CopyPastCaches(own.Value(), Pointer(page.start), PageSize());
+    history_.copies_.Add(own.Value(), Pointer(page.start));
     return Done{};
   }
 

@@ -13,6 +13,7 @@
 #include "core/dirty_tracker.h"
 #include "core/mapping.h"
 #include "core/page_table.h"
+#include "core/parallel_copy.h"
 #include "core/populated_pages.h"
 #include "core/range.h"
 #include "core/result.h"
@@ -109,6 +110,7 @@ class SnapshotHistory {
                         Visit visit) noexcept;
 
   PageTable table_;
+  ParallelCopy copies_;  // into it
   std::vector<Memory> memories_;
   std::map<uint64_t, Versions> entries_;
   // Invariant: a page that no tracker calls written holds what it does in this entry; 0: zeros.

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
-import { testing } from '../support/testing.js';
+import { testing, threadName } from '../support/testing.js';
 import { residentBytes } from './resident.js';
 import { MEMORIES } from './copy-on-write-kinds.js';
 import { PAGE, pagesOf, touch } from './dirty-support.js';
@@ -30,6 +34,49 @@ export async function torn(): Promise<void> {
   const second = history.take();
   assert.equal(Buffer.compare(history.read(second), bytes), 0);
   assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
+}
+
+/** Entries of so many pages that a second thread copies with the first, and where it cannot. */
+export async function manyPages(
+  how: 'two threads' | 'no thread' | 'the other begins too late' | 'written meanwhile',
+): Promise<void> {
+  const COUNT = 8192;
+  const region = Region.allocate({ bytes: COUNT * PAGE, shared: true });
+  const words = new Uint32Array(region.buffer);
+  const write = (value: number): void => {
+    for (let page = 0; page < COUNT; page += 3) words.fill(page * value, page * 1024, (page + 1) * 1024);
+  };
+  using history = new SnapshotHistory(region);
+  write(1);
+  history.take();
+  write(2);
+  const helpers = (): number =>
+    readdirSync('/proc/self/task').filter((tid) => threadName(tid) === 'uffd-copy').length;
+  assert.equal(helpers(), 0);
+  let ended: Promise<unknown> | undefined;
+  if (how === 'no thread') {
+    // The limit is not for root.
+    if (process.getuid!() === 0) process.setuid!(65_534);
+    execFileSync('prlimit', ['--pid', String(process.pid), '--nproc=1:']);
+    assert.throws(() => new Worker('', { eval: true }), { code: 'ERR_WORKER_INIT_FAILED' });
+  } else if (how === 'the other begins too late') {
+    testing().closeBarrier('copy helper begins');
+  } else if (how === 'written meanwhile') {
+    const memory = region.buffer as SharedArrayBuffer;
+    ({ ended } = await startWriter({ memory, offset: 3000 * PAGE, barriers: ['copy helper has pages'] }));
+  }
+  const before = how === 'written meanwhile' ? undefined : Buffer.from(region.bytes);
+  const entry = history.take();
+  await ended;
+  if (how === 'written meanwhile') assert.equal(words[3000 * 1024], 6001);
+  assert.equal(Buffer.compare(history.read(entry), before ?? region.bytes), 0);
+  if (how === 'the other begins too late') {
+    assert.equal(helpers(), 1);
+    // It finds nothing to do, also when what it was to do is gone.
+    history.close();
+    testing().openBarrier('copy helper begins');
+  }
+  while (helpers() > 0) await nextTurn();
 }
 
 /** Memory whose missing pages come from elsewhere: what does not exist is not zero. */

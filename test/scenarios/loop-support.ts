@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { Region, type Userfaultfd, type UffdEvent, type PageFault } from '../../lib/index.js';
-import { sleepersInFault, testing } from '../support/testing.js';
+import { sleepersInFault, testing, threadName } from '../support/testing.js';
 
 const WASM_PAGE = 65_536;
 
@@ -203,14 +203,6 @@ function linkOf(name: string): string {
     return readlinkSync(name);
   } catch {
     // The descriptor of readdir itself is gone by now.
-    return '';
-  }
-}
-
-function threadName(tid: string): string {
-  try {
-    return readFileSync(`/proc/self/task/${tid}/comm`, 'utf8').trim();
-  } catch {
     return '';
   }
 }

@@ -37,9 +37,19 @@ export function sleepersInFault(): number[] {
 }
 
 function wchan(tid: number): string {
+  return ofThread(tid, 'wchan');
+}
+
+/** As prctl(PR_SET_NAME) set it, at most 15 characters. */
+export function threadName(tid: string | number): string {
+  return ofThread(tid, 'comm').trim();
+}
+
+function ofThread(tid: string | number, file: string): string {
   try {
-    return readFileSync(`/proc/self/task/${tid}/wchan`, 'utf8');
+    return readFileSync(`/proc/self/task/${tid}/${file}`, 'utf8');
   } catch {
+    // It has ended.
     return '';
   }
 }

@@ -1,0 +1,57 @@
+// Copies of many pages, made by two threads: the one that says which, and a helper of its own where
+// there is an idle processor.
+#ifndef UFFD_CORE_PARALLEL_COPY_H_
+#define UFFD_CORE_PARALLEL_COPY_H_
+
+#include <pthread.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace uffd {
+
+class ParallelCopy {
+ public:
+  ParallelCopy() noexcept;
+  ~ParallelCopy() { Finish(); }
+  ParallelCopy(const ParallelCopy&) = delete;
+  ParallelCopy& operator=(const ParallelCopy&) = delete;
+
+  // A whole page, to be copied until Finish returns. The caller has touched `from`: a helper that
+  // waits for it to be loaded waits for a thread that may wait for the helper.
+  void Add(uint8_t* to, const uint8_t* from) noexcept;
+  void Finish() noexcept;
+
+ private:
+  static constexpr size_t kAtOnce = 32;
+  struct Page {
+    uint8_t* to;
+    const uint8_t* from;
+  };
+  struct Batch {
+    Page pages[kAtOnce];
+    size_t count = 0;
+
+    void Copy() const noexcept;
+  };
+  class Queue;
+
+  void HandOver() noexcept;
+  void StartHelper() noexcept;
+  void NoteHelped(bool helped) noexcept;
+
+  Batch next_;
+  size_t added_ = 0;              // since the last Finish
+  std::shared_ptr<Queue> queue_;  // a helper that is called off has it for longer
+  std::optional<pthread_t> helper_;
+  // How often to do without one, since the last was more trouble than help; twice as often when the
+  // next is as well.
+  unsigned alone_ = 0;
+  unsigned alone_next_ = 1;
+};
+
+}  // namespace uffd
+
+#endif  // UFFD_CORE_PARALLEL_COPY_H_
