@@ -1,6 +1,6 @@
 // What a case measures with: rows of sides, measured in pairs.
 
-import { NativeProgram } from './native-program.js';
+import { loadNativeAddon, NativeProgram } from './native-program.js';
 import type { Ratio, RowResult, RunOptions, Unit, Verdict } from './results.js';
 import { median, percentile, statisticsOf } from './statistics.js';
 
@@ -70,6 +70,11 @@ export class Bench {
     const program = await NativeProgram.start(this.#binaries, name, args.map(String));
     this.#programs.push(program);
     return program;
+  }
+
+  /** Loads an addon of bench/native. */
+  addon(name: string): unknown {
+    return loadNativeAddon(this.#binaries, name);
   }
 
   async row(row: Row): Promise<void> {

@@ -1,8 +1,10 @@
-// The C programs of bench/native: built once for a run, then asked for one round at a time.
+// The C programs of bench/native: built once for a run, then asked for one round at a time. Those that
+// are called *_addon.c are loaded into the process instead, to use its own memory.
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 
@@ -24,10 +26,11 @@ export function buildNativePrograms(directory: string): void {
   const compiler = process.env['CC'] ?? 'cc';
   const programs = readdirSync(SOURCES).filter((name) => name.endsWith('.c'));
   for (const source of programs) {
-    const binary = path.join(directory, source.replace(/\.c$/, ''));
+    const isAddon = source.endsWith('_addon.c');
+    const binary = path.join(directory, source.replace(/\.c$/, isAddon ? '.node' : ''));
     const { status, error, stderr } = spawnSync(
       compiler,
-      [...FLAGS, '-o', binary, path.join(SOURCES, source)],
+      [...FLAGS, ...(isAddon ? ['-shared', '-fPIC'] : []), '-o', binary, path.join(SOURCES, source)],
       { encoding: 'utf8' },
     );
     if (error !== undefined || status !== 0) {
@@ -36,6 +39,11 @@ export function buildNativePrograms(directory: string): void {
       );
     }
   }
+}
+
+/** Loads one that was compiled as an addon. */
+export function loadNativeAddon(directory: string, name: string): unknown {
+  return createRequire(__filename)(path.join(directory, `${name}.node`));
 }
 
 interface Waiting {
