@@ -39,10 +39,7 @@ export interface NativePolicy {
 }
 
 /** Indexes into ENDED_BY and ACTIONS of lib/page-fault.ts. */
-export interface NativeEnding {
-  endedBy: number;
-  action: number;
-}
+export type NativeEnding = number;
 
 /** MappingRequest of native/core/mapping.h. */
 export interface NativeAllocation {
@@ -99,13 +96,13 @@ export interface NativeUserfaultfd {
     length: number,
     mode: number,
   ): NativePartial;
-  /** `answer`: 0 what the reason asks for (`bytes` for a missing page, else zeros), 1 poison. */
+  /** `answer`: 0 what the reason asks for (`bytes` for a missing page, else zeros), 1 poison. Below 0: an errno. */
   resolveFault(
     id: number,
     answer: number,
     bytes: Uint8Array | undefined,
     writeProtect: boolean,
-  ): NativeEnding & { errno: number };
+  ): NativeEnding;
   endingOf(id: number): NativeEnding;
   /** The event of a forked child is in somebody's hands. False: its userfaultfd is closed. */
   takeChild(id: number): boolean;
@@ -125,8 +122,14 @@ export interface NativeUserfaultfd {
   armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
   /** Fills `out` with events, FIELDS of lib/events.ts numbers each, and returns their number. */
   drain(out: Float64Array): number;
-  /** `queued`: events wait to be drained. */
-  state(): { released: boolean; failedWith: number; missed: number; queued: boolean };
+  /** Its loop ends no faults any more. */
+  released(): boolean;
+  /** An errno, or 0. */
+  failedWith(): number;
+  /** Events that found no room in the queue. */
+  missed(): number;
+  /** Some wait to be drained. */
+  hasEvents(): boolean;
   setRef(ref: boolean): void;
   close(): void;
 }

@@ -40,9 +40,9 @@ export interface UnmapEvent {
 export type UffdEvent = PageFault | ForkEvent | RemapEvent | RemoveEvent | UnmapEvent;
 
 // The order of EventType in native/core/fault.h. The fields are those native/userfaultfd_wrap.cc writes:
-// type, registration, offset, reason, write, thread, length, id, ended by, action, child.
+// type, registration, offset, reason, write, thread, length, id, ending, child.
 const TYPES = ['pagefault', 'fork', 'remap', 'remove', 'unmap'] as const;
-const FIELDS = 11;
+const FIELDS = 10;
 
 /** What is drained is decoded at once, so all readers of this thread share one. */
 let scratch = new Float64Array(0);
@@ -114,7 +114,7 @@ export class EventReader {
   #decode(raw: Float64Array, at: number): UffdEvent | undefined {
     const type = TYPES[raw[at]!];
     if (type === undefined) return undefined;
-    if (type === 'fork') return this.#fork(raw[at + 10]!);
+    if (type === 'fork') return this.#fork(raw[at + 9]!);
     const region = this.#owner.regionOf(raw[at + 1]!);
     const offset = raw[at + 2]!;
     if (type !== 'pagefault') return { type, region, offset, length: raw[at + 6]! };
@@ -126,7 +126,7 @@ export class EventReader {
       write: raw[at + 4] === 1,
       threadId: raw[at + 5]!,
       id: raw[at + 7]!,
-      ending: { endedBy: raw[at + 8]!, action: raw[at + 9]! },
+      ending: raw[at + 8]!,
     });
   }
 }

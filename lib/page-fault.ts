@@ -22,6 +22,8 @@ const ENDED_BY = [
   'forgotten',
 ] as const;
 const ACTIONS = [undefined, 'unprotect', 'zeropage', 'copy', 'continue', 'poison', 'wake'] as const;
+// EndingNumber of native/userfaultfd_wrap.cc: who, times this, and how.
+const ACTIONS_AT_MOST = 16;
 const FILL = 0;
 const POISON = 1;
 
@@ -100,11 +102,11 @@ export class PageFault {
   }
 
   get endedBy(): FaultEndedBy | undefined {
-    return ENDED_BY[this.#look().endedBy];
+    return endedByOf(this.#look());
   }
 
   get action(): FaultAction | undefined {
-    return ACTIONS[this.#look().action];
+    return actionOf(this.#look());
   }
 
   /** Where the page begins, in bytes from the start of the region. */
@@ -156,21 +158,23 @@ export class PageFault {
   }
 
   #look(): NativeEnding {
-    const { endedBy, action } = this.#ending;
     // Of a page that was given back it is known at once who ends the fault, and only later how.
-    const isWhole = ENDED_BY[endedBy] !== undefined && (this.#id === 0 || ACTIONS[action] !== undefined);
-    if (isWhole) return this.#ending;
+    const endedBy = endedByOf(this.#ending);
+    if (endedBy !== undefined && (this.#id === 0 || actionOf(this.#ending) !== undefined))
+      return this.#ending;
     const now = this.#owner.endingOf(this.#id);
-    this.#ending = ENDED_BY[endedBy] === undefined ? now : { ...this.#ending, action: now.action };
+    // Who ended it stays what was told once.
+    const who = endedBy === undefined ? now : this.#ending;
+    this.#ending = who - (who % ACTIONS_AT_MOST) + (now % ACTIONS_AT_MOST);
     return this.#ending;
   }
 
   #end(answer: number, bytes: Uint8Array | undefined, writeProtect: boolean): boolean {
     if (this.resolved) throw faultEnded(this.endedBy!, this.action);
     const done = this.#owner.resolveFault(this.#id, answer, bytes, writeProtect);
-    if (done.errno !== 0) throw systemError({ errno: done.errno, syscall: this.#syscall(answer, bytes) });
+    if (done < 0) throw systemError({ errno: done, syscall: this.#syscall(answer, bytes) });
     this.#ending = done;
-    if (ENDED_BY[done.endedBy] !== 'handler') throw faultEnded(this.endedBy!, this.action);
+    if (endedByOf(done) !== 'handler') throw faultEnded(this.endedBy!, this.action);
     return this.action !== 'wake';
   }
 
@@ -208,4 +212,12 @@ export class PageFault {
     if (this.reason === 'minor') return 'ioctl(UFFDIO_CONTINUE)';
     return bytes === undefined ? 'ioctl(UFFDIO_ZEROPAGE)' : 'ioctl(UFFDIO_COPY)';
   }
+}
+
+function endedByOf(ending: NativeEnding): FaultEndedBy | undefined {
+  return ENDED_BY[Math.floor(ending / ACTIONS_AT_MOST)];
+}
+
+function actionOf(ending: NativeEnding): FaultAction | undefined {
+  return ACTIONS[ending % ACTIONS_AT_MOST];
 }

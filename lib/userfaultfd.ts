@@ -164,7 +164,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
 
   /** Events that found the native queue full. Their faults were resolved; only the record is missing. */
   get missedEvents(): number {
-    return this.#native.state().missed;
+    return this.#native.missed();
   }
 
   /** The live registrations. */
@@ -260,7 +260,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       leaveRegion();
       this.#registrations.delete(id);
       ids.delete(id);
-      if (this.#native.state().queued) this.#retired.set(id, new WeakRef(region));
+      if (this.#native.hasEvents()) this.#retired.set(id, new WeakRef(region));
     }
     if (ids.size === 0) this.#idsOf.delete(region);
   }
@@ -458,15 +458,15 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   }
 
   #ended(): boolean | Error {
-    const { released, failedWith } = this.#native.state();
-    if (failedWith !== 0) return released ? loopFailed(failedWith) : false;
-    return released;
+    if (!this.#native.released()) return false;
+    const failedWith = this.#native.failedWith();
+    return failedWith === 0 ? true : loopFailed(failedWith);
   }
 
   #checkOpen(): void {
     if (this.#closed) throw closedError('userfaultfd');
-    const { released, failedWith } = this.#native.state();
-    if (!released) return;
+    if (!this.#native.released()) return;
+    const failedWith = this.#native.failedWith();
     throw failedWith === 0 ? closedError('userfaultfd') : loopFailed(failedWith);
   }
 

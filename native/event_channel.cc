@@ -1,14 +1,48 @@
 #include "event_channel.h"
 
+#include <sched.h>
+
+#include <algorithm>
+
 namespace uffd {
+namespace {
+
+// In nanoseconds.
+constexpr uint64_t kLinger = 50'000;
+// Who was woken so soon after its last events would have had these while lingering.
+constexpr uint64_t kSoon = 70'000;
+constexpr uint64_t kMostAtOnce = 1'000'000;
+constexpr int kMostInVain = 2;
+constexpr int kMostNeeded = 256;
+
+}  // namespace
+
+void Lingering::Woken(uint64_t now) noexcept {
+  soon_ = now - last_end_ < kSoon ? soon_ + 1 : 0;
+  if (soon_ < soon_needed_) return;
+  soon_ = 0;
+  eager_ = true;
+}
+
+void Lingering::Waited(bool in_time) noexcept {
+  if (in_time) {
+    in_vain_ = 0;
+    soon_needed_ = 1;
+    return;
+  }
+  if (++in_vain_ < kMostInVain) return;
+  in_vain_ = 0;
+  eager_ = false;
+  soon_needed_ = std::min(2 * soon_needed_, kMostNeeded);
+}
 
 EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
-                                 std::function<bool()> at_exit) {
+                                 std::function<bool()> at_exit, std::function<bool()> answered) {
   uv_loop_t* loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) {
     throw Napi::Error::New(env, "this environment has no event loop");
   }
-  auto* channel = new EventChannel(env, on_readable, std::move(at_exit));
+  auto* channel = new EventChannel(env, on_readable, std::move(at_exit), std::move(answered));
   uv_async_init(loop, &channel->async_, &EventChannel::OnAsync);
   channel->async_.data = channel;
   uv_unref(reinterpret_cast<uv_handle_t*>(&channel->async_));
@@ -16,15 +50,22 @@ EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
   return channel;
 }
 
-EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit)
+EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit,
+                           std::function<bool()> answered)
     : env_(env),
       on_readable_(Napi::Persistent(on_readable)),
       context_(env, "userfaultfd"),
-      at_exit_(std::move(at_exit)) {}
+      at_exit_(std::move(at_exit)),
+      answered_(std::move(answered)) {}
 
 void EventChannel::Poke() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!closed_) uv_async_send(&async_);
+  if (closed_) return;
+  if (lingering_) {
+    poked_ = true;
+  } else {
+    uv_async_send(&async_);
+  }
 }
 
 void EventChannel::Close(bool leak) noexcept {
@@ -35,6 +76,7 @@ void EventChannel::Close(bool leak) noexcept {
     leak_ = leak;
   }
   at_exit_ = nullptr;
+  answered_ = nullptr;
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), &EventChannel::OnClosed);
 }
 
@@ -48,19 +90,49 @@ void EventChannel::SetRef(bool ref) noexcept {
 }
 
 void EventChannel::OnAsync(uv_async_t* handle) {
-  auto* channel = static_cast<EventChannel*>(handle->data);
-  const Napi::Env env = channel->env_;
-  const Napi::HandleScope scope(env);
-  const napi_status status = napi_make_callback(env, channel->context_, env.Global(),
-                                                channel->on_readable_.Value(), 0, nullptr, nullptr);
-  if (status == napi_ok) return;
-  if (env.IsExceptionPending()) {
-    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
-    return;
+  static_cast<EventChannel*>(handle->data)->Deliver();
+}
+
+void EventChannel::Deliver() noexcept {
+  const uint64_t woken = uv_hrtime();
+  linger_.Woken(woken);
+  bool more = true;
+  while (more && CallReader()) {
+    // Whatever else the event loop has to do waits meanwhile.
+    more = uv_hrtime() - woken < kMostAtOnce && PokedSoon();
+  }
+  linger_.Ended(uv_hrtime());
+}
+
+bool EventChannel::CallReader() noexcept {
+  const Napi::HandleScope scope(env_);
+  const napi_status status =
+      napi_make_callback(env_, context_, env_.Global(), on_readable_.Value(), 0, nullptr, nullptr);
+  if (status == napi_ok) return true;
+  if (env_.IsExceptionPending()) {
+    napi_fatal_exception(env_, env_.GetAndClearPendingException().Value());
+    return false;
   }
   // The environment runs no JavaScript any more. Before its clean-up hooks it waits for what the
   // pool does for it, which may sleep in a fault that only its JavaScript would end (test 40, A5).
-  OnExit(nullptr, channel);
+  OnExit(nullptr, this);
+  return false;
+}
+
+bool EventChannel::PokedSoon() noexcept {
+  if (!answered_ || !answered_() || !linger_.IsWorthIt()) return false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lingering_ = true;
+    poked_ = false;
+  }
+  const uint64_t until = uv_hrtime() + kLinger;
+  // The fault loop may have been woken on this processor.
+  while (!poked_ && uv_hrtime() < until) sched_yield();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  lingering_ = false;
+  linger_.Waited(poked_);
+  return poked_;
 }
 
 void EventChannel::OnClosed(uv_handle_t* handle) {

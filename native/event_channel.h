@@ -6,6 +6,8 @@
 #include <napi.h>
 #include <uv.h>
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 
@@ -13,12 +15,31 @@
 
 namespace uffd {
 
+// A thread whose fault was ended often has the next one at once. To stay awake for that saves the
+// event loop a sleep, and the thread half its wait; where nothing comes it is time of a processor.
+// Knows when the last events were done with, and whether waiting was worth it lately.
+class Lingering {
+ public:
+  void Woken(uint64_t now) noexcept;
+  bool IsWorthIt() const noexcept { return eager_; }
+  void Waited(bool in_time) noexcept;
+  void Ended(uint64_t now) noexcept { last_end_ = now; }
+
+ private:
+  uint64_t last_end_ = 0;  // ns, like all here
+  bool eager_ = false;
+  int in_vain_ = 0;
+  int soon_ = 0;         // so many events came soon, in a row
+  int soon_needed_ = 1;  // to linger again
+};
+
 class EventChannel final : public Notifier {
  public:
   // `at_exit` runs when the environment ends before Close() was called; it returns what Close()
-  // takes.
+  // takes. `answered`: whether handlers ended faults since it was asked, and have none left to end.
   static EventChannel* Open(Napi::Env env, Napi::Function on_readable,
-                            std::function<bool()> at_exit);
+                            std::function<bool()> at_exit,
+                            std::function<bool()> answered = nullptr);
 
   void Poke() noexcept override;
   // The object deletes itself when libuv has let go of it; `leak` keeps it for a loop that would
@@ -28,9 +49,14 @@ class EventChannel final : public Notifier {
   void SetRef(bool ref) noexcept;
 
  private:
-  EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit);
+  EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit,
+               std::function<bool()> answered);
   ~EventChannel() override = default;
 
+  void Deliver() noexcept;
+  // False: JavaScript runs no more.
+  bool CallReader() noexcept;
+  bool PokedSoon() noexcept;
   static void OnAsync(uv_async_t* handle);
   static void OnClosed(uv_handle_t* handle);
   static void OnExit(napi_async_cleanup_hook_handle hook, void* self);
@@ -44,6 +70,10 @@ class EventChannel final : public Notifier {
   std::mutex mutex_;  // between a poke and the close; held for no system call that waits
   bool closed_ = false;
   bool leak_ = false;
+  bool lingering_ = false;
+  std::atomic<bool> poked_{false};  // while lingering
+  std::function<bool()> answered_;  // empty once closed
+  Lingering linger_;
 };
 
 }  // namespace uffd

@@ -38,7 +38,10 @@ class UserfaultfdWrap final : public Napi::ObjectWrap<UserfaultfdWrap> {
   void SetConsumer(const Napi::CallbackInfo& info);
   Napi::Value ArmedBytes(const Napi::CallbackInfo& info);
   Napi::Value Drain(const Napi::CallbackInfo& info);
-  Napi::Value State(const Napi::CallbackInfo& info);
+  Napi::Value Released(const Napi::CallbackInfo& info);
+  Napi::Value FailedWith(const Napi::CallbackInfo& info);
+  Napi::Value Missed(const Napi::CallbackInfo& info);
+  Napi::Value HasEvents(const Napi::CallbackInfo& info);
   void SetRef(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

@@ -19,6 +19,7 @@ describe('a handler', () => {
   it('unprotects a write-protected page', 'unprotects');
   it('sees missing, then write-protect, and filling keeps the page armed (D9, B16)', 'missingThenProtected');
   it('can arm a page in the step that fills it', 'armsInTheSameStep');
+  it('leaves the timers of its thread their turns while it has fault after fault', 'timersInAFlood');
   it('gets one fault for eight threads on one page, and frees them all', 'eightThreadsOnePage');
   it('may end several faults in any order', 'faultsAreIndependent');
   it('is ended by another call that fills, unprotects or wakes the page (B13)', 'endedByCall');

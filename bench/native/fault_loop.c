@@ -14,12 +14,13 @@ static bool missing;
 static bool spins;
 static uint8_t* memory;
 static uint8_t* copies;  // of the mode copy-on-write
+static uint8_t* source;  // of the mode missing
 
 static void Resolve(uint64_t address) {
-  static const uint8_t kContent[4096] __attribute__((aligned(4096))) = {1};
   const uint64_t page = address & ~(PAGE - 1);
   if (missing) {
-    struct uffdio_copy copy = {.dst = page, .src = (uint64_t)kContent, .len = PAGE};
+    struct uffdio_copy copy = {
+        .dst = page, .src = page - (uint64_t)memory + (uint64_t)source, .len = PAGE};
     Require(ioctl(uffd, UFFDIO_COPY, &copy) == 0, "UFFDIO_COPY");
   } else {
     if (copies != NULL) memcpy(copies + (page - (uint64_t)memory), (void*)page, PAGE);
@@ -49,6 +50,7 @@ int main(int argc, char** argv) {
   uffd = OpenUserfaultfd(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED, 0);
   memory = MapMemory(pages * PAGE, 0);
   if (strcmp(argv[1], "copy-on-write") == 0) copies = MapMemory(pages * PAGE, 0);
+  if (missing) source = memset(MapMemory(pages * PAGE, 0), 1, pages * PAGE);
   uint64_t* times = calloc(pages, sizeof(*times));
   Require(times != NULL, "calloc");
   if (!missing) memset(memory, 1, pages * PAGE);

@@ -361,6 +361,7 @@ Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_
     case Outcome::kDiscarded: {
       const Ending ending{EndedBy::kHandler, done.action};
       server_->Finish(id, ending);
+      answered_ = true;
       return {ending};
     }
     default:

@@ -95,6 +95,10 @@ class Session : public std::enable_shared_from_this<Session> {
   // stuck: neither the end of the process nor a watchdog in a hurry releases it.
   void ServeToTheEnd() noexcept { to_the_end_ = true; }
   bool ServesToTheEnd() const noexcept { return to_the_end_.load(); }
+  // Whether a handler ended faults since this was asked, and none is left for it to end.
+  bool TakeAllAnswered() noexcept {
+    return answered_.exchange(false) && !server_->SeesOpenFaults();
+  }
   bool HasOpenFaults() noexcept { return server_->HasOpenFaults(); }
 
   // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up,
@@ -168,6 +172,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::unique_ptr<FaultQueue> queue_;
   RegistrationTable table_;
   Notifier* const notifier_;
+  std::atomic<bool> answered_{false};  // a fault, by a handler
   std::unique_ptr<FaultServer> server_;
   std::unique_ptr<FaultLoop> loop_;
 

@@ -32,6 +32,7 @@ import {
 
 /** Far beyond what a test takes, so that no deadline helps out. */
 const NEVER_MS = 600_000;
+const PAGE = 4096;
 
 function page(region: Region, value: number): Uint8Array {
   return new Uint8Array(region.pageSize).fill(value);
@@ -703,6 +704,28 @@ export async function deadlineInAFlood(): Promise<void> {
   assert.equal(fault.endedBy, 'deadline');
   testing().openBarrier('server-before-load');
   for (const thread of [first, second, third]) await done(thread);
+}
+
+/** The consumer stays awake for the next fault, and all the same its timers run. */
+export async function timersInAFlood(): Promise<void> {
+  const FAULTS = 8192;
+  const region = Region.allocate({ bytes: FAULTS * PAGE, backing: 'memfd', shared: true });
+  const { uffd, events } = serve({}, 'missing', region);
+  const thread = new Toucher(region.bytes, { stride: PAGE, count: FAULTS, access: 'read' });
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 1);
+  thread.go();
+  const bytes = page(region, 7);
+  let left = FAULTS;
+  for await (const fault of events) {
+    await (fault as PageFault).resolve(bytes);
+    if (--left === 0) break;
+  }
+  clearInterval(timer);
+  await done(thread);
+  assert.ok(ticks >= 10, `a timer of a millisecond ran ${ticks} times`);
+  uffd.close();
+  assert.ok(region.bytes.every((byte) => byte === 7));
 }
 
 /** A loop that stands still with a handler's fault overdue is found out. */
