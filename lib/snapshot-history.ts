@@ -54,7 +54,7 @@ export class SnapshotHistory<State = unknown> implements Disposable {
   readonly #native: NativeSnapshotHistory;
   readonly #regions: readonly Region[];
   readonly #options: SnapshotHistoryOptions<State>;
-  readonly #entries = new UndoTree<Kept>();
+  #entries = new UndoTree<Kept>();
   readonly #user: RegionUser = { regionClosing: () => this.close() };
   readonly #leaveRegions: readonly (() => void)[];
   #inHook = false;
@@ -238,6 +238,8 @@ export class SnapshotHistory<State = unknown> implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#native.close();
+    // With what the hooks gave to keep.
+    this.#entries = new UndoTree<Kept>();
     for (const leave of this.#leaveRegions) leave();
   }
 
