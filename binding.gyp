@@ -68,6 +68,7 @@
       "native/core/snapshot_copy.cc",
       "native/core/snapshot_history.cc",
       "native/core/snapshot_pages.cc",
+      "native/core/stand_ins.cc",
       "native/core/test_barrier.cc",
       "native/core/test_counters.cc",
       "native/core/test_io.cc",

@@ -38,7 +38,7 @@ export interface NativePolicy {
     | { fd: number; offset: number; length: number };
 }
 
-/** Indexes into ENDED_BY and ACTIONS of lib/page-fault.ts. */
+/** EndingNumber of native/userfaultfd_wrap.cc: an index into ENDED_BY of lib/page-fault.ts, and one into its ACTIONS. */
 export type NativeEnding = number;
 
 /** MappingRequest of native/core/mapping.h. */

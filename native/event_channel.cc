@@ -1,8 +1,10 @@
 #include "event_channel.h"
 
+#include <poll.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace uffd {
 namespace {
@@ -96,11 +98,19 @@ void EventChannel::OnAsync(uv_async_t* handle) {
 void EventChannel::Deliver() noexcept {
   const uint64_t woken = uv_hrtime();
   linger_.Woken(woken);
+  // The reader may close the channel and run the event loop itself.
+  bool gone = false;
+  bool* const outer = std::exchange(gone_, &gone);
   bool more = true;
-  while (more && CallReader()) {
+  while (more && CallReader() && !gone) {
     // Whatever else the event loop has to do waits meanwhile.
     more = uv_hrtime() - woken < kMostAtOnce && PokedSoon();
   }
+  if (gone) {
+    if (outer != nullptr) *outer = true;
+    return;
+  }
+  gone_ = outer;
   linger_.Ended(uv_hrtime());
 }
 
@@ -120,25 +130,35 @@ bool EventChannel::CallReader() noexcept {
 }
 
 bool EventChannel::PokedSoon() noexcept {
-  if (!answered_ || !answered_() || !linger_.IsWorthIt()) return false;
+  if (!answered_ || !answered_() || !linger_.IsWorthIt() || HasOtherWork()) return false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     lingering_ = true;
     poked_ = false;
   }
   const uint64_t until = uv_hrtime() + kLinger;
-  // The fault loop may have been woken on this processor.
-  while (!poked_ && uv_hrtime() < until) sched_yield();
+  // The fault loop may have been woken on this processor. Who else is there may keep it for long.
+  while (!poked_ && uv_hrtime() < until && !HasOtherWork()) sched_yield();
+  const bool in_time = uv_hrtime() < until;
   const std::lock_guard<std::mutex> lock(mutex_);
   lingering_ = false;
-  linger_.Waited(poked_);
+  linger_.Waited(poked_ && in_time);
   return poked_;
+}
+
+bool EventChannel::HasOtherWork() const noexcept {
+  const uv_loop_t* const loop = async_.loop;
+  if (uv_backend_timeout(loop) == 0) return true;
+  pollfd ready{uv_backend_fd(loop), POLLIN, 0};
+  return poll(&ready, 1, 0) != 0;
 }
 
 void EventChannel::OnClosed(uv_handle_t* handle) {
   auto* channel = static_cast<EventChannel*>(handle->data);
   napi_remove_async_cleanup_hook(channel->hook_);
-  if (!channel->leak_) delete channel;
+  if (channel->leak_) return;
+  if (channel->gone_ != nullptr) *channel->gone_ = true;
+  delete channel;
 }
 
 void EventChannel::OnExit(napi_async_cleanup_hook_handle /*hook*/, void* self) {

@@ -54,9 +54,11 @@ class EventChannel final : public Notifier {
   ~EventChannel() override = default;
 
   void Deliver() noexcept;
-  // False: JavaScript runs no more.
+  // False: JavaScript runs no more, or an exception of its reader was nobody's.
   bool CallReader() noexcept;
   bool PokedSoon() noexcept;
+  // Of the event loop: what it would do now instead of sleeping.
+  bool HasOtherWork() const noexcept;
   static void OnAsync(uv_async_t* handle);
   static void OnClosed(uv_handle_t* handle);
   static void OnExit(napi_async_cleanup_hook_handle hook, void* self);
@@ -72,6 +74,7 @@ class EventChannel final : public Notifier {
   bool leak_ = false;
   bool lingering_ = false;
   std::atomic<bool> poked_{false};  // while lingering
+  bool* gone_ = nullptr;            // set when this is deleted under those who run in it
   std::function<bool()> answered_;  // empty once closed
   Lingering linger_;
 };

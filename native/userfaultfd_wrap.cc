@@ -17,6 +17,7 @@ constexpr size_t kEventFields = 10;
 // takes longer than its ioctl.
 double EndingNumber(const Ending& ending) {
   constexpr int kActions = 16;
+  static_assert(static_cast<int>(Action::kWake) < kActions);
   return static_cast<int>(ending.by) * kActions + static_cast<int>(ending.action);
 }
 

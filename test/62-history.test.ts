@@ -463,6 +463,10 @@ for (const how of ['two threads', 'no thread', 'the other begins too late', 'wri
   });
 }
 
+test('it never waits for a second thread that waits for it (D1)', async () => {
+  await passScenario('history', 'helperFaults');
+});
+
 test('it loses nothing when a Worker writes after each pass and there is no instant (B8)', async () => {
   await passScenario('history', 'torn', { timeoutMs: 30_000 });
 });

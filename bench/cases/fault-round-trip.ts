@@ -99,7 +99,7 @@ async function missingRow(bench: Bench, faults: number): Promise<void> {
 
 function nativelyServed(faults: number): { touch: Side } & Disposable {
   const region = Region.allocate({ bytes: faults * PAGE, hugePages: 'never' });
-  const source = Region.allocate({ bytes: faults * PAGE });
+  const source = Region.allocate({ bytes: faults * PAGE, hugePages: 'never' });
   populate(source.bytes);
   const uffd = Userfaultfd.open({ features: ['EVENT_REMOVE', 'THREAD_ID'] });
   uffd.register(region, 'missing', { source });

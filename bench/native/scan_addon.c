@@ -46,7 +46,8 @@ static napi_value Scan(napi_env env, napi_callback_info info) {
   napi_get_typedarray_info(env, arguments[1], NULL, NULL, (void**)&numbers, NULL, NULL);
   base = (uint64_t)memory;
   used = 0;
-  const size_t room = REGIONS * 2 * sizeof(double);
+  // Every page a range of its own.
+  const size_t room = bytes / PAGE * 2 * sizeof(double);
   const uint64_t start = NowNs();
   if (*hands_over) {
     ranges = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,

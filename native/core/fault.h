@@ -13,7 +13,7 @@ namespace uffd {
 enum class EventType : uint8_t { kPageFault, kFork, kRemap, kRemove, kUnmap, kUnknown };
 enum class FaultReason : uint8_t { kMissing, kWriteProtect, kMinor };
 
-// Who ended a fault, and how. The order of both is known to lib/events.ts.
+// Who ended a fault, and how. The order of both is known to lib/page-fault.ts.
 enum class EndedBy : uint8_t {
   kNobody,      // it is open
   kLoop,        // resolve: 'native'

@@ -5,6 +5,7 @@
 
 #include "core/file_descriptor.h"
 #include "core/kernel_abi.h"
+#include "core/stand_ins.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -43,6 +44,7 @@ std::optional<EndedBy> FaultServer::ReasonToEndNow(
   if (ending_ || registration.closing) return EndedBy::kClosed;
   if (consumer_ == Consumer::kGone) return EndedBy::kNoConsumer;
   if (fault.thread_id == consumer_thread_) return EndedBy::kOwnThread;
+  if (StandIn::WorksFor(fault.thread_id, consumer_thread_)) return EndedBy::kOwnThread;
   return std::nullopt;
 }
 

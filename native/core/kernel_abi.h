@@ -115,17 +115,17 @@ struct pm_scan_arg {
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-static_assert(sizeof(struct uffd_msg) == 32);
-static_assert(sizeof(struct uffdio_api) == 24);
-static_assert(sizeof(struct uffdio_range) == 16);
-static_assert(sizeof(struct uffdio_register) == 32);
-static_assert(sizeof(struct uffdio_copy) == 40);
-static_assert(sizeof(struct uffdio_zeropage) == 32);
-static_assert(sizeof(struct uffdio_writeprotect) == 24);
-static_assert(sizeof(struct uffdio_continue) == 32);
-static_assert(sizeof(struct uffdio_poison) == 32);
-static_assert(sizeof(struct uffdio_move) == 40);
-static_assert(sizeof(struct page_region) == 24);
-static_assert(sizeof(struct pm_scan_arg) == 96);
+static_assert(sizeof(struct uffd_msg) == 32, "uffd_msg");
+static_assert(sizeof(struct uffdio_api) == 24, "uffdio_api");
+static_assert(sizeof(struct uffdio_range) == 16, "uffdio_range");
+static_assert(sizeof(struct uffdio_register) == 32, "uffdio_register");
+static_assert(sizeof(struct uffdio_copy) == 40, "uffdio_copy");
+static_assert(sizeof(struct uffdio_zeropage) == 32, "uffdio_zeropage");
+static_assert(sizeof(struct uffdio_writeprotect) == 24, "uffdio_writeprotect");
+static_assert(sizeof(struct uffdio_continue) == 32, "uffdio_continue");
+static_assert(sizeof(struct uffdio_poison) == 32, "uffdio_poison");
+static_assert(sizeof(struct uffdio_move) == 40, "uffdio_move");
+static_assert(sizeof(struct page_region) == 24, "page_region");
+static_assert(sizeof(struct pm_scan_arg) == 96, "pm_scan_arg");
 
 #endif  // UFFD_CORE_KERNEL_ABI_H_

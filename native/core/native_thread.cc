@@ -18,8 +18,12 @@
 namespace uffd {
 namespace {
 
-Result<pthread_t> Start(const char* name, const pthread_attr_t* attributes, void* (*main)(void*),
-                        void* arg) noexcept {
+// A filter that forbids to choose processors may end the process that tries (systemd's @resources).
+bool MayChooseProcessors() noexcept { return prctl(PR_GET_SECCOMP) == 0; }
+
+}  // namespace
+
+Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -30,17 +34,11 @@ Result<pthread_t> Start(const char* name, const pthread_attr_t* attributes, void
   prctl(PR_GET_NAME, own_name);
   prctl(PR_SET_NAME, name);
   pthread_t thread{};
-  const int error = pthread_create(&thread, attributes, main, arg);
+  const int error = pthread_create(&thread, nullptr, main, arg);
   prctl(PR_SET_NAME, own_name);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return Failure{error, "pthread_create"};
   return thread;
-}
-
-}  // namespace
-
-Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept {
-  return Start(name, nullptr, main, arg);
 }
 
 Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void* arg) noexcept {
@@ -51,14 +49,18 @@ Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void
   const int own = sched_getcpu();
   if (own >= 0) CPU_CLR(own, &processors);
   if (CPU_COUNT(&processors) == 0) return Failure{ENODEV, "pthread_create"};
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  Result<pthread_t> thread = Failure{ENOMEM, "pthread_attr_setaffinity_np"};
-  if (pthread_attr_setaffinity_np(&attributes, sizeof(processors), &processors) == 0) {
-    thread = Start(name, &attributes, main, arg);
+  const Result<pthread_t> thread = StartNativeThread(name, main, arg);
+  if (thread && MayChooseProcessors()) {
+    pthread_setaffinity_np(thread.Value(), sizeof(processors), &processors);
   }
-  pthread_attr_destroy(&attributes);
   return thread;
+}
+
+void LetRunAnywhere(pthread_t thread) noexcept {
+  cpu_set_t processors;
+  if (!MayChooseProcessors()) return;
+  if (sched_getaffinity(0, sizeof(processors), &processors) != 0) return;
+  pthread_setaffinity_np(thread, sizeof(processors), &processors);
 }
 
 bool CanStartThreads(size_t count) noexcept {

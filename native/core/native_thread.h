@@ -13,9 +13,11 @@ namespace uffd {
 // A joinable thread with every signal blocked: signals belong to the program's own threads. It has
 // its name when this returns.
 Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept;
-// The same, on another processor than this thread's, which goes on meanwhile: the kernel may choose
-// the same one. ENODEV: there is no other that the process may use.
+// The same, to run while this thread goes on: kept off this thread's processor, which the kernel
+// may choose although another one is idle. ENODEV: there is no other that the process may use.
 Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void* arg) noexcept;
+// From here on it may run where this thread may, which waits for it now.
+void LetRunAnywhere(pthread_t thread) noexcept;
 
 // Whether so many more can be started now: who starts them may not survive that they cannot.
 bool CanStartThreads(size_t count) noexcept;

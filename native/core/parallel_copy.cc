@@ -12,6 +12,7 @@
 #include "core/mapping.h"
 #include "core/native_thread.h"
 #include "core/page_copy.h"
+#include "core/stand_ins.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -37,6 +38,8 @@ void ParallelCopy::Batch::Copy() const noexcept {
 // What is handed over, and whether a helper has to do with it.
 class ParallelCopy::Queue {
  public:
+  Queue() noexcept : principal_(static_cast<uint32_t>(gettid())) {}
+
   // False: there is no room.
   bool Put(const Batch& batch) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -76,7 +79,8 @@ class ParallelCopy::Queue {
     sigaddset(&faults, SIGBUS);
     pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
     UFFD_BARRIER("copy helper begins", nullptr);
-    if ((*self)->Begin()) (*self)->Help();
+    const StandIn stand_in((*self)->principal_);
+    if (stand_in.IsKnown() && (*self)->Begin()) (*self)->Help();
     return nullptr;
   }
 
@@ -107,6 +111,7 @@ class ParallelCopy::Queue {
     }
   }
 
+  const uint32_t principal_;  // who says what is copied, and waits
   std::mutex mutex_;
   std::vector<Page> waiting_;  // the last ones are in the caches yet, and taken first
   bool begun_ = false;
@@ -132,6 +137,8 @@ void ParallelCopy::StartHelper() noexcept {
     alone_--;
     return;
   }
+  // Nobody runs it, so nobody would run the next one.
+  if (!called_off_.expired()) return NoteHelped(false);
   auto queue = std::make_unique<std::shared_ptr<Queue>>(queue_);
   const Result<pthread_t> thread = StartThreadBeside("uffd-copy", &Queue::HelperMain, queue.get());
   if (!thread) return NoteHelped(false);
@@ -150,7 +157,10 @@ void ParallelCopy::Finish() noexcept {
   if (called_off) {
     // It may be long until a busy processor comes to it: it is not waited for.
     pthread_detach(*helper_);
+    called_off_ = queue_;
   } else {
+    // Its processor may have been taken from it, and this one is idle now.
+    LetRunAnywhere(*helper_);
     pthread_join(*helper_, nullptr);
   }
   helper_.reset();

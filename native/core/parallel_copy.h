@@ -19,8 +19,8 @@ class ParallelCopy {
   ParallelCopy(const ParallelCopy&) = delete;
   ParallelCopy& operator=(const ParallelCopy&) = delete;
 
-  // A whole page, to be copied until Finish returns. The caller has touched `from`: a helper that
-  // waits for it to be loaded waits for a thread that may wait for the helper.
+  // A whole page, to be copied until Finish returns. The caller has touched `from`, so that the
+  // helper has no faults but of pages that are given back meanwhile.
   void Add(uint8_t* to, const uint8_t* from) noexcept;
   void Finish() noexcept;
 
@@ -46,6 +46,7 @@ class ParallelCopy {
   size_t added_ = 0;              // since the last Finish
   std::shared_ptr<Queue> queue_;  // a helper that is called off has it for longer
   std::optional<pthread_t> helper_;
+  std::weak_ptr<Queue> called_off_;
   // How often to do without one, since the last was more trouble than help; twice as often when the
   // next is as well.
   unsigned alone_ = 0;

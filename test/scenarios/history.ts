@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
+import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
@@ -47,7 +49,7 @@ export async function manyPages(
     for (let page = 0; page < COUNT; page += 3) words.fill(page * value, page * 1024, (page + 1) * 1024);
   };
   using history = new SnapshotHistory(region);
-  write(1);
+  // Without a page: a helper that came late, on a busy machine, would not be asked again so soon.
   history.take();
   write(2);
   const helpers = (): number =>
@@ -77,6 +79,26 @@ export async function manyPages(
     testing().openBarrier('copy helper begins');
   }
   while (helpers() > 0) await nextTurn();
+}
+
+/** The second thread faults, on pages that were given back, and who would answer waits for it (D1). */
+export async function helperFaults(): Promise<void> {
+  const region = Region.allocate({ bytes: 1024 * PAGE });
+  // The other engines have to register the memory themselves.
+  using history = new SnapshotHistory(region, { engine: 'compare' });
+  history.take();
+  region.bytes.fill(1);
+  using uffd = Userfaultfd.open({ features: ['EVENT_REMOVE'] });
+  uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: 600_000 });
+  const events = uffd.events();
+  testing().closeBarrier('copy helper has pages');
+  const discarder = new Worker(path.join(__dirname, 'history-discarder.js'), { workerData: region.handle });
+  const ended = once(discarder, 'exit');
+  await once(discarder, 'message');
+  const entry = history.take();
+  await ended;
+  assert.ok(history.read(entry).every((byte) => byte === 0));
+  void events.return?.();
 }
 
 /** Memory whose missing pages come from elsewhere: what does not exist is not zero. */

@@ -21,6 +21,12 @@ export function untilAsleepInFault(tid: number): void {
   while (!isAsleepInFault(tid)) Atomics.wait(pause, 0, 0, 1);
 }
 
+/** Blocks until thread `tid` of this process waits for the end of another, or for a lock. */
+export function untilAsleepInJoin(tid: number): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  while (!wchan(tid).includes('futex')) Atomics.wait(pause, 0, 0, 1);
+}
+
 /** The time that thread `tid` of this process has spent in the kernel, in clock ticks: stime of proc(5). */
 export function kernelTicks(tid: number): number {
   const stat = readFileSync(`/proc/self/task/${tid}/stat`, 'utf8');

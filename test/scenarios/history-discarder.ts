@@ -1,0 +1,12 @@
+// Discards a memory while another thread, which takes an entry of it, waits for its second thread.
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { Region, type RegionHandle } from '../../lib/index.js';
+import { testing, untilAsleepInJoin, untilSomebodyWaitsAt } from '../support/testing.js';
+
+const region = Region.attach(workerData as RegionHandle);
+parentPort!.postMessage('ready');
+untilSomebodyWaitsAt('copy helper has pages');
+untilAsleepInJoin(process.pid);
+region.discard();
+testing().openBarrier('copy helper has pages');
