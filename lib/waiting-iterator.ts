@@ -1,6 +1,10 @@
 // The one async iterator of this package: batches inside, one consumer, Node's manners.
 
+import { setImmediate } from 'node:timers';
 import { abortError } from './errors.js';
+
+/** So long values are handed over, in milliseconds, before the event loop gets a turn: they may never end. */
+const LONGEST_TURN = 5;
 
 /** What an iterator needs from the object it belongs to. */
 export interface Source<T> {
@@ -41,6 +45,9 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort: (() => void) | undefined;
   #waiters: Waiter<T>[] = [];
+  /** When the event loop last had a turn, as far as is known here. */
+  #turnBegan = performance.now();
+  #turnAwaited = false;
   #finished = false;
   #error: Error | undefined;
 
@@ -69,7 +76,8 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
   next(): Promise<IteratorResult<T, undefined>> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
-      this.advance();
+      if (performance.now() - this.#turnBegan < LONGEST_TURN) this.#handOver();
+      else this.#awaitTurn();
     });
   }
 
@@ -82,8 +90,23 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
     return this;
   }
 
-  /** Hands over what there is to those who wait. Called when there may be something. */
+  /** Hands over what there is to those who wait. Called by the event loop, when there may be something. */
   advance(): void {
+    this.#turnBegan = performance.now();
+    this.#handOver();
+  }
+
+  /** Who always finds a value waiting would keep timers, signals and messages waiting for ever. */
+  #awaitTurn(): void {
+    if (this.#turnAwaited) return;
+    this.#turnAwaited = true;
+    setImmediate(() => {
+      this.#turnAwaited = false;
+      this.advance();
+    });
+  }
+
+  #handOver(): void {
     while (this.#waiters.length > 0 && !this.#finished) {
       const value = this.#take();
       if (value !== undefined) {

@@ -10,9 +10,9 @@ namespace uffd {
 namespace {
 
 // In nanoseconds.
-constexpr uint64_t kLinger = 50'000;
+constexpr uint64_t kLinger = 30'000;
 // Who was woken so soon after its last events would have had these while lingering.
-constexpr uint64_t kSoon = 70'000;
+constexpr uint64_t kSoon = 50'000;
 constexpr uint64_t kMostAtOnce = 1'000'000;
 constexpr int kMostInVain = 2;
 constexpr int kMostNeeded = 256;

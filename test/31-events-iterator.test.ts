@@ -22,6 +22,7 @@ describe('the iterator', () => {
     'unregisteredMeanwhile',
   );
   it('gives a fault that the loop was held in', 'heldLoop');
+  it('leaves the event loop its turns when there is always one more', 'endlessEvents');
   it('works in a Worker', 'inWorker');
 });
 
