@@ -213,7 +213,7 @@ export function faultEnded(by: string, action: string | undefined): UffdError {
     loop: 'by the native loop, as registered with resolve "native"',
     handler: 'by an earlier resolve() or poison()',
     deadline: 'because its deadline passed',
-    'own-thread': 'because the thread that consumes the events raised it',
+    'own-thread': 'because the thread that consumes the events raised it, or one it waits for',
     'no-consumer': 'because nobody consumed the events',
     call: 'by another call that filled, unprotected or woke its page',
     removed: 'because its page was given back to the kernel or unmapped',

@@ -64,6 +64,8 @@ import { letWatchersGo } from './watch/yielding.js';
 
 const DEFAULT_BATCH = 1024;
 const LARGEST_BATCH = 65_536;
+/** Events may come as fast as they are taken, and timers, signals and messages must not wait for the last one. */
+const LONGEST_TURN_MS = 5;
 
 export interface EventsOptions {
   signal?: AbortSignal;
@@ -137,7 +139,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     const self: { reference?: WeakRef<Userfaultfd> } = {};
     const opened = native.open(required, optional, userMode, () => {
       const live = self.reference?.deref();
-      if (live !== undefined) live.#consumer.advance();
+      if (live !== undefined) live.#consumer.wake();
     });
     if (isFailure(opened)) throw openError(opened);
     const uffd = new Userfaultfd(
@@ -405,6 +407,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
         waiting: (someone) => this.#native.setRef(someone && this.#keepsAlive),
         taken: () => this.#native.setConsumer(true),
         released: () => this.#native.setConsumer(false),
+        longestTurn: LONGEST_TURN_MS,
       },
       signal,
     );

@@ -1,10 +1,11 @@
 // The one async iterator of this package: batches inside, one consumer, Node's manners.
 
-import { setImmediate } from 'node:timers';
+import timers from 'node:timers';
 import { abortError } from './errors.js';
 
-/** So long values are handed over, in milliseconds, before the event loop gets a turn: they may never end. */
-const LONGEST_TURN = 5;
+// As they are now: a test that puts a clock of its own in their place stops neither events nor this.
+const { setImmediate } = timers;
+const now = performance.now.bind(performance);
 
 /** What an iterator needs from the object it belongs to. */
 export interface Source<T> {
@@ -16,6 +17,11 @@ export interface Source<T> {
   waiting(someone: boolean): void;
   /** The iterator is done with; another may be taken. */
   released(): void;
+  /**
+   * In milliseconds: so long values are handed over before the event loop gets a turn. Without it, as
+   * long as there are any.
+   */
+  longestTurn?: number;
 }
 
 /** Nothing in it leads to the iterator. */
@@ -46,7 +52,7 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
   readonly #onAbort: (() => void) | undefined;
   #waiters: Waiter<T>[] = [];
   /** When the event loop last had a turn, as far as is known here. */
-  #turnBegan = performance.now();
+  #turnBegan = now();
   #turnAwaited = false;
   #finished = false;
   #error: Error | undefined;
@@ -76,7 +82,8 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
   next(): Promise<IteratorResult<T, undefined>> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
-      if (performance.now() - this.#turnBegan < LONGEST_TURN) this.#handOver();
+      const { longestTurn = Infinity } = this.#source;
+      if (this.#finished || now() - this.#turnBegan < longestTurn) this.advance();
       else this.#awaitTurn();
     });
   }
@@ -90,23 +97,23 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
     return this;
   }
 
-  /** Hands over what there is to those who wait. Called by the event loop, when there may be something. */
-  advance(): void {
-    this.#turnBegan = performance.now();
-    this.#handOver();
+  /** The event loop is at it, and there may be something. */
+  wake(): void {
+    this.#turnBegan = now();
+    this.advance();
   }
 
-  /** Who always finds a value waiting would keep timers, signals and messages waiting for ever. */
   #awaitTurn(): void {
     if (this.#turnAwaited) return;
     this.#turnAwaited = true;
     setImmediate(() => {
       this.#turnAwaited = false;
-      this.advance();
+      this.wake();
     });
   }
 
-  #handOver(): void {
+  /** Hands over what there is to those who wait. Called when there may be something. */
+  advance(): void {
     while (this.#waiters.length > 0 && !this.#finished) {
       const value = this.#take();
       if (value !== undefined) {
@@ -183,6 +190,11 @@ export class Consumer<T> {
     this.#current?.deref()?.advance();
   }
 
+  /** The same, from the event loop. */
+  wake(): void {
+    this.#current?.deref()?.wake();
+  }
+
   /** Takes the place of the consumer, until the iterator is done or dropped. */
   iterate(source: ConsumerSource<T>, signal: AbortSignal | undefined): AsyncIterableIterator<T> {
     const place: { reference: WeakRef<WaitingIterator<T>> | undefined; left: boolean } = {
@@ -208,6 +220,7 @@ export class Consumer<T> {
           this.#current = undefined;
           source.released();
         },
+        ...(source.longestTurn === undefined ? {} : { longestTurn: source.longestTurn }),
       },
       signal,
     );

@@ -102,7 +102,7 @@ void EventChannel::Deliver() noexcept {
   bool gone = false;
   bool* const outer = std::exchange(gone_, &gone);
   bool more = true;
-  while (more && CallReader() && !gone) {
+  while (more && CallReader(gone)) {
     // Whatever else the event loop has to do waits meanwhile.
     more = uv_hrtime() - woken < kMostAtOnce && PokedSoon();
   }
@@ -114,15 +114,17 @@ void EventChannel::Deliver() noexcept {
   linger_.Ended(uv_hrtime());
 }
 
-bool EventChannel::CallReader() noexcept {
-  const Napi::HandleScope scope(env_);
+bool EventChannel::CallReader(const bool& gone) noexcept {
+  const Napi::Env env = env_;
+  const Napi::HandleScope scope(env);
   const napi_status status =
-      napi_make_callback(env_, context_, env_.Global(), on_readable_.Value(), 0, nullptr, nullptr);
-  if (status == napi_ok) return true;
-  if (env_.IsExceptionPending()) {
-    napi_fatal_exception(env_, env_.GetAndClearPendingException().Value());
+      napi_make_callback(env, context_, env.Global(), on_readable_.Value(), 0, nullptr, nullptr);
+  if (status == napi_ok) return !gone;
+  if (env.IsExceptionPending()) {
+    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
     return false;
   }
+  if (gone) return false;
   // The environment runs no JavaScript any more. Before its clean-up hooks it waits for what the
   // pool does for it, which may sleep in a fault that only its JavaScript would end (test 40, A5).
   OnExit(nullptr, this);
@@ -142,12 +144,14 @@ bool EventChannel::PokedSoon() noexcept {
   const bool in_time = uv_hrtime() < until;
   const std::lock_guard<std::mutex> lock(mutex_);
   lingering_ = false;
-  linger_.Waited(poked_ && in_time);
+  // Not when something else to do came first.
+  if (poked_ || !in_time) linger_.Waited(poked_ && in_time);
   return poked_;
 }
 
-bool EventChannel::HasOtherWork() const noexcept {
-  const uv_loop_t* const loop = async_.loop;
+bool EventChannel::HasOtherWork() noexcept {
+  uv_loop_t* const loop = async_.loop;
+  uv_update_time(loop);
   if (uv_backend_timeout(loop) == 0) return true;
   pollfd ready{uv_backend_fd(loop), POLLIN, 0};
   return poll(&ready, 1, 0) != 0;

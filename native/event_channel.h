@@ -54,11 +54,11 @@ class EventChannel final : public Notifier {
   ~EventChannel() override = default;
 
   void Deliver() noexcept;
-  // False: JavaScript runs no more, or an exception of its reader was nobody's.
-  bool CallReader() noexcept;
+  // False: JavaScript runs no more, an exception of its reader was nobody's, or this is `gone`.
+  bool CallReader(const bool& gone) noexcept;
   bool PokedSoon() noexcept;
   // Of the event loop: what it would do now instead of sleeping.
-  bool HasOtherWork() const noexcept;
+  bool HasOtherWork() noexcept;
   static void OnAsync(uv_async_t* handle);
   static void OnClosed(uv_handle_t* handle);
   static void OnExit(napi_async_cleanup_hook_handle hook, void* self);

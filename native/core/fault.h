@@ -26,6 +26,7 @@ enum class EndedBy : uint8_t {
   kClosed,      // the registration or the userfaultfd was closed
   kForgotten,   // long ago
 };
+// kWake is the last.
 enum class Action : uint8_t { kNone, kUnprotect, kZeropage, kCopy, kContinue, kPoison, kWake };
 struct Ending {
   EndedBy by = EndedBy::kNobody;

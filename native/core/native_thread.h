@@ -16,7 +16,8 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
 // The same, to run while this thread goes on: kept off this thread's processor, which the kernel
 // may choose although another one is idle. ENODEV: there is no other that the process may use.
 Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void* arg) noexcept;
-// From here on it may run where this thread may, which waits for it now.
+// From here on it may run where this thread may, which is going to wait for it. It must not end
+// before this has returned either.
 void LetRunAnywhere(pthread_t thread) noexcept;
 
 // Whether so many more can be started now: who starts them may not survive that they cannot.

@@ -80,7 +80,11 @@ class ParallelCopy::Queue {
     pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
     UFFD_BARRIER("copy helper begins", nullptr);
     const StandIn stand_in((*self)->principal_);
-    if (stand_in.IsKnown() && (*self)->Begin()) (*self)->Help();
+    if (!stand_in.IsKnown()) {
+      (*self)->AwaitEnd();
+    } else if ((*self)->Begin()) {
+      (*self)->Help();
+    }
     return nullptr;
   }
 
@@ -92,6 +96,11 @@ class ParallelCopy::Queue {
   bool IsOver() noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
     return over_;
+  }
+
+  // Who made this thread sets where it runs until then, and may not find it gone.
+  void AwaitEnd() noexcept {
+    while (!IsOver()) usleep(kNapMicroseconds);
   }
 
   void Help() noexcept {
@@ -147,11 +156,14 @@ void ParallelCopy::StartHelper() noexcept {
 }
 
 void ParallelCopy::Finish() noexcept {
+  UFFD_BARRIER("copies handed over", nullptr);
   next_.Copy();
   next_.count = 0;
   queue_->Drain();
   added_ = 0;
   if (!helper_) return;
+  // Its processor may have been taken from it, and this one will be idle.
+  LetRunAnywhere(*helper_);
   const auto drained = std::chrono::steady_clock::now();
   const bool called_off = queue_->EndBeforeBegun();
   if (called_off) {
@@ -159,8 +171,6 @@ void ParallelCopy::Finish() noexcept {
     pthread_detach(*helper_);
     called_off_ = queue_;
   } else {
-    // Its processor may have been taken from it, and this one is idle now.
-    LetRunAnywhere(*helper_);
     pthread_join(*helper_, nullptr);
   }
   helper_.reset();

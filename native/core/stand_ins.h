@@ -1,5 +1,5 @@
-// Threads that work for another one, which waits for them. A fault of theirs is as good as its own:
-// who would have to end it may be the one that waits.
+// Threads that work for another one, which is going to wait for them. A fault of theirs is as good
+// as its own: who would have to end it may be the one that waits.
 #ifndef UFFD_CORE_STAND_INS_H_
 #define UFFD_CORE_STAND_INS_H_
 

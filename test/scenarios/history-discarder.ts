@@ -7,6 +7,9 @@ import { testing, untilAsleepInJoin, untilSomebodyWaitsAt } from '../support/tes
 const region = Region.attach(workerData as RegionHandle);
 parentPort!.postMessage('ready');
 untilSomebodyWaitsAt('copy helper has pages');
+untilSomebodyWaitsAt('copies handed over');
+testing().openBarrier('copies handed over');
+while (testing().waitingAt('copies handed over') > 0);
 untilAsleepInJoin(process.pid);
 region.discard();
 testing().openBarrier('copy helper has pages');
