@@ -17,6 +17,8 @@ namespace {
 // So many pages in a row are worth asking which of them exist.
 constexpr uint64_t kLongRun = 64;
 constexpr uint64_t kMostSpare = 16384;
+// Pages of a run that the processor is asked for before it is their turn (see ConsistentCopy).
+constexpr uint64_t kAhead = 8;
 
 uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(address); }
 
@@ -70,6 +72,8 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   Status Copy(size_t memory, Range pages) noexcept override {
     Status done = Done{};
     ForEachPage(&history_.memories_[memory], pages, [&](Range page, bool exists) {
+      const uint64_t ahead = page.start + kAhead * PageSize();
+      if (ahead < pages.end) __builtin_prefetch(Pointer(ahead));
       if (done) done = CopyPage(memory, page, exists);
     });
     return done;
