@@ -7,6 +7,7 @@
       "native/dirty_tracker_wrap.cc",
       "native/event_channel.cc",
       "native/lazy_load_wrap.cc",
+      "native/lingering.cc",
       "native/memory_wrap.cc",
       "native/snapshot_file_wrap.cc",
       "native/snapshot_history_wrap.cc",

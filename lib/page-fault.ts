@@ -29,8 +29,8 @@ const POISON = 1;
 
 /**
  * Who ended a fault. `loop`: resolve `'native'`. `handler`: `resolve()` or `poison()`. The rest are
- * nets under resolve `'handler'`: its `deadline` passed; the thread that consumes the events raised it
- * (`own-thread`); nobody consumes them any more (`no-consumer`); another method filled, unprotected or
+ * nets under resolve `'handler'`: its `deadline` passed; the thread that consumes the events raised it,
+ * or one it waits for (`own-thread`); nobody consumes them any more (`no-consumer`); another method filled, unprotected or
  * woke its page (`call`); its page was given back or unmapped (`removed`); the registration or the
  * userfaultfd was closed (`closed`). `forgotten`: thousands of faults ended since.
  */

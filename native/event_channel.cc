@@ -3,40 +3,14 @@
 #include <poll.h>
 #include <sched.h>
 
-#include <algorithm>
 #include <utility>
 
 namespace uffd {
 namespace {
 
-// In nanoseconds.
-constexpr uint64_t kLinger = 30'000;
-// Who was woken so soon after its last events would have had these while lingering.
-constexpr uint64_t kSoon = 50'000;
-constexpr uint64_t kMostAtOnce = 1'000'000;
-constexpr int kMostInVain = 2;
-constexpr int kMostNeeded = 256;
+constexpr uint64_t kMostAtOnce = 1'000'000;  // ns
 
 }  // namespace
-
-void Lingering::Woken(uint64_t now) noexcept {
-  soon_ = now - last_end_ < kSoon ? soon_ + 1 : 0;
-  if (soon_ < soon_needed_) return;
-  soon_ = 0;
-  eager_ = true;
-}
-
-void Lingering::Waited(bool in_time) noexcept {
-  if (in_time) {
-    in_vain_ = 0;
-    soon_needed_ = 1;
-    return;
-  }
-  if (++in_vain_ < kMostInVain) return;
-  in_vain_ = 0;
-  eager_ = false;
-  soon_needed_ = std::min(2 * soon_needed_, kMostNeeded);
-}
 
 EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
                                  std::function<bool()> at_exit, std::function<bool()> answered) {
@@ -138,7 +112,7 @@ bool EventChannel::PokedSoon() noexcept {
     lingering_ = true;
     poked_ = false;
   }
-  const uint64_t until = uv_hrtime() + kLinger;
+  const uint64_t until = uv_hrtime() + Lingering::kLongest;
   // The fault loop may have been woken on this processor. Who else is there may keep it for long.
   while (!poked_ && uv_hrtime() < until && !HasOtherWork()) sched_yield();
   const bool in_time = uv_hrtime() < until;

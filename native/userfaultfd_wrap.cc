@@ -13,8 +13,8 @@ namespace {
 // One event as the numbers that lib/events.ts reads, in this order.
 constexpr size_t kEventFields = 10;
 
-// How a fault ended, as the number that lib/page-fault.ts takes apart: an object for each fault
-// takes longer than its ioctl.
+// How a fault ended, as the number that lib/page-fault.ts takes apart: to make an object for each
+// fault takes nearly as long as its ioctl.
 double EndingNumber(const Ending& ending) {
   constexpr int kActions = 16;
   static_assert(static_cast<int>(Action::kWake) < kActions);
