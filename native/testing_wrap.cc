@@ -41,6 +41,10 @@ void WithholdFeatures(const Napi::CallbackInfo& info) {
 void SetScanRoom(const Napi::CallbackInfo& info) {
   testing::SetScanRoom(info[0].As<Napi::Number>().Uint32Value());
 }
+void HelpAlways(const Napi::CallbackInfo& info) {
+  testing::HelpAlways(info[0].As<Napi::Boolean>());
+}
+
 void HideProtection(const Napi::CallbackInfo& info) {
   testing::HideProtection(info[0].As<Napi::Boolean>());
 }
@@ -224,6 +228,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("refuseIoctl", Napi::Function::New<RefuseIoctl>(env, "refuseIoctl"));
   hooks.Set("refusePopulateRead", Napi::Function::New<RefusePopulate>(env, "refusePopulateRead"));
   hooks.Set("withholdFeatures", Napi::Function::New<WithholdFeatures>(env, "withholdFeatures"));
+  hooks.Set("helpAlways", Napi::Function::New<HelpAlways>(env, "helpAlways"));
   hooks.Set("hideProtection", Napi::Function::New<HideProtection>(env, "hideProtection"));
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
   hooks.Set("counts", Napi::Function::New<Counts>(env, "counts"));

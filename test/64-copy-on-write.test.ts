@@ -36,6 +36,14 @@ for (const resolver of RESOLVERS) {
     races('it keeps the protection when a late fault of the snapshot before comes (B13)', 'lateFault');
   });
 
+  describe(`much memory, ${resolver}`, () => {
+    const arming = (title: string, scenario: string): void => it(title, 'copy-on-write-arming', scenario);
+    arming('it is of one instant when a second thread armed a part of it', 'byTheHelper');
+    arming('it does not wait for a second thread that nobody runs', 'withoutTheHelper');
+    arming('it arms nothing when the second thread fails', 'failing');
+    arming('it asks nobody for help where all processors are busy', 'onABusyMachine');
+  });
+
   describe(`pages that go, ${resolver}`, { concurrency: 2 }, () => {
     for (const kind of ['anonymous', 'memfd', 'wasm']) {
       races(`it tells when others give pages back, never a wrong byte: ${kind} (B10)`, 'givenBack', [kind]);

@@ -11,6 +11,7 @@
 #include "core/native_thread.h"
 #include "core/no_reader.h"
 #include "core/pagemap.h"
+#include "core/parallel_arming.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -59,6 +60,9 @@ OpenRequest RequestFor(CopyOnWrite::Resolver resolver) noexcept {
 }  // namespace
 
 CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& options) noexcept {
+  uint64_t bytes = 0;
+  for (const Part& part : parts) bytes += part.memory.pages.Length();
+  const bool in_parallel = IsArmedInParallel(bytes);
   Session::Opened opened =
       Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kSpins);
   Started started;
@@ -68,7 +72,7 @@ CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& 
   if (opened.session == nullptr) return started;
   std::unique_ptr<CopyOnWrite> capturing(new CopyOnWrite(
       std::move(opened.session), std::make_shared<Cut>(options.max_bytes), options));
-  const Status armed = capturing->Arm(std::move(parts));
+  const Status armed = capturing->Arm(std::move(parts), in_parallel);
   if (!armed) {
     started.failure = armed.Error();
     return started;
@@ -93,7 +97,7 @@ CopyOnWrite::~CopyOnWrite() {
   Leave();
 }
 
-Status CopyOnWrite::Arm(std::vector<Part> parts) noexcept {
+Status CopyOnWrite::Arm(std::vector<Part> parts, bool in_parallel) noexcept {
   for (Part& part : parts) {
     HolderList::Get().Finish(part.memory.pages);
     const Range& pages = part.memory.pages;
@@ -113,7 +117,11 @@ Status CopyOnWrite::Arm(std::vector<Part> parts) noexcept {
   }
   for (const auto& capture : captures_) {
     if (capture->Pages().Empty()) continue;
-    const Status armed = session_->WriteProtect(capture->Pages(), UFFDIO_WRITEPROTECT_MODE_WP);
+    const auto arm = [this](Range part) {
+      return session_->WriteProtect(part, UFFDIO_WRITEPROTECT_MODE_WP);
+    };
+    const Range& pages = capture->Pages();
+    const Status armed = in_parallel ? ArmInParallel(pages, capture->PageBytes(), arm) : arm(pages);
     if (!armed) return armed;
     UFFD_BARRIER("capture-between-arming", nullptr);
   }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/file_descriptor.h"
+#include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
@@ -48,9 +49,10 @@ Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void
   }
   const int own = sched_getcpu();
   if (own >= 0) CPU_CLR(own, &processors);
-  if (CPU_COUNT(&processors) == 0) return Failure{ENODEV, "pthread_create"};
+  const bool has_another = CPU_COUNT(&processors) > 0;
+  if (!has_another && !UFFD_HELPS_ALWAYS()) return Failure{ENODEV, "pthread_create"};
   const Result<pthread_t> thread = StartNativeThread(name, main, arg);
-  if (thread && MayChooseProcessors()) {
+  if (thread && has_another && MayChooseProcessors()) {
     pthread_setaffinity_np(thread.Value(), sizeof(processors), &processors);
   }
   return thread;
@@ -61,6 +63,18 @@ void LetRunAnywhere(pthread_t thread) noexcept {
   if (!MayChooseProcessors()) return;
   if (sched_getaffinity(0, sizeof(processors), &processors) != 0) return;
   pthread_setaffinity_np(thread, sizeof(processors), &processors);
+}
+
+bool HasIdleProcessor() noexcept {
+  if (UFFD_HELPS_ALWAYS()) return true;
+  const FileDescriptor file(open("/proc/loadavg", O_RDONLY | O_CLOEXEC));
+  char line[128] = {};
+  if (!file || read(file.Get(), line, sizeof(line) - 1) <= 0) return true;
+  // Three averages, then how many threads run or could, this one among them.
+  int running = 0;
+  if (sscanf(line, "%*s %*s %*s %d/", &running) != 1) return true;
+  static const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+  return running < processors;
 }
 
 bool CanStartThreads(size_t count) noexcept {

@@ -3,12 +3,11 @@
 #ifndef UFFD_CORE_PARALLEL_COPY_H_
 #define UFFD_CORE_PARALLEL_COPY_H_
 
-#include <pthread.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
+
+#include "core/helper.h"
 
 namespace uffd {
 
@@ -43,10 +42,9 @@ class ParallelCopy {
   void NoteHelped(bool helped) noexcept;
 
   Batch next_;
-  size_t added_ = 0;              // since the last Finish
-  std::shared_ptr<Queue> queue_;  // a helper that is called off has it for longer
-  std::optional<pthread_t> helper_;
-  std::weak_ptr<Queue> called_off_;
+  size_t added_ = 0;  // since the last Finish
+  std::shared_ptr<Queue> queue_;
+  Helper helper_;
   // How often to do without one, since the last was more trouble than help; twice as often when the
   // next is as well.
   unsigned alone_ = 0;

@@ -32,6 +32,9 @@ void WithholdFeatures(uint64_t features);
 uint64_t WithheldFeatures();
 void HideProtection(bool hide);
 bool SeesProtection();
+// Helpers are started also where no processor is idle.
+void HelpAlways(bool always);
+bool HelpsAlways();
 // How many regions one PAGEMAP_SCAN has room for, of buffers that are made from here on; 0: as many
 // as in earnest.
 void SetScanRoom(uint32_t regions);
@@ -45,6 +48,7 @@ uint32_t ScanRoom();
 #define UFFD_INJECTED_SCAN_ERROR() ::uffd::testing::TakeInjectedScanError()
 #define UFFD_WITHHELD_FEATURES() ::uffd::testing::WithheldFeatures()
 #define UFFD_SEES_PROTECTION() ::uffd::testing::SeesProtection()
+#define UFFD_HELPS_ALWAYS() ::uffd::testing::HelpsAlways()
 #define UFFD_SCAN_ROOM() ::uffd::testing::ScanRoom()
 
 #else
@@ -55,6 +59,7 @@ uint32_t ScanRoom();
 #define UFFD_INJECTED_SCAN_ERROR() 0
 #define UFFD_WITHHELD_FEATURES() 0
 #define UFFD_SEES_PROTECTION() true
+#define UFFD_HELPS_ALWAYS() false
 #define UFFD_SCAN_ROOM() 0
 
 #endif  // UFFD_TEST_BARRIERS

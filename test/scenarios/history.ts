@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -43,8 +42,6 @@ export async function torn(): Promise<void> {
 export async function manyPages(
   how: 'two threads' | 'no thread' | 'the other begins too late' | 'written meanwhile',
 ): Promise<void> {
-  const needsTwo = how === 'the other begins too late' || how === 'written meanwhile';
-  if (needsTwo && availableParallelism() < 2) return;
   const COUNT = 8192;
   const region = Region.allocate({ bytes: COUNT * PAGE, shared: true });
   const words = new Uint32Array(region.buffer);
@@ -52,6 +49,7 @@ export async function manyPages(
     for (let page = 0; page < COUNT; page += 3) words.fill(page * value, page * 1024, (page + 1) * 1024);
   };
   using history = new SnapshotHistory(region);
+  testing().helpAlways(true);
   // Without a page: a helper that came late, on a busy machine, would not be asked again so soon.
   history.take();
   write(2);
@@ -65,7 +63,7 @@ export async function manyPages(
     execFileSync('prlimit', ['--pid', String(process.pid), '--nproc=1:']);
     assert.throws(() => new Worker('', { eval: true }), { code: 'ERR_WORKER_INIT_FAILED' });
   } else if (how === 'the other begins too late') {
-    testing().closeBarrier('copy helper begins');
+    testing().closeBarrier('helper begins');
   } else if (how === 'written meanwhile') {
     testing().closeBarrier('copies handed over');
     const memory = region.buffer as SharedArrayBuffer;
@@ -81,14 +79,13 @@ export async function manyPages(
     assert.equal(helpers(), 1);
     // It finds nothing to do, also when what it was to do is gone.
     history.close();
-    testing().openBarrier('copy helper begins');
+    testing().openBarrier('helper begins');
   }
   while (helpers() > 0) await nextTurn();
 }
 
 /** The second thread faults, on pages that were given back, and who would answer waits for it (D1). */
 export async function helperFaults(): Promise<void> {
-  if (availableParallelism() < 2) return;
   const region = Region.allocate({ bytes: 1024 * PAGE });
   // The other engines have to register the memory themselves.
   using history = new SnapshotHistory(region, { engine: 'compare' });
@@ -97,6 +94,7 @@ export async function helperFaults(): Promise<void> {
   using uffd = Userfaultfd.open({ features: ['EVENT_REMOVE'] });
   uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: 600_000 });
   const events = uffd.events();
+  testing().helpAlways(true);
   testing().closeBarrier('copies handed over');
   testing().closeBarrier('copy helper has pages');
   const discarder = new Worker(path.join(__dirname, 'history-discarder.js'), { workerData: region.handle });

@@ -169,7 +169,10 @@ export async function historyEntries(): Promise<void> {
     }
     for (let i = 0; i < 6; i++) {
       const work = entry();
-      assert.deepEqual(systemCalls(work), { ioctl: 2 }, `entry of ${count} pages`);
+      // Of many pages it is asked once whether a processor is idle.
+      const { read = 0, ...others } = systemCalls(work);
+      assert.deepEqual(others, { ioctl: 2 }, `entry of ${count} pages`);
+      assert.ok(read <= (count > 256 ? 1 : 0), `${read} reads for ${count} pages`);
       assert.ok(
         (work.allocations ?? 0) <= 4 * ALLOCATIONS,
         `${work.allocations} allocations for ${count} pages`,
