@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { DirtyTracker, Region, type DirtyPages } from '../../lib/index.js';
 import { timed, type BenchCase, type Side } from '../harness/bench.js';
 import { GIB, PAGE, patternOf, populate, writePattern, type Pattern } from '../harness/pattern.js';
+import { scanAddon, type ScanAddon } from '../harness/scan-addon.js';
 
 const ROWS = [
   { percent: 0, run: 1 },
@@ -13,9 +14,6 @@ const ROWS = [
   { percent: 10, run: 64 },
   { percent: 100, run: 1 },
 ];
-
-/** bench/native/scan_addon.c: `numbers` gets nanoseconds and pages. */
-type ScanAddon = Record<'scan' | 'handOver', (view: Uint8Array, numbers: Float64Array) => void>;
 
 const BARE = 'bare ioctl';
 const HANDED_OVER = 'ioctl in C, the ranges in new memory';
@@ -31,8 +29,7 @@ const benchCase: BenchCase = {
     populate(region.bytes);
     using tracker = new DirtyTracker(region, { engine: 'wp-async' });
     tracker.collect();
-    const inC = bench.addon('scan_addon') as ScanAddon;
-    const numbers = new Float64Array(2);
+    const inC = scanAddon(bench);
 
     const collects = (of: DirtyTracker, pattern: Pattern): Side => {
       return () => {
@@ -47,11 +44,10 @@ const benchCase: BenchCase = {
     const collectsInC = (how: keyof ScanAddon, pattern: Pattern): Side => {
       return () => {
         writePattern(region.bytes, pattern);
-        inC[how](region.bytes, numbers);
-        const [time, pages] = numbers;
+        const { time, pages } = inC[how](region.bytes);
         if (pages !== pattern.count)
           throw new Error(`${pages} pages were collected in C, not ${pattern.count}`);
-        return time!;
+        return time;
       };
     };
 

@@ -4,6 +4,7 @@ import { DirtyTracker, Region, SnapshotHistory } from '../../lib/index.js';
 import { timed, type Bench, type BenchCase, type Side, type Target } from '../harness/bench.js';
 import { GIB, MIB, PAGE, patternOf, populate, writePattern } from '../harness/pattern.js';
 import { allocatePieces } from '../harness/pieces.js';
+import { scanAddon } from '../harness/scan-addon.js';
 
 const SIZES = [1, 2, 4, 8, 16];
 const TRACKERS = [1, 10, 100, 1000];
@@ -84,34 +85,45 @@ async function sizes(bench: Bench): Promise<void> {
   });
 }
 
-/** Every tracker writes one page and collects. Each side takes as many collects, whatever their number. */
+type Tracked = [Region, DirtyTracker][];
+type Collect = (region: Region, tracker: DirtyTracker) => unknown;
+
+/** For every tracker a page is written and collected. Each side takes as many collects, whatever their number. */
 async function collectEach(
   bench: Bench,
   name: string,
-  make: (count: number) => [Region, DirtyTracker][],
+  make: (count: number) => Tracked,
+  bare?: Collect,
 ): Promise<void> {
-  const all = TRACKERS.map((count) => make(bench.count(count)));
-  const names = TRACKERS.map((count) => `${count} trackers`);
   const collects = bench.count(Math.max(...TRACKERS));
+  const collecting = (tracked: Tracked, collect: Collect): Side => {
+    return () => {
+      const time = timed(() => {
+        for (let k = 0; k < collects; k++) {
+          const [region, tracker] = tracked[k % tracked.length]!;
+          region.bytes[0] = k;
+          collect(region, tracker);
+        }
+      });
+      return time / collects;
+    };
+  };
+  const names = TRACKERS.map((count) => `${count} trackers`);
+  const all = TRACKERS.map((count) => make(bench.count(count)));
+  const sides = Object.fromEntries(
+    all.map((tracked, i) => [names[i]!, collecting(tracked, (_region, tracker) => tracker.collect())]),
+  );
+  const [one, most] = [`${TRACKERS[0]} in C`, `${TRACKERS.at(-1)} in C`];
+  if (bare !== undefined) {
+    sides[one] = collecting(all[0]!, bare);
+    sides[most] = collecting(all.at(-1)!, bare);
+  }
   await bench.row({
     name,
     rounds: 20,
-    sides: Object.fromEntries(
-      all.map((trackers, i) => [
-        names[i]!,
-        () => {
-          const time = timed(() => {
-            for (let k = 0; k < collects; k++) {
-              const [region, tracker] = trackers[k % trackers.length]!;
-              region.bytes[0] = k;
-              tracker.collect();
-            }
-          });
-          return time / collects;
-        },
-      ]),
-    ),
+    sides,
     targets: flat(names),
+    ratios: bare === undefined ? [] : [[most, one]],
   });
   for (const [region, tracker] of all.flat()) {
     tracker.close();
@@ -120,12 +132,17 @@ async function collectEach(
 }
 
 async function trackersOfTheirOwn(bench: Bench): Promise<void> {
-  await collectEach(bench, 'A write and a collect() per tracker, each of 1 MiB of its own', (count) =>
-    Array.from({ length: count }, () => {
-      const region = Region.allocate({ bytes: MIB });
-      region.bytes.fill(1);
-      return [region, new DirtyTracker(region, { engine: 'wp-async' })];
-    }),
+  const inC = scanAddon(bench);
+  await collectEach(
+    bench,
+    'A write and a collect() per tracker, each of 1 MiB of its own',
+    (count) =>
+      Array.from({ length: count }, () => {
+        const region = Region.allocate({ bytes: MIB });
+        region.bytes.fill(1);
+        return [region, new DirtyTracker(region, { engine: 'wp-async' })];
+      }),
+    (region) => inC.scan(region.bytes),
   );
 }
 
