@@ -1,14 +1,23 @@
 // collect() beside the bare ioctl, and beside finding out by comparing.
 
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, type DirtyPages } from '../../lib/index.js';
 import { timed, type BenchCase, type Side } from '../harness/bench.js';
 import { GIB, PAGE, patternOf, populate, writePattern, type Pattern } from '../harness/pattern.js';
 import { scanAddon, type ScanAddon } from '../harness/scan-addon.js';
 
-const ROWS = [
+/** How much was written, and how many pages of it lie in a row. */
+interface Rate {
+  percent: number;
+  run: number;
+}
+
+const SCATTERED: Rate = { percent: 1, run: 1 };
+const RATES: Rate[] = [
   { percent: 0, run: 1 },
-  { percent: 1, run: 1 },
+  SCATTERED,
   { percent: 1, run: 64 },
   { percent: 10, run: 1 },
   { percent: 10, run: 64 },
@@ -51,10 +60,10 @@ const benchCase: BenchCase = {
       };
     };
 
-    for (const { percent, run } of ROWS) {
+    const row = async (name: string, { percent, run }: Rate, notes: string[] = []): Promise<void> => {
       const pattern = patternOf(bytes, percent, run);
       await bench.row({
-        name: `${percent} % dirty${percent === 0 || percent === 100 ? '' : run === 1 ? ', scattered' : `, runs of ${run}`}`,
+        name,
         rounds: percent === 100 ? 20 : 60,
         sides: {
           package: collects(tracker, pattern),
@@ -66,10 +75,22 @@ const benchCase: BenchCase = {
           ['package', HANDED_OVER],
           [HANDED_OVER, BARE],
         ],
+        notes,
       });
-    }
+    };
 
-    const pattern = patternOf(bytes, 1, 1);
+    for (const rate of RATES) {
+      const { percent, run } = rate;
+      const how = run === 1 ? ', scattered' : `, runs of ${run}`;
+      await row(`${percent} % dirty${percent === 0 || percent === 100 ? '' : how}`, rate);
+    }
+    const busy = await busyWorker();
+    await row('1 % dirty, scattered, while a Worker is busy', SCATTERED, [
+      'for each 2 MiB in which a page was written the kernel interrupts every processor that runs a thread of this process',
+    ]);
+    await busy.terminate();
+
+    const pattern = patternOf(bytes, SCATTERED.percent, SCATTERED.run);
     using comparing = new DirtyTracker(region, { engine: 'compare' });
     const copy = Buffer.from(region.bytes);
     await bench.row({
@@ -93,6 +114,14 @@ const benchCase: BenchCase = {
     });
   },
 };
+
+/** It computes, and does nothing with the memory. */
+async function busyWorker(): Promise<Worker> {
+  const code = `require('node:worker_threads').parentPort.postMessage(''); for (;;);`;
+  const worker = new Worker(code, { eval: true });
+  await once(worker, 'message');
+  return worker;
+}
 
 /** What one would write with Node.js alone. */
 function compareAndCopy(live: Uint8Array, copy: Buffer): number {

@@ -1,6 +1,7 @@
 #include "core/parallel_arming.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <chrono>
 #include <memory>
@@ -41,14 +42,9 @@ class Arming final : public Helper::Work {
   bool DoPart() noexcept override { return Do(part_bytes_); }
   void DoRest() noexcept { static_cast<void>(Do(Left())); }
 
-  uint64_t Left() noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return end_ - next_;
-  }
-  Status Outcome() noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return outcome_;
-  }
+  uint64_t Left() const noexcept { return end_ - next_; }
+  // When nobody is at a part.
+  const Status& Outcome() const noexcept { return outcome_; }
 
  private:
   // About so many bytes: all parts but the last end where a page of page tables does.
@@ -60,25 +56,28 @@ class Arming final : public Helper::Work {
     return true;
   }
 
+  // Without a lock: who loses its processor here keeps nobody waiting.
   Range Take(uint64_t bytes) noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const uint64_t edge = (next_ + bytes + part_bytes_ / 2) & ~(part_bytes_ - 1);
-    const Range part{next_, bytes < end_ - next_ ? std::min(edge, end_) : end_};
-    next_ = part.end;
-    return part;
+    uint64_t start = next_;
+    uint64_t end = 0;
+    do {
+      const uint64_t edge = (start + bytes + part_bytes_ / 2) & ~(part_bytes_ - 1);
+      end = bytes < end_ - start ? std::min(edge, end_) : end_;
+    } while (!next_.compare_exchange_weak(start, end));
+    return {start, end};
   }
 
   void Fail(const Status& why) noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (outcome_) outcome_ = why;
     next_ = end_;
+    const std::lock_guard<std::mutex> lock(outcome_mutex_);
+    if (outcome_) outcome_ = why;
   }
 
   const uint64_t end_;
   const uint64_t part_bytes_;
   const std::function<Status(Range)> arm_;
-  std::mutex mutex_;
-  uint64_t next_;
+  std::atomic<uint64_t> next_;
+  std::mutex outcome_mutex_;
   Status outcome_ = Done{};
 };
 
