@@ -317,7 +317,7 @@ export interface NativeTesting {
   withholdFeatures(features: bigint): void;
   /** Whether /proc/self/pagemap hides what is write-protected, as before Linux 5.14. */
   hideProtection(hide: boolean): void;
-  /** Whether a second thread helps also where no processor is idle. */
+  /** Whether a second thread helps also where no processor is idle, and however soon the work would be done. */
   helpAlways(always: boolean): void;
   /** The next PAGEMAP_SCAN is done by the kernel and then fails with this positive errno. */
   injectScanError(errno: number): void;

@@ -41,12 +41,13 @@ void WithholdFeatures(const Napi::CallbackInfo& info) {
 void SetScanRoom(const Napi::CallbackInfo& info) {
   testing::SetScanRoom(info[0].As<Napi::Number>().Uint32Value());
 }
-void HelpAlways(const Napi::CallbackInfo& info) {
-  testing::HelpAlways(info[0].As<Napi::Boolean>());
-}
 
 void HideProtection(const Napi::CallbackInfo& info) {
   testing::HideProtection(info[0].As<Napi::Boolean>());
+}
+
+void HelpAlways(const Napi::CallbackInfo& info) {
+  testing::HelpAlways(info[0].As<Napi::Boolean>());
 }
 Napi::Value RefusePopulate(const Napi::CallbackInfo& info) {
   const int error = testing::RefusePopulateRead(info[0].As<Napi::Number>().Int32Value());

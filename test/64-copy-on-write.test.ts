@@ -37,7 +37,8 @@ for (const resolver of RESOLVERS) {
   });
 
   describe(`much memory, ${resolver}`, () => {
-    const arming = (title: string, scenario: string): void => it(title, 'copy-on-write-arming', scenario);
+    const arming = (title: string, scenario: string): void =>
+      it(title, 'copy-on-write-arming', scenario, [], { timeoutMs: 30_000 });
     arming('it is of one instant when a second thread armed a part of it', 'byTheHelper');
     arming('it does not wait for a second thread that nobody runs', 'withoutTheHelper');
     arming('it arms nothing when the second thread fails', 'failing');

@@ -11,7 +11,7 @@ const ALL_KEPT = 'all are kept, with 50 ms between two entries';
 const benchCase: BenchCase = {
   title: 'The pause of an entry of a SnapshotHistory, 1 GiB of which 1 % was written',
   deadlineSeconds: 400,
-  needsBytes: 5 * GIB,
+  needsBytes: 9 * GIB,
 
   async run(bench) {
     const bytes = bench.bytes(GIB);

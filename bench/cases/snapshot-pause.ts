@@ -1,11 +1,15 @@
 // How long a program stands still for a snapshot.
 
+import { setTimeout } from 'node:timers/promises';
 import { capabilities, Region, Snapshot, Userfaultfd, type SnapshotOptions } from '../../lib/index.js';
 import { timed, type Bench, type BenchCase, type Side } from '../harness/bench.js';
 import { GIB, populate } from '../harness/pattern.js';
 
 /** The background copies nothing to speak of, so that rounds do not disturb each other. */
 const IDLE = { bytesPerSecond: 1 };
+
+/** Threads of the garbage collector run for a while after so much memory was allocated. */
+const QUIET_AFTER_MS = 20;
 
 const benchCase: BenchCase = {
   title: 'The pause of Snapshot.take(), 1 GiB',
@@ -38,8 +42,9 @@ async function pauses(
     return region;
   };
   const ofNewMemory = (work: (region: Region) => number): Side => {
-    return () => {
+    return async () => {
       using region = makeMemory();
+      await setTimeout(QUIET_AFTER_MS);
       return work(region);
     };
   };

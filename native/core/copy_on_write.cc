@@ -50,6 +50,9 @@ constexpr uint64_t kRequired = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_
                                UFFD_FEATURE_EVENT_UNMAP;
 constexpr uint64_t kOptional = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
+// Of pages of 4 KiB that exist: half a millisecond to arm.
+constexpr uint64_t kLarge = uint64_t{32} << 20;
+
 OpenRequest RequestFor(CopyOnWrite::Resolver resolver) noexcept {
   if (resolver == CopyOnWrite::Resolver::kInThread) {
     return {kRequired | UFFD_FEATURE_SIGBUS, kOptional, UserMode::kOnly};
@@ -60,9 +63,10 @@ OpenRequest RequestFor(CopyOnWrite::Resolver resolver) noexcept {
 }  // namespace
 
 CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& options) noexcept {
-  uint64_t bytes = 0;
-  for (const Part& part : parts) bytes += part.memory.pages.Length();
-  const bool in_parallel = IsArmedInParallel(bytes);
+  const bool is_large = std::any_of(parts.begin(), parts.end(), [](const Part& part) {
+    return part.memory.pages.Length() >= kLarge;
+  });
+  const bool was_idle = is_large && HasIdleProcessor();
   Session::Opened opened =
       Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kSpins);
   Started started;
@@ -72,7 +76,7 @@ CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& 
   if (opened.session == nullptr) return started;
   std::unique_ptr<CopyOnWrite> capturing(new CopyOnWrite(
       std::move(opened.session), std::make_shared<Cut>(options.max_bytes), options));
-  const Status armed = capturing->Arm(std::move(parts), in_parallel);
+  const Status armed = capturing->Arm(std::move(parts), was_idle);
   if (!armed) {
     started.failure = armed.Error();
     return started;
@@ -97,7 +101,7 @@ CopyOnWrite::~CopyOnWrite() {
   Leave();
 }
 
-Status CopyOnWrite::Arm(std::vector<Part> parts, bool in_parallel) noexcept {
+Status CopyOnWrite::Arm(std::vector<Part> parts, bool was_idle) noexcept {
   for (Part& part : parts) {
     HolderList::Get().Finish(part.memory.pages);
     const Range& pages = part.memory.pages;
@@ -121,7 +125,9 @@ Status CopyOnWrite::Arm(std::vector<Part> parts, bool in_parallel) noexcept {
       return session_->WriteProtect(part, UFFDIO_WRITEPROTECT_MODE_WP);
     };
     const Range& pages = capture->Pages();
-    const Status armed = in_parallel ? ArmInParallel(pages, capture->PageBytes(), arm) : arm(pages);
+    const Status armed = pages.Length() >= kLarge
+                             ? ArmInParallel(pages, capture->PageBytes(), was_idle, arm)
+                             : arm(pages);
     if (!armed) return armed;
     UFFD_BARRIER("capture-between-arming", nullptr);
   }

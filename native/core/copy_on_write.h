@@ -64,7 +64,7 @@ class CopyOnWrite {
  private:
   CopyOnWrite(std::shared_ptr<Session> session, std::shared_ptr<Cut> cut,
               const Options& options) noexcept;
-  Status Arm(std::vector<Part> parts, bool in_parallel) noexcept;
+  Status Arm(std::vector<Part> parts, bool was_idle) noexcept;
   Status Register(const Capture::Memory& memory, const std::shared_ptr<Capture>& capture) noexcept;
   static void* ThreadMain(void* self) noexcept;
   void SweepAll() noexcept;

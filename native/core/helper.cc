@@ -16,13 +16,11 @@
 namespace uffd {
 namespace {
 
-// To wait longer for a helper means that others use its processor.
-constexpr std::chrono::microseconds kLong(300);
 constexpr int kPatience = 4096;
 constexpr useconds_t kNapMicroseconds = 200;
 
 // Helpers that were called off before they began, and that nobody has run since: the next would not
-// run either.
+// run either. (In a forked child they never will be: it goes on without help.)
 std::atomic<int> g_called_off{0};
 
 }  // namespace
@@ -44,8 +42,8 @@ class Helper::Thread {
 
   static void* Main(void* arg) noexcept {
     const std::unique_ptr<std::shared_ptr<Thread>> self(static_cast<std::shared_ptr<Thread>*>(arg));
-    // A page may have been given back since it was touched, and be loaded by whom touches it again
-    // (SigbusResolver).
+    // Work that reads memory may come to a page that was given back, which is loaded by whom
+    // touches it (SigbusResolver).
     sigset_t faults;
     sigemptyset(&faults);
     sigaddset(&faults, SIGBUS);
@@ -104,8 +102,8 @@ bool Helper::Start(const char* name, std::shared_ptr<Work> work) noexcept {
   return true;
 }
 
-bool Helper::End() noexcept {
-  if (thread_ == nullptr) return false;
+std::optional<std::chrono::nanoseconds> Helper::End() noexcept {
+  if (thread_ == nullptr) return std::nullopt;
   // Its processor may have been taken from it, and this one will be idle.
   LetRunAnywhere(id_);
   const auto waits_since = std::chrono::steady_clock::now();
@@ -113,11 +111,11 @@ bool Helper::End() noexcept {
   if (thread->CallOff()) {
     // It may be long until a busy processor comes to it.
     pthread_detach(id_);
-    return false;
+    return std::nullopt;
   }
   thread->End();
   pthread_join(id_, nullptr);
-  return std::chrono::steady_clock::now() - waits_since < kLong;
+  return std::chrono::steady_clock::now() - waits_since;
 }
 
 }  // namespace uffd

@@ -1,10 +1,12 @@
-// A second thread that takes part in what this one does, where another processor is idle.
+// A second thread that takes part in what this one does, on another processor.
 #ifndef UFFD_CORE_HELPER_H_
 #define UFFD_CORE_HELPER_H_
 
 #include <pthread.h>
 
+#include <chrono>
 #include <memory>
+#include <optional>
 
 namespace uffd {
 
@@ -23,13 +25,13 @@ class Helper {
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
 
-  // False: there is no processor or thread for it. The thread has `work` for as long as it lives,
-  // and calls it until End at most.
+  // False: there is no other processor, no thread for it, or nobody has run the last one that was
+  // called off. The thread has `work` for as long as it lives, and calls it until End at most.
   bool Start(const char* name, std::shared_ptr<Work> work) noexcept;
   bool IsStarted() const noexcept { return thread_ != nullptr; }
-  // Waits for the part that it is at; one that has not begun yet is called off and not waited for.
-  // False: it was no help, as others have the processor.
-  bool End() noexcept;
+  // Waits for the part that it is at, and tells how long. One that has not begun yet is called off
+  // and not waited for: nothing.
+  std::optional<std::chrono::nanoseconds> End() noexcept;
 
  private:
   class Thread;

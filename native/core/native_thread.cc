@@ -72,7 +72,7 @@ bool HasIdleProcessor() noexcept {
   if (!file || read(file.Get(), line, sizeof(line) - 1) <= 0) return true;
   // Three averages, then how many threads run or could, this one among them.
   int running = 0;
-  if (sscanf(line, "%*s %*s %*s %d/", &running) != 1) return true;
+  if (sscanf(line, "%*s %*s %*s %d", &running) != 1) return true;
   static const long processors = sysconf(_SC_NPROCESSORS_ONLN);
   return running < processors;
 }

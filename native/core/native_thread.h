@@ -20,8 +20,8 @@ Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void
 // before this has returned either.
 void LetRunAnywhere(pthread_t thread) noexcept;
 
-// Whether the machine has a processor that nobody uses or waits for, as far as it can be told.
-// proc_loadavg(5).
+// Whether the machine has a processor that nobody uses or waits for, as far as it can be told: it
+// may be one that this process is not allowed to use. proc_loadavg(5).
 bool HasIdleProcessor() noexcept;
 
 // Whether so many more can be started now: who starts them may not survive that they cannot.

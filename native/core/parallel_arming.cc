@@ -20,15 +20,13 @@ using Clock = std::chrono::steady_clock;
 
 // Each part costs a flush of the TLBs, which interrupts every processor that runs this process; and
 // for the last one the other thread is waited for.
-constexpr uint64_t kParts = 16;
+constexpr uint64_t kLeastParts = 16;
 constexpr uint64_t kLargestPart = uint64_t{64} << 20;
-// Of pages of 4 KiB that exist: half a millisecond.
-constexpr uint64_t kWorthAsking = uint64_t{32} << 20;
 // A few times what a thread costs.
 constexpr std::chrono::microseconds kWorthAThread(500);
 
 uint64_t PartBytes(Range pages, uint64_t page_size) noexcept {
-  const uint64_t part = std::min(std::bit_floor(pages.Length() / kParts), kLargestPart);
+  const uint64_t part = std::min(std::bit_floor(pages.Length() / kLeastParts), kLargestPart);
   // What one page of page tables maps, as a huge page does: a part that ends within one splits it.
   const uint64_t table_span = PageSize() / sizeof(uint64_t) * PageSize();
   return std::max({part, table_span, page_size});
@@ -83,11 +81,8 @@ class Arming final : public Helper::Work {
 
 }  // namespace
 
-bool IsArmedInParallel(uint64_t bytes) noexcept {
-  return bytes >= kWorthAsking && HasIdleProcessor();
-}
-
-Status ArmInParallel(Range pages, uint64_t page_size, std::function<Status(Range)> arm) noexcept {
+Status ArmInParallel(Range pages, uint64_t page_size, bool was_idle,
+                     std::function<Status(Range)> arm) noexcept {
   const auto arming = std::make_shared<Arming>(pages, PartBytes(pages, page_size), std::move(arm));
   // How long the rest takes depends on how large its pages are, and nobody tells.
   const auto begun = Clock::now();
@@ -95,8 +90,9 @@ Status ArmInParallel(Range pages, uint64_t page_size, std::function<Status(Range
   const uint64_t left = arming->Left();
   const auto rest = (Clock::now() - begun) * static_cast<double>(left) /
                     static_cast<double>(pages.Length() - left);
+  const bool is_long = rest > kWorthAThread || (left > 0 && UFFD_HELPS_ALWAYS());
   Helper helper;
-  if (rest > kWorthAThread && helper.Start("uffd-arm", arming)) {
+  if (is_long && (was_idle || HasIdleProcessor()) && helper.Start("uffd-arm", arming)) {
     UFFD_BARRIER("arming with a helper", nullptr);
     while (arming->DoPart()) {
     }

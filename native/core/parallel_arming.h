@@ -10,13 +10,12 @@
 
 namespace uffd {
 
-// Whether so much memory may take long enough, and another processor is idle now: to be asked
-// before threads are started that have none yet.
-bool IsArmedInParallel(uint64_t bytes) noexcept;
-
 // Calls arm(part) for parts that make up `pages`, whole pages of `page_size`, until all are done or
-// one failed; from two threads at once where it takes long enough.
-Status ArmInParallel(Range pages, uint64_t page_size, std::function<Status(Range)> arm) noexcept;
+// one failed; from two threads at once where that takes long enough and another processor is idle.
+// `was_idle`: one was a moment ago. Threads that were started since count as running until they
+// first sleep.
+Status ArmInParallel(Range pages, uint64_t page_size, bool was_idle,
+                     std::function<Status(Range)> arm) noexcept;
 
 }  // namespace uffd
 

@@ -1,6 +1,7 @@
 #include "core/parallel_copy.h"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
 #include <vector>
 
@@ -17,6 +18,8 @@ constexpr size_t kWorthAThread = 256;
 // More would wait for the helper than is left in the caches.
 constexpr size_t kMostWaiting = 1024;
 
+// To wait longer for the helper means that others use its processor.
+constexpr std::chrono::microseconds kLong(300);
 constexpr unsigned kMostAlone = 256;
 
 }  // namespace
@@ -91,7 +94,9 @@ void ParallelCopy::Finish() noexcept {
   next_.count = 0;
   queue_->Drain();
   added_ = 0;
-  if (helper_.IsStarted()) NoteHelped(helper_.End());
+  if (!helper_.IsStarted()) return;
+  const auto waited = helper_.End();
+  NoteHelped(waited && *waited < kLong);
 }
 
 void ParallelCopy::NoteHelped(bool helped) noexcept {

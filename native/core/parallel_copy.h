@@ -46,7 +46,7 @@ class ParallelCopy {
   std::shared_ptr<Queue> queue_;
   Helper helper_;
   // How often to do without one, since the last was more trouble than help; twice as often when the
-  // next is as well.
+  // next is as well. That there was none to be had is no trouble: it is asked again.
   unsigned alone_ = 0;
   unsigned alone_next_ = 1;
 };

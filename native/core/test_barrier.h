@@ -32,7 +32,7 @@ void WithholdFeatures(uint64_t features);
 uint64_t WithheldFeatures();
 void HideProtection(bool hide);
 bool SeesProtection();
-// Helpers are started also where no processor is idle.
+// Helpers are started also where no processor is idle, and however soon the work would be done.
 void HelpAlways(bool always);
 bool HelpsAlways();
 // How many regions one PAGEMAP_SCAN has room for, of buffers that are made from here on; 0: as many

@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { cpus } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { testing, threadName, untilSomebodyWaitsAt } from '../support/testing.js';
+import { testing, threadName, untilNapping, untilSomebodyWaitsAt } from '../support/testing.js';
 import {
   assertEqualBytes,
   assertNoCapture,
@@ -20,8 +20,8 @@ import {
 import { PAGE, WASM_PAGE } from './dirty-support.js';
 import { eventually, until } from './loop-support.js';
 
-/** Arming it takes long enough to be worth a thread. */
-const BYTES = 256 * 2 ** 20;
+/** Enough for several parts. */
+const BYTES = 64 * 2 ** 20;
 const LAST = BYTES - PAGE;
 const ENOMEM = 12;
 
@@ -34,8 +34,14 @@ function isArmed(bytes: Uint8Array, offset: number): boolean {
   return ((entry.readBigUInt64LE() >> 57n) & 1n) === 1n;
 }
 
+function helperIds(): number[] {
+  return readdirSync('/proc/self/task')
+    .filter((tid) => threadName(tid) === 'uffd-arm')
+    .map(Number);
+}
+
 function helpers(): number {
-  return readdirSync('/proc/self/task').filter((tid) => threadName(tid) === 'uffd-arm').length;
+  return helperIds().length;
 }
 
 function muchMemory(): WebAssembly.Memory {
@@ -99,6 +105,7 @@ export async function withoutTheHelper(resolver: string): Promise<void> {
   take(memory, resolver).close();
   assert.equal(helpers(), 1);
   testing().openBarrier('helper begins');
+  await eventually(() => helpers() === 0);
 }
 
 /** What the helper was refused is told, and nothing stays armed. */
@@ -110,26 +117,34 @@ export async function failing(resolver: string): Promise<void> {
   holdBoth(taker);
   assert.equal(testing().refuseIoctl('UFFDIO_WRITEPROTECT', ENOMEM), 0);
   testing().openBarrier('helper takes a part');
-  until(() => testing().waitingAt('helper takes a part') === 0);
+  // It naps when there is no part any more, so the other thread is refused nothing.
+  untilNapping(helperIds()[0]!);
   testing().openBarrier('arming with a helper');
   const [error] = (await failed) as [NodeJS.ErrnoException];
   assert.equal(error.code, 'ENOMEM');
   assertNoCapture();
   assert.equal(isArmed(bytes, PAGE), false);
   bytes.fill(7);
-  assert.equal(helpers(), 0);
+  await eventually(() => helpers() === 0);
 }
 
 /** Where all processors are busy nobody is asked to help. */
 export async function onABusyMachine(resolver: string): Promise<void> {
   const memory = muchMemory();
+  const helpersOfATake = (): number => {
+    testing().closeBarrier('helper begins');
+    using snapshot = take(memory, resolver);
+    assert.equal(snapshot.read(0, 1)[0], bytesOf(memory)[0]);
+    const count = helpers();
+    testing().openBarrier('helper begins');
+    return count;
+  };
+  assert.equal(helpersOfATake(), 1);
+  await eventually(() => helpers() === 0);
   testing().helpAlways(false);
   const code = `require('node:worker_threads').parentPort.postMessage(0); for (;;);`;
-  const busy = Array.from({ length: availableParallelism() }, () => new Worker(code, { eval: true }));
+  const busy = cpus().map(() => new Worker(code, { eval: true }));
   await Promise.all(busy.map((worker) => once(worker, 'message')));
-  testing().closeBarrier('helper begins');
-  using snapshot = take(memory, resolver);
-  assert.equal(helpers(), 0);
-  assert.equal(snapshot.read(0, 1)[0], bytesOf(memory)[0]);
+  assert.equal(helpersOfATake(), 0);
   await Promise.all(busy.map((worker) => worker.terminate()));
 }

@@ -169,7 +169,7 @@ export async function historyEntries(): Promise<void> {
     }
     for (let i = 0; i < 6; i++) {
       const work = entry();
-      // Of many pages it is asked once whether a processor is idle.
+      // Of many pages it is asked, at most once, whether a processor is idle.
       const { read = 0, ...others } = systemCalls(work);
       assert.deepEqual(others, { ioctl: 2 }, `entry of ${count} pages`);
       assert.ok(read <= (count > 256 ? 1 : 0), `${read} reads for ${count} pages`);

@@ -27,6 +27,12 @@ export function untilAsleepInJoin(tid: number): void {
   while (!wchan(tid).includes('futex')) Atomics.wait(pause, 0, 0, 1);
 }
 
+/** Blocks until thread `tid` of this process sleeps for a time. */
+export function untilNapping(tid: number): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  while (!wchan(tid).includes('nanosleep')) Atomics.wait(pause, 0, 0, 1);
+}
+
 /** The time that thread `tid` of this process has spent in the kernel, in clock ticks: stime of proc(5). */
 export function kernelTicks(tid: number): number {
   const stat = readFileSync(`/proc/self/task/${tid}/stat`, 'utf8');
