@@ -49,6 +49,7 @@ void HideProtection(const Napi::CallbackInfo& info) {
 void HelpAlways(const Napi::CallbackInfo& info) {
   testing::HelpAlways(info[0].As<Napi::Boolean>());
 }
+
 Napi::Value RefusePopulate(const Napi::CallbackInfo& info) {
   const int error = testing::RefusePopulateRead(info[0].As<Napi::Number>().Int32Value());
   return Napi::Number::New(info.Env(), error);
