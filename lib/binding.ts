@@ -427,8 +427,13 @@ export interface NativeBinding {
    * `backing`: the size of the pages behind it.
    */
   nonZeroPagesThatExist(view: Uint8Array, backing: number): Float64Array;
-  /** SHA-256 of each page; false where OpenSSL is missing. */
-  digestPages(pages: Uint8Array, pageSize: number, digests: Uint8Array): boolean;
+  /**
+   * Has a thread of libuv's pool begin with the SHA-256 of each page; undefined where OpenSSL is missing. `pages` and
+   * `digests` are left alone until they are made.
+   */
+  beginDigests(pages: Uint8Array, pageSize: number, digests: Uint8Array): NativeToken | undefined;
+  /** Makes those that nobody has begun: a promise where another thread is still at one. */
+  endDigests(begun: NativeToken): Promise<void> | undefined;
   /** Where in a page the bytes begin; `pageSize` is the machine's unless it is given. */
   addressInPage(view: Uint8Array, pageSize?: number): number;
   /** Whether KSM may merge all memory of this process (PR_SET_MEMORY_MERGE). */

@@ -65,7 +65,7 @@ export class SnapshotChain {
     for (const { first, count, link, index } of this.maps[memory]!.pieces(from, to)) {
       for (let done = 0; done < count;) {
         const block = await windows[link]!.at(index + done, count - done);
-        this.links[link]!.check(block.bytes, block.digests);
+        await this.links[link]!.check(block.bytes, block.digests);
         yield { first: first + done, ...block };
         done += block.count;
       }

@@ -18,7 +18,7 @@ import {
   TRAILER_BYTES,
 } from './snapshot-format.js';
 import { encodeIndex, type MemoryIndex } from './snapshot-index.js';
-import { ParentPages, selectPages } from './snapshot-selection.js';
+import { Candidates, ParentPages, selectPages } from './snapshot-selection.js';
 
 /** What a file is made from: a snapshot. */
 export interface SnapshotSource {
@@ -56,12 +56,17 @@ export interface EncodeOptions {
   parent?: SnapshotChain | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: SaveProgress) => void) | undefined;
-  /** Pieces are made in so many buffers, and the first again when all of them were taken. Default: each in its own. */
-  buffers?: number;
+  /**
+   * So many of the pieces that were given away are in use when the next is asked for: buffers are used again after
+   * that. Default: each has its own.
+   */
+  inUse?: number;
 }
 
-/** Of memory, taken at a time: a millisecond of work, and what fs.writeFile writes at a time. */
-const STEP = 2 ** 19;
+/** Of memory, taken at a time: a millisecond of digests. Smaller pieces wake threads more often than they can be woken. */
+const STEP = 2 ** 20;
+/** So many pieces are read ahead, for their digests to be made meanwhile. */
+const AHEAD = 4;
 
 /** What it gives away is not looked at again: who takes it may write over it or transfer it. */
 export class SnapshotEncoder {
@@ -138,14 +143,14 @@ export class SnapshotEncoder {
 export async function* encode(
   encoder: SnapshotEncoder,
   source: SnapshotSource,
-  { parent, signal, onProgress, buffers = 0 }: EncodeOptions,
+  { parent, signal, onProgress, inUse }: EncodeOptions,
 ): AsyncGenerator<Buffer, undefined, undefined> {
   if (parent !== undefined) checkParent(source, parent);
   const { byteLengths, pageSize } = source;
   const total = byteLengths.reduce((sum, bytes) => sum + bytes, 0);
   const step = Math.ceil(STEP / pageSize) * pageSize;
+  const room = inUse === undefined ? undefined : new Room(step, inUse);
   let before = 0;
-  const room = new Room(buffers, step);
   let done = 0;
   const advance = (to: number): void => {
     if (to > done) onProgress?.({ done: (done = to), total });
@@ -154,26 +159,57 @@ export async function* encode(
   for (const [memory, byteLength] of byteLengths.entries()) {
     encoder.memory(byteLength);
     const older = parent && new ParentPages(parent.digestReader(memory));
-    for (const { offset, length } of steps(source, memory, parent, step)) {
+    for (const { candidates, buffer, end } of behind(pieces(source, memory, parent, step, room), AHEAD)) {
       throwIfAborted(signal);
-      const pages = wholePages(source.read(offset, length, memory, room.of(length)), pageSize);
-      const first = offset / pageSize;
-      await older?.load(first, pages.length / pageSize);
-      const kept = selectPages(encoder, pages, first, pageSize, older);
-      advance(before + offset + length);
+      const kept = await selectPages(encoder, candidates, older);
+      advance(before + end);
       // Where nothing is to be written nothing would let other work of the program run.
-      if (kept.length > 0) {
-        yield kept;
-        room.turn();
-      } else {
-        await setImmediate();
-      }
+      if (kept.length > 0) yield kept;
+      else await setImmediate();
+      if (buffer !== undefined) room?.giveBack(buffer, kept.length > 0);
     }
     before += byteLength;
     advance(before);
   }
   yield* encoder.end();
   source.saved?.(encoder.stats!);
+  return undefined;
+}
+
+interface Piece {
+  candidates: Candidates;
+  /** What it was read into, if that is to be used again. */
+  buffer: Buffer | undefined;
+  /** Of the bytes of its memory that were looked at. */
+  end: number;
+}
+
+/** Of one memory: what must be looked at, read, with its digests begun. */
+function* pieces(
+  source: SnapshotSource,
+  memory: number,
+  parent: SnapshotChain | undefined,
+  step: number,
+  room: Room | undefined,
+): Generator<Piece, undefined, undefined> {
+  const { pageSize } = source;
+  for (const { offset, length } of steps(source, memory, parent, step)) {
+    const buffer = room?.take();
+    const bytes = source.read(offset, length, memory, buffer?.subarray(0, length));
+    const candidates = new Candidates(wholePages(bytes, pageSize), offset / pageSize, pageSize);
+    yield { candidates, buffer, end: offset + length };
+  }
+  return undefined;
+}
+
+/** The same items, each when `count` more were made. */
+function* behind<T>(items: Iterable<T>, count: number): Generator<T, undefined, undefined> {
+  const held: T[] = [];
+  for (const item of items) {
+    held.push(item);
+    if (held.length > count) yield held.shift()!;
+  }
+  yield* held;
   return undefined;
 }
 
@@ -200,22 +236,27 @@ function* steps(
   return undefined;
 }
 
-/** Buffers in turns: some are written to the disk while another is filled. Fresh ones cost page faults. */
+/** Buffers for pieces, used again when they are written. Fresh ones cost page faults. */
 class Room {
-  readonly #buffers: readonly Buffer[];
-  #turn = 0;
+  readonly #bytes: number;
+  readonly #inUse: number;
+  readonly #free: Buffer[] = [];
+  /** Given away, the oldest first. */
+  readonly #given: Buffer[] = [];
 
-  constructor(buffers: number, bytes: number) {
-    this.#buffers = Array.from({ length: buffers }, () => Buffer.allocUnsafeSlow(bytes));
+  constructor(bytes: number, inUse: number) {
+    this.#bytes = bytes;
+    this.#inUse = inUse;
   }
 
-  of(bytes: number): Buffer | undefined {
-    return this.#buffers[this.#turn]?.subarray(0, bytes);
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#bytes);
   }
 
-  /** What was made last is in use. */
-  turn(): void {
-    this.#turn = (this.#turn + 1) % Math.max(this.#buffers.length, 1);
+  /** When the next piece is asked for. */
+  giveBack(buffer: Buffer, wasGiven: boolean): void {
+    (wasGiven ? this.#given : this.#free).push(buffer);
+    if (this.#given.length > this.#inUse) this.#free.push(this.#given.shift()!);
   }
 }
 

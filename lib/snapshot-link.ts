@@ -4,7 +4,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { inFile, snapshotCorrupt, throwIfAborted } from './errors.js';
 import type { FilePlace } from './file-place.js';
 import { OpenFile } from './open-file.js';
-import { digestPages } from './page-digest.js';
+import { PageDigests } from './page-digest.js';
 import {
   decodeHeader,
   decodeTrailer,
@@ -87,8 +87,8 @@ export class SnapshotLink {
   }
 
   /** Throws unless these pages have these digests. */
-  check(pages: Buffer, digests: Buffer): void {
-    if (digestPages(pages, this.header.pageSize).equals(digests)) return;
+  async check(pages: Buffer, digests: Buffer): Promise<void> {
+    if ((await new PageDigests(pages, this.header.pageSize).made()).equals(digests)) return;
     throw inFile(snapshotCorrupt('a page does not match its digest'), this.file.name);
   }
 
@@ -105,14 +105,14 @@ export class SnapshotLink {
     const step = windowPages(header.pageSize);
     const window = Buffer.allocUnsafe(step * header.pageSize);
     const digests = Buffer.allocUnsafe(step * DIGEST_BYTES);
-    const ofZeros = digestPages(Buffer.alloc(header.pageSize), header.pageSize);
+    const ofZeros = await new PageDigests(Buffer.alloc(header.pageSize), header.pageSize).made();
     for (let index = 0; index < trailer.dataPages; index += step) {
       throwIfAborted(signal);
       const count = Math.min(step, trailer.dataPages - index);
       const pages = window.subarray(0, count * header.pageSize);
       const expected = digests.subarray(0, count * DIGEST_BYTES);
       await Promise.all([this.pages(index, pages), this.digests(index, expected)]);
-      this.check(pages, expected);
+      await this.check(pages, expected);
       if (expected.includes(ofZeros)) {
         throw inFile(snapshotCorrupt('it holds a page of zeros'), this.file.name);
       }

@@ -76,7 +76,7 @@ export async function saveSnapshot(
     const target = await findTarget(place);
     refuseOwnParent('path', target, chain?.links ?? []);
     const encoder = new SnapshotEncoder(source.pageSize, source.byteLengths.length, chain);
-    const options = { parent: chain, signal, onProgress, buffers: WRITES_AT_ONCE + 1 };
+    const options = { parent: chain, signal, onProgress, inUse: WRITES_AT_ONCE };
     await replaceFile(target, encode(encoder, source, options));
     return encoder.stats!;
   });

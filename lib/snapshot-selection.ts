@@ -1,36 +1,56 @@
 // Which pages a snapshot file is to hold: those that are not zero, or that its parent has otherwise.
 
 import { binding } from './binding.js';
-import { digestPages } from './page-digest.js';
+import { PageDigests } from './page-digest.js';
 import type { DigestReader } from './snapshot-chain.js';
 import type { SnapshotEncoder } from './snapshot-encoder.js';
 import { DIGEST_BYTES } from './snapshot-format.js';
 
-/** Moves the pages that the file needs to the front of `pages`, tells the encoder and returns them. */
-export function selectPages(
-  encoder: SnapshotEncoder,
-  pages: Buffer,
-  first: number,
-  pageSize: number,
-  older: ParentPages | undefined,
-): Buffer {
-  const nonZero = binding().nonZeroPages(pages, pageSize);
-  let kept = 0;
-  for (let run = 0; run < nonZero.length; run += 2) {
-    const [offset, length] = [nonZero[run]!, nonZero[run + 1]!];
-    pages.copyWithin(kept, offset, offset + length);
-    kept += length;
-  }
-  const candidates = pages.subarray(0, kept);
-  const digests = digestPages(candidates, pageSize);
-  if (older === undefined) {
-    for (let run = 0; run < nonZero.length; run += 2) {
-      encoder.data(first + nonZero[run]! / pageSize, nonZero[run + 1]! / pageSize);
+/** Pages of a memory that the file may need, and their digests, which are being made. */
+export class Candidates {
+  /** The first page that was looked at. */
+  readonly first: number;
+  /** Pages that were looked at. */
+  readonly count: number;
+  readonly pageSize: number;
+  /** `[offset, length, …]` of those that are not zero, in bytes from `first` on. */
+  readonly nonZero: Float64Array;
+  /** Those, without the gaps between them. */
+  readonly bytes: Buffer;
+  readonly digests: PageDigests;
+
+  /** Moves what is not zero to the front of `pages`. */
+  constructor(pages: Buffer, first: number, pageSize: number) {
+    this.first = first;
+    this.count = pages.length / pageSize;
+    this.pageSize = pageSize;
+    this.nonZero = binding().nonZeroPages(pages, pageSize);
+    let kept = 0;
+    for (let run = 0; run < this.nonZero.length; run += 2) {
+      const [offset, length] = [this.nonZero[run]!, this.nonZero[run + 1]!];
+      pages.copyWithin(kept, offset, offset + length);
+      kept += length;
     }
-    encoder.digests(digests);
-    return candidates;
+    this.bytes = pages.subarray(0, kept);
+    this.digests = new PageDigests(this.bytes, pageSize);
   }
-  return older.select(encoder, candidates, digests, nonZero, pageSize);
+}
+
+/** Tells the encoder what the file needs of them, and returns that: at the front of their bytes. */
+export async function selectPages(
+  encoder: SnapshotEncoder,
+  candidates: Candidates,
+  older: ParentPages | undefined,
+): Promise<Buffer> {
+  const { first, count, pageSize, nonZero, bytes } = candidates;
+  await older?.load(first, count);
+  const digests = await candidates.digests.made();
+  if (older !== undefined) return older.select(encoder, candidates, digests);
+  for (let run = 0; run < nonZero.length; run += 2) {
+    encoder.data(first + nonZero[run]! / pageSize, nonZero[run + 1]! / pageSize);
+  }
+  encoder.digests(digests);
+  return bytes;
 }
 
 /** The digests that the parent has for the pages at hand. */
@@ -59,14 +79,8 @@ export class ParentPages {
     });
   }
 
-  /** Keeps what differs of `candidates`, which are the `nonZero` pages without the gaps between them. */
-  select(
-    encoder: SnapshotEncoder,
-    candidates: Buffer,
-    digests: Buffer,
-    nonZero: Float64Array,
-    pageSize: number,
-  ): Buffer {
+  /** Keeps what differs of the candidates, for which it was loaded. */
+  select(encoder: SnapshotEncoder, { nonZero, bytes, pageSize }: Candidates, digests: Buffer): Buffer {
     let kept = 0;
     let at = 0;
     let page = 0;
@@ -77,14 +91,14 @@ export class ParentPages {
       for (const end = start + nonZero[run + 1]! / pageSize; page < end; page++, at++) {
         if (this.#has(page, digests, at)) continue;
         encoder.data(this.#first + page, 1);
-        candidates.copyWithin(kept * pageSize, at * pageSize, (at + 1) * pageSize);
+        bytes.copyWithin(kept * pageSize, at * pageSize, (at + 1) * pageSize);
         digests.copyWithin(kept * DIGEST_BYTES, at * DIGEST_BYTES, (at + 1) * DIGEST_BYTES);
         kept++;
       }
     }
     // A copy: what is left of the others would stay in memory until the file ends.
     encoder.digests(Buffer.from(digests.subarray(0, kept * DIGEST_BYTES)));
-    return candidates.subarray(0, kept * pageSize);
+    return bytes.subarray(0, kept * pageSize);
   }
 
   #has(page: number, digests: Buffer, at: number): boolean {

@@ -15,6 +15,7 @@
 #include "dirty_tracker_wrap.h"
 #include "lazy_load_wrap.h"
 #include "memory_wrap.h"
+#include "page_digests_wrap.h"
 #include "snapshot_file_wrap.h"
 #include "snapshot_history_wrap.h"
 #include "snapshot_wrap.h"
@@ -80,6 +81,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   static_cast<void>(ProcessEnd::Descriptor().Ok());
   DefineMemory(env, exports);
   DefineSnapshotFile(env, exports);
+  DefinePageDigests(env, exports);
   exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));
   exports.Set("hasSource", Napi::Function::New<HasSource>(env, "hasSource"));
   exports.Set("mayFault", Napi::Function::New<MayFault>(env, "mayFault"));

@@ -1,12 +1,10 @@
 #include "snapshot_history_wrap.h"
 
-#include <algorithm>
-#include <cstdlib>
 #include <utility>
 
 #include "convert.h"
-#include "core/native_thread.h"
 #include "memory_wrap.h"
+#include "thread_pool.h"
 
 namespace uffd {
 namespace {
@@ -149,24 +147,6 @@ class SnapshotHistoryWrap::WarmUpWork final : public Napi::AsyncWorker {
   SnapshotHistoryWrap* const wrap_;
   const std::shared_ptr<uffd::WarmUp> work_;
 };
-
-namespace {
-
-// libuv ends the process when it cannot start the threads of its pool, which may be asked for the
-// first time here.
-bool PoolCanStart() noexcept {
-  static const bool can_start = [] {
-    constexpr size_t kUsual = 4;
-    constexpr size_t kMost = 1024;
-    const char* const size = std::getenv("UV_THREADPOOL_SIZE");
-    const size_t threads = size == nullptr ? kUsual : std::strtoul(size, nullptr, 10);
-    // Twice as many: the kernel still counts threads for a moment after they have ended.
-    return CanStartThreads(2 * std::clamp<size_t>(threads, 1, kMost));
-  }();
-  return can_start;
-}
-
-}  // namespace
 
 void SnapshotHistoryWrap::WarmUp(const Napi::CallbackInfo& info) {
   std::shared_ptr<uffd::WarmUp> work = history_ ? history_->BeginWarmUp() : nullptr;

@@ -7,7 +7,6 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
-import { digestPages } from '../../lib/page-digest.js';
 import { PageRuns } from '../../lib/page-runs.js';
 import type { SnapshotSource } from '../../lib/snapshot-encoder.js';
 import {
@@ -83,7 +82,7 @@ export function craft(parts: Crafted = {}): Buffer {
   createHash('sha256').update(header.subarray(0, 4064)).digest().copy(header, 4064);
   const table = encodeIndex([{ byteLength, pages: 16, data: runs(data), zero: runs(zero), dataIndex: 0 }]);
   parts.patchIndex?.(table);
-  const index = Buffer.concat([table, digestPages(content, PAGE)]);
+  const index = Buffer.concat([table, digestsOf(content)]);
   const trailer = encodeTrailer({
     dataPages: pages,
     indexBytes: index.length,
@@ -92,6 +91,17 @@ export function craft(parts: Crafted = {}): Buffer {
     ...parts.trailer,
   });
   return Buffer.concat([header, content, index, trailer]);
+}
+
+function digestsOf(pages: Buffer): Buffer {
+  const count = pages.length / PAGE;
+  return Buffer.concat(
+    Array.from({ length: count }, (_, page) =>
+      createHash('sha256')
+        .update(pages.subarray(page * PAGE, (page + 1) * PAGE))
+        .digest(),
+    ),
+  );
 }
 
 /** As they are given, also when they cannot be. */
