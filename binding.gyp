@@ -75,6 +75,7 @@
       "native/core/snapshot_history.cc",
       "native/core/snapshot_pages.cc",
       "native/core/stand_ins.cc",
+      "native/core/taken_pages.cc",
       "native/core/test_barrier.cc",
       "native/core/test_counters.cc",
       "native/core/test_io.cc",

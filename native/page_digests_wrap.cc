@@ -23,8 +23,7 @@ std::atomic<int> g_asked = 0;
 // Made, used and let go of by the thread of JavaScript, but for `digests`.
 struct Job {
   Job(const Napi::Value& pages, uint64_t page_size, const Napi::Value& to)
-      : digests(ViewRange(pages), page_size,
-                reinterpret_cast<Sha256Digest*>(ViewRange(to).start)),
+      : digests(ViewRange(pages), page_size, reinterpret_cast<Sha256Digest*>(ViewRange(to).start)),
         pages(Napi::Persistent(pages.As<Napi::Object>())),
         to(Napi::Persistent(to.As<Napi::Object>())) {}
 

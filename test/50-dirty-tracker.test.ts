@@ -60,3 +60,13 @@ test('it costs about the same for each of 20,000 trackers as for each of 5,000',
 test('it gives each of many overlapping trackers what was written in its own pages (B19)', async () => {
   await passScenario('dirty', 'overlappingTrackers', { timeoutMs: 30_000 });
 });
+
+for (const seed of ['1', '2', '3']) {
+  test(`it keeps for each what others collected, however seldom it looks: seed ${seed} (B19)`, async () => {
+    await passScenario('dirty', 'trackersThatLag', { args: [seed], timeoutMs: 60_000 });
+  });
+}
+
+test('it keeps what others collected while the memory grows (B19)', async () => {
+  await passScenario('dirty', 'trackersOfGrowingMemory');
+});

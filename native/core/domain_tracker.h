@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/dirty_tracker.h"
+#include "core/taken_pages.h"
 #include "core/write_log.h"
 
 namespace uffd {
@@ -45,8 +46,11 @@ class DomainTracker final : public DirtyTracker {
   const uint64_t page_size_;
   // The rest is guarded by the domain's lock.
   Range pages_;
-  RangeSet pending_;  // written, but taken from the marks by a tracker that shares these pages
-  WriteLog writes_;   // to the pages it collected
+  // Written, but taken from the marks by a tracker that shares these pages: with what of the
+  // domain's taken pages it has not read.
+  RangeSet pending_;
+  TakenPages::Position read_ = 0;
+  WriteLog writes_;                    // to the pages it collected
   std::vector<DomainTracker*> peers_;  // trackers that share pages with this one
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace uffd {
@@ -18,6 +19,7 @@ Status TrackingDomain::Attach(DomainTracker* tracker) noexcept {
   const Status covered = Cover(tracker->pages_, tracker->page_size_);
   if (!covered) return covered;
   trackers_.Insert(tracker->pages_, tracker);
+  tracker->read_ = taken_.End();
   ConnectPeers(tracker);
   return Done{};
 }
@@ -33,6 +35,7 @@ void TrackingDomain::Detach(DomainTracker* tracker) noexcept {
 
 Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
+  ReadTaken(tracker);
   RangeSet written;
   // Into the room that the caller has.
   if (dirty->Empty()) std::swap(written, *dirty);
@@ -48,7 +51,7 @@ Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty
     dirty->AddAll(tracker->pending_);
     return Done{};
   }
-  PassOn(&written, tracker->peers_);
+  PassOn(tracker, &written);
   WriteLog writes;
   marks_->TakeWrites(tracker->pages_, &writes);
   if (!writes.Empty()) {
@@ -74,6 +77,7 @@ Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty
 // Until then nobody may collect: who wrote before its collect() finds that in it.
 Status TrackingDomain::BeginSettling(size_t pages) noexcept {
   mutex_.lock();
+  HaveAllRead();
   settled_count_ = 0;
   const uint64_t needed = pages * sizeof(Settled);
   if (settled_memory_ && settled_memory_->Bytes() >= needed) return Done{};
@@ -148,6 +152,7 @@ Status TrackingDomain::Follow(DomainTracker* tracker, Range pages) noexcept {
     Uncover(std::move(added));
     return covered;
   }
+  ReadTaken(tracker);
   DisconnectPeers(tracker);
   trackers_.Erase(before, tracker);
   tracker->pages_ = pages;
@@ -272,6 +277,27 @@ void TrackingDomain::Uncover(RangeSet pages) noexcept {
 void TrackingDomain::PassOn(RangeSet* written, const std::vector<DomainTracker*>& to) noexcept {
   if (written->Empty()) return;
   for (DomainTracker* other : to) other->pending_.AddWithin(other->pages_, written);
+}
+
+void TrackingDomain::PassOn(DomainTracker* by, RangeSet* written) noexcept {
+  if (written->Empty() || by->peers_.empty()) return;
+  if (!taken_.Put(written)) {
+    HaveAllRead();
+    if (!taken_.Put(written)) PassOn(written, by->peers_);
+  }
+  by->read_ = taken_.End();
+}
+
+void TrackingDomain::ReadTaken(DomainTracker* tracker) noexcept {
+  taken_.Read(&tracker->read_, tracker->pages_, &tracker->pending_);
+}
+
+void TrackingDomain::HaveAllRead() noexcept {
+  if (taken_.Empty()) return;
+  taken_.Join();
+  constexpr Range kAll{0, UINT64_MAX};
+  trackers_.ForEachOverlapping(kAll, [this](DomainTracker* tracker) { ReadTaken(tracker); });
+  taken_.Clear();
 }
 
 std::vector<DomainTracker*> TrackingDomain::TrackersOn(Range pages) const {

@@ -17,6 +17,7 @@
 #include "core/mapping.h"
 #include "core/page_marks.h"
 #include "core/range_index.h"
+#include "core/taken_pages.h"
 
 namespace uffd {
 
@@ -62,7 +63,11 @@ class TrackingDomain {
   Status Cover(Range pages, uint64_t page_size) noexcept;
   void Uncover(RangeSet pages) noexcept;
   Status ArmAll(RangeSet* pages, uint64_t page_size) noexcept;
-  void PassOn(RangeSet* written, const std::vector<DomainTracker*>& to) noexcept;
+  static void PassOn(RangeSet* written, const std::vector<DomainTracker*>& to) noexcept;
+  // What `by` took, which has read what the others took.
+  void PassOn(DomainTracker* by, RangeSet* written) noexcept;
+  void ReadTaken(DomainTracker* tracker) noexcept;
+  void HaveAllRead() noexcept;
   std::vector<DomainTracker*> TrackersOn(Range pages) const;
   void ConnectPeers(DomainTracker* tracker) noexcept;
   void DisconnectPeers(DomainTracker* tracker) noexcept;
@@ -70,6 +75,7 @@ class TrackingDomain {
   std::mutex mutex_;
   PageMarks* const marks_;
   RangeIndex<DomainTracker*> trackers_;
+  TakenPages taken_;
 
   // What was settled since BeginSettling, ascending: in pages of our own, for the heap may be what
   // is watched.

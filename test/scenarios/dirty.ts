@@ -198,6 +198,71 @@ export function overlappingTrackers(): void {
   uffd.register(region, 'write-protect').close();
 }
 
+/** Some collect all the time and some hardly ever: what is kept for those must be all, and only, what they need. */
+export function trackersThatLag(seed: string): void {
+  const pages = 4096;
+  const region = Region.allocate({ bytes: pages * PAGE });
+  const random = seeded(Number(seed));
+  const live: { tracker: DirtyTracker; first: number; count: number; written: Set<number> }[] = [];
+  const attach = (): void => {
+    const count = random(3) === 0 ? pages : 1 + random(pages / 2);
+    const first = random(pages - count + 1);
+    const tracker = new DirtyTracker(region.bytes.subarray(first * PAGE, (first + count) * PAGE));
+    live.push({ tracker, first, count, written: new Set() });
+  };
+  const write = (first: number, count: number, step: number, byte: number): void => {
+    for (let page = first; page < Math.min(pages, first + count * step); page += step) {
+      touch(region.bytes, page, byte);
+      for (const each of live) {
+        if (page >= each.first && page < each.first + each.count) each.written.add(page);
+      }
+    }
+  };
+  const look = (index: number, how: 'collect' | 'peek', round: number): void => {
+    const { tracker, first, written } = live[index]!;
+    const expected = sorted(written).map((page) => page - first);
+    assert.deepEqual(pagesOf(tracker[how]()), expected, `${how} of ${index} in round ${round}`);
+    if (how === 'collect') written.clear();
+  };
+  for (let i = 0; i < 40; i++) attach();
+  for (let round = 0; round < 6000; round++) {
+    write(random(pages), 1 + random(3), 1 + random(2), round);
+    // More ranges than are kept for others, now and then.
+    if (round % 500 === 499) write(random(100), 100 + random(1900), 2, round);
+    // The first three nearly always; any of them seldom.
+    look(random(40) === 0 ? random(live.length) : random(3), 'collect', round);
+    if (round % 37 === 0) look(random(live.length), 'peek', round);
+    if (round % 101 === 0) attach();
+    if (round % 103 === 0) live.splice(random(live.length), 1)[0]!.tracker.close();
+  }
+  for (const index of live.keys()) look(index, 'collect', -1);
+  for (const index of live.keys()) look(index, 'collect', -2);
+}
+
+/** What others collected before the memory grew, and after it. */
+export function trackersOfGrowingMemory(): void {
+  const memory = new WebAssembly.Memory({ initial: 4, maximum: 64 });
+  const [eager, lazy, peeking] = Array.from({ length: 3 }, () => new DirtyTracker(memory)) as [
+    DirtyTracker,
+    DirtyTracker,
+    DirtyTracker,
+  ];
+  const writeAndCollect = (page: number): void => {
+    touch(new Uint8Array(memory.buffer), page, page + 1);
+    assert.deepEqual(pagesOf(eager.collect()), [page]);
+  };
+  for (let page = 0; page < 20; page++) writeAndCollect(page);
+  const grown = Array.from({ length: 16 }, (_, i) => 64 + i);
+  memory.grow(1);
+  assert.deepEqual(pagesOf(eager.collect()), grown);
+  for (const page of [40, 70, 79]) writeAndCollect(page);
+  const all = [...Array(20).keys(), 40, ...grown];
+  assert.deepEqual(pagesOf(peeking.peek()), all);
+  assert.deepEqual(pagesOf(lazy.collect()), all);
+  assert.deepEqual(pagesOf(peeking.collect()), all);
+  assert.ok(eager.collect().isEmpty && lazy.collect().isEmpty && peeking.collect().isEmpty);
+}
+
 export async function droppedWatch(): Promise<void> {
   const region = Region.allocate({ bytes: 4 * PAGE });
   const tracker = new DirtyTracker(region);
