@@ -467,6 +467,10 @@ test('it never waits for a second thread that waits for it (D1)', async () => {
   await passScenario('history', 'helperFaults');
 });
 
+test('it takes what another tracker collected while it copied (B19)', async () => {
+  await passScenario('history', 'collectedByAnother');
+});
+
 test('it loses nothing when a Worker writes after each pass and there is no instant (B8)', async () => {
   await passScenario('history', 'torn', { timeoutMs: 30_000 });
 });

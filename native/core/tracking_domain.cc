@@ -152,7 +152,6 @@ Status TrackingDomain::Follow(DomainTracker* tracker, Range pages) noexcept {
     Uncover(std::move(added));
     return covered;
   }
-  ReadTaken(tracker);
   DisconnectPeers(tracker);
   trackers_.Erase(before, tracker);
   tracker->pages_ = pages;

@@ -38,6 +38,24 @@ export async function torn(): Promise<void> {
   assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
 }
 
+/** A pass copies nothing, and what is written then is collected by another before it is asked for (B19). */
+export async function collectedByAnother(): Promise<void> {
+  const region = Region.allocate({ bytes: 64 * PAGE, shared: true });
+  // Its first and last page are others' too.
+  const own = region.bytes.subarray(100, 64 * PAGE - 100);
+  using history = new SnapshotHistory(own);
+  const first = history.take();
+  const collector = new Worker(path.join(__dirname, 'history-collector.js'), { workerData: region.handle });
+  await once(collector, 'message');
+  const seen = once(collector, 'message');
+  region.bytes[0]!++;
+  testing().closeBarrier('copied, even pass');
+  const second = history.take();
+  assert.deepEqual(await seen, [[0, 20]]);
+  assert.equal(Buffer.compare(history.read(second), own), 0, 'one more pass');
+  assert.deepEqual(pagesOf(history.diff(first, second), own), [20]);
+}
+
 /** Entries of so many pages that a second thread copies with the first, and where it cannot. */
 export async function manyPages(
   how: 'two threads' | 'no thread' | 'the other begins too late' | 'written meanwhile',
