@@ -15,7 +15,7 @@ import fs from 'node:fs/promises';
 import path from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { test, type TestContext } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
 import { createGunzip, createGzip } from 'node:zlib';
 import { DirtyTracker, Region, Snapshot, SnapshotFile, type SaveProgress } from '../lib/index.js';
@@ -717,4 +717,20 @@ test('it makes no page of shared memory resident that is to be zero', async () =
 
 test('its chain costs what changed, each link restores exactly, and compacted it is the same', async () => {
   await passScenario('snapshot-file', 'chain', { timeoutMs: 1_800_000 });
+});
+
+const ONE_THREAD = { UV_THREADPOOL_SIZE: '1' };
+
+describe('its digests, by the pool and by whoever needs them', { concurrency: 2 }, () => {
+  const holds = (what: string, name: string, options: object = {}): void => {
+    test(what, async () => {
+      await passScenario('digests', name, options);
+    });
+  };
+  holds('are waited for without keeping the event loop', 'poolIsLate');
+  holds('are of the bytes as they were', 'poolIsFirst', { env: ONE_THREAD });
+  holds('do not wait for a pool that is busy', 'poolIsBusy', { env: ONE_THREAD });
+  holds('do without a pool that cannot start', 'poolCannotStart');
+  holds('are made to the end when the Worker has ended', 'workerEnds');
+  holds('are made to the end when nobody wants them', 'forgotten', { nodeArgs: ['--expose-gc'] });
 });

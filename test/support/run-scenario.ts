@@ -8,7 +8,15 @@ async function main(): Promise<void> {
   const scenarios = require(file!) as Record<string, Scenario | undefined>;
   const scenario = scenarios[name!];
   if (scenario === undefined) throw new Error(`${file} has no scenario ${name}`);
+  let isOver = false;
+  // Node.js ends quietly when nothing is left that could settle what a scenario waits for.
+  process.on('beforeExit', () => {
+    if (isOver) return;
+    console.error(`${name} waits for what never comes`);
+    process.exitCode = 13;
+  });
   await scenario(...args);
+  isOver = true;
 }
 
 void main();
