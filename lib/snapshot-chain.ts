@@ -4,7 +4,7 @@ import path from 'node:path';
 import { inFile, parentMismatch, parentMissing, UffdError } from './errors.js';
 import { placeBeside, type FilePlace } from './file-place.js';
 import { overlay, PageMap, type PagePiece } from './page-runs.js';
-import { DigestWindow, PageWindow, type PageBlock } from './page-windows.js';
+import { DigestWindow, readPages, type PageBlock } from './page-windows.js';
 import { printable } from './printable.js';
 import { DIGEST_BYTES } from './snapshot-format.js';
 import { SnapshotLink } from './snapshot-link.js';
@@ -60,17 +60,8 @@ export class SnapshotChain {
   }
 
   /** The pages between two that are not zero, ascending. */
-  async *blocks(memory: number, from: number, to: number): AsyncGenerator<PageBlock, undefined, undefined> {
-    const windows = this.links.map((link) => new PageWindow(link));
-    for (const { first, count, link, index } of this.maps[memory]!.pieces(from, to)) {
-      for (let done = 0; done < count;) {
-        const block = await windows[link]!.at(index + done, count - done);
-        await this.links[link]!.check(block.bytes, block.digests);
-        yield { first: first + done, ...block };
-        done += block.count;
-      }
-    }
-    return undefined;
+  blocks(memory: number, from: number, to: number): AsyncGenerator<PageBlock, undefined, undefined> {
+    return readPages(this.links, this.maps[memory]!.pieces(from, to));
   }
 
   /** `length` bytes from `offset` on, checked page by page. */

@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { outOfRange, parentMismatch, throwIfAborted } from './errors.js';
 import { PageRuns } from './page-runs.js';
 import type { RangeList } from './range-list.js';
+import { behind } from './read-ahead.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import {
   DIGEST_BYTES,
@@ -199,17 +200,6 @@ function* pieces(
     const candidates = new Candidates(wholePages(bytes, pageSize), offset / pageSize, pageSize);
     yield { candidates, buffer, end: offset + length };
   }
-  return undefined;
-}
-
-/** The same items, each when `count` more were made. */
-function* behind<T>(items: Iterable<T>, count: number): Generator<T, undefined, undefined> {
-  const held: T[] = [];
-  for (const item of items) {
-    held.push(item);
-    if (held.length > count) yield held.shift()!;
-  }
-  yield* held;
   return undefined;
 }
 

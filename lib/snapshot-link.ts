@@ -5,6 +5,7 @@ import { inFile, snapshotCorrupt, throwIfAborted } from './errors.js';
 import type { FilePlace } from './file-place.js';
 import { OpenFile } from './open-file.js';
 import { PageDigests } from './page-digest.js';
+import { readPages } from './page-windows.js';
 import {
   decodeHeader,
   decodeTrailer,
@@ -21,14 +22,6 @@ import { IndexDecoder, type MemoryIndex } from './snapshot-index.js';
 
 /** Of the index, read at a time: whole runs and digests. */
 const PIECE = 2 ** 18;
-/** Of pages, read at a time, in bytes. */
-const WINDOW_BYTES = 2 ** 18;
-
-/** How many pages are read at a time. */
-export function windowPages(pageSize: number): number {
-  return Math.max(1, WINDOW_BYTES / pageSize);
-}
-
 export interface VerifyLinkOptions {
   signal?: AbortSignal | undefined;
   /** Told of each step, in bytes of pages. */
@@ -81,15 +74,13 @@ export class SnapshotLink {
     await this.#fill(into, this.layout().digestsAt + index * DIGEST_BYTES);
   }
 
-  /** Pages from `index` on, as they are in the file: `check` tells whether they are right. */
+  /** Pages from `index` on, as they are in the file. */
   async pages(index: number, into: Buffer): Promise<void> {
     await this.#fill(into, pageOffset(this.header, index));
   }
 
-  /** Throws unless these pages have these digests. */
-  async check(pages: Buffer, digests: Buffer): Promise<void> {
-    if ((await new PageDigests(pages, this.header.pageSize).made()).equals(digests)) return;
-    throw inFile(snapshotCorrupt('a page does not match its digest'), this.file.name);
+  failAsCorrupt(what: string): never {
+    throw inFile(snapshotCorrupt(what), this.file.name);
   }
 
   /** Reads all of it again. */
@@ -102,21 +93,12 @@ export class SnapshotLink {
     } catch (error) {
       throw inFile(error, this.file.name);
     }
-    const step = windowPages(header.pageSize);
-    const window = Buffer.allocUnsafe(step * header.pageSize);
-    const digests = Buffer.allocUnsafe(step * DIGEST_BYTES);
     const ofZeros = await new PageDigests(Buffer.alloc(header.pageSize), header.pageSize).made();
-    for (let index = 0; index < trailer.dataPages; index += step) {
+    const all = { first: 0, count: trailer.dataPages, link: 0, index: 0 };
+    for await (const { bytes, digests } of readPages([this], [all])) {
       throwIfAborted(signal);
-      const count = Math.min(step, trailer.dataPages - index);
-      const pages = window.subarray(0, count * header.pageSize);
-      const expected = digests.subarray(0, count * DIGEST_BYTES);
-      await Promise.all([this.pages(index, pages), this.digests(index, expected)]);
-      await this.check(pages, expected);
-      if (expected.includes(ofZeros)) {
-        throw inFile(snapshotCorrupt('it holds a page of zeros'), this.file.name);
-      }
-      onBytes?.(pages.length);
+      if (digests.includes(ofZeros)) this.failAsCorrupt('it holds a page of zeros');
+      onBytes?.(bytes.length);
     }
     await this.#verifyEnds();
   }
@@ -130,13 +112,13 @@ export class SnapshotLink {
       if (inLast === 0 || data.length === 0 || data.end(data.length - 1) !== pages) continue;
       await this.pages(dataIndex + data.pageCount - 1, page);
       if (page.subarray(inLast).every((byte) => byte === 0)) continue;
-      throw inFile(snapshotCorrupt('it has bytes behind the end of a memory'), this.file.name);
+      this.failAsCorrupt('it has bytes behind the end of a memory');
     }
   }
 
   async #fill(into: Buffer, position: number): Promise<void> {
     if (await this.file.fill(into, position)) return;
-    throw inFile(snapshotCorrupt('it became shorter'), this.file.name);
+    this.failAsCorrupt('it became shorter');
   }
 }
 

@@ -364,7 +364,7 @@ test('it leaves the memory as it is when a page is damaged that is not held', as
   let steps = 0;
   memory.fill(5);
   const damage = (): void => {
-    if (++steps === Math.ceil(300 / 64)) writeSync(fd, Buffer.of(good[PAGE * 290]! ^ 1), 0, 1, PAGE * 290);
+    if (++steps === Math.ceil(300 / 256)) writeSync(fd, Buffer.of(good[PAGE * 290]! ^ 1), 0, 1, PAGE * 290);
   };
   await assert.rejects(restore(damage), { ...corrupt, message: /partly written/ });
 });

@@ -113,7 +113,7 @@ export async function failing(resolver: string): Promise<void> {
   const memory = muchMemory();
   const bytes = bytesOf(memory);
   const taker = new Helper({ role: 'taker', memories: [memory], offsets: [0], resolver });
-  const failed = once(taker.worker, 'error');
+  const failed = taker.event('error');
   holdBoth(taker);
   assert.equal(testing().refuseIoctl('UFFDIO_WRITEPROTECT', ENOMEM), 0);
   testing().openBarrier('helper takes a part');

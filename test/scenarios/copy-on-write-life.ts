@@ -4,7 +4,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { subscribe } from 'node:diagnostics_channel';
-import { once } from 'node:events';
 import { DirtyTracker, Region, Snapshot, Userfaultfd } from '../../lib/index.js';
 import { testing } from '../support/testing.js';
 import {
@@ -147,7 +146,7 @@ export async function workerEnds(resolver: string, how: string): Promise<void> {
   fillPages(bytesOf(memory));
   const owner = new Helper({ role: 'owner', memories: [memory], offsets: [0], resolver });
   bytesOf(memory)[3 * MIB] = 9;
-  const exited = once(owner.worker, 'exit');
+  const exited = owner.event('exit');
   if (how === 'terminate') void owner.worker.terminate();
   else owner.worker.postMessage(how);
   await exited;

@@ -2,6 +2,7 @@
 // write, and looking at what came of it.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { Snapshot, type SnapshotOptions, type SnapshotResolver, type Trackable } from '../../lib/index.js';
@@ -88,6 +89,12 @@ export class Helper {
 
   get tid(): number {
     return this.control[CONTROL.tid]!;
+  }
+
+  /** The program goes on until it comes. */
+  event(name: 'error' | 'exit'): Promise<unknown[]> {
+    this.worker.ref();
+    return once(this.worker, name);
   }
 
   get done(): number {

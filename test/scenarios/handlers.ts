@@ -560,12 +560,13 @@ export async function removedWhileClaimed(): Promise<void> {
   const fault = await nextFault(events);
   testing().closeBarrier('resolve-after-claim');
   const worker = await discarder(region, memory, { after: 'resolve-after-claim' });
+  const exited = once(worker, 'exit');
   // Blocks this thread at the barrier until the page is gone.
   await assert.rejects(fault.resolve(page(region, 9)), {
     code: 'ERR_UFFD_FAULT_ENDED',
     message: /given back/,
   });
-  assert.deepEqual(await once(worker, 'exit'), [0]);
+  assert.deepEqual(await exited, [0]);
   await done(thread);
   assert.equal(thread.lastRead, 0);
   assert.equal(region.bytes[3 * region.pageSize], 0);
@@ -581,10 +582,11 @@ export async function removedAndNotApplied(): Promise<void> {
   const fault = await nextFault(events);
   testing().closeBarrier('server-before-lost');
   const worker = await discarder(region, memory, { whileHeldAt: 'server-before-lost' });
+  const exited = once(worker, 'exit');
   assert.deepEqual(await once(worker, 'message'), ['gone']);
   // Waits for the loop, which goes on when this thread waits.
   await assert.rejects(fault.resolve(page(region, 9)), { code: 'ERR_UFFD_FAULT_ENDED' });
-  assert.deepEqual(await once(worker, 'exit'), [0]);
+  assert.deepEqual(await exited, [0]);
   await done(thread);
   assert.equal(thread.lastRead, 0);
   assert.equal(region.bytes[3 * region.pageSize], 0);
@@ -604,12 +606,13 @@ export async function claimHeld(): Promise<void> {
     workerData: { barrier: 'resolve-after-claim', tid: second.tid, pastMs: deadlineMs + 100 },
   });
   await once(conductor, 'online');
+  const exited = once(conductor, 'exit');
   first.go();
   const fault = await nextFault(events);
   second.go();
   // Blocks this thread at the barrier until the conductor opens it.
   assert.equal(await fault.resolve(page(region, 7)), true);
-  assert.deepEqual(await once(conductor, 'exit'), [0]);
+  assert.deepEqual(await exited, [0]);
   await done(first);
   await done(second);
   assert.deepEqual([first.lastRead, second.lastRead], [7, 7]);

@@ -412,9 +412,10 @@ export async function heldLoop(): Promise<void> {
   const next = events.next();
   testing().closeBarrier('loop-before-resolve');
   const worker = new Worker(path.join(__dirname, 'iterator-worker.js'), { workerData: { opens: true } });
+  const exited = once(worker, 'exit');
   region.bytes[3 * region.pageSize] = 1;
   assert.equal(await pageOfNext(next), 3);
-  await once(worker, 'exit');
+  await exited;
   await events.return!();
   assert.equal(untilSomebodySleeps(0).length, 0);
 }

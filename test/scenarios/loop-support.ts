@@ -1,6 +1,7 @@
 // What the scenarios of the fault loop, of endings, of releasing and of leaks share.
 
 import { readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
+import { once } from 'node:events';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { Region, type Userfaultfd, type UffdEvent, type PageFault } from '../../lib/index.js';
@@ -126,6 +127,14 @@ export class Toucher {
   /** Lets the thread end. */
   end(): void {
     this.go(LAST_ROUND);
+  }
+
+  /** Lets the thread end, and waits for that. */
+  async ended(): Promise<void> {
+    this.worker.ref();
+    const exited = once(this.worker, 'exit');
+    this.end();
+    await exited;
   }
 }
 

@@ -810,9 +810,10 @@ export async function signalsDuringOneFault(): Promise<void> {
   uffd.writeProtect(region);
   testing().closeBarrier('loop-before-resolve');
   const conductor = new Worker(path.join(__dirname, 'loop-conductor.js'), { workerData: { signals } });
+  const exited = once(conductor, 'exit');
   region.bytes[5 * region.pageSize + 1] = 2;
   assert.deepEqual(told(await bell.faultsSoFar()), ['write-protect write 5']);
-  assert.deepEqual(await once(conductor, 'exit'), [0]);
+  assert.deepEqual(await exited, [0]);
   // Listeners run when the event loop turns, and several signals that wait are one.
   await eventually(() => received > 0);
 }

@@ -1,7 +1,6 @@
 // At the limit of mappings (test 37). Each function runs in a process of its own.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import {
   DirtyTracker,
   PageFault,
@@ -303,7 +302,6 @@ export async function handler(): Promise<void> {
     touchers.map(({ lastRead }) => lastRead),
     [9, 0],
   );
-  for (const toucher of touchers) toucher.end();
-  await Promise.all(touchers.map(async ({ worker }) => once(worker, 'exit')));
+  for (const toucher of touchers) await toucher.ended();
   uffd.close();
 }

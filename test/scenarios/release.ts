@@ -229,13 +229,13 @@ export async function callMeetsRelease(call: string): Promise<void> {
   withoutWatchdog();
   const { caller, control } = heldCall(call as NonNullable<CallerOrder['call']>);
   const message = once(caller, 'message');
-  const opener = startWorker({ role: 'opener', control });
+  const opened = once(startWorker({ role: 'opener', control }), 'exit');
   testing().closeBarrier('release-after-wake');
   binding().releaseAll();
   assert.deepEqual(userfaultfdDescriptors(), []);
   const files = Array.from({ length: 100 }, () => fs.openSync(__filename, 'r'));
   assert.deepEqual(await message, ['ERR_UFFD_CLOSED']);
-  await once(opener, 'exit');
+  await opened;
   for (const file of files) assert.ok(fs.fstatSync(file).isFile());
 }
 
