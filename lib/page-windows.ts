@@ -6,7 +6,7 @@ import { behind } from './read-ahead.js';
 import { DIGEST_BYTES } from './snapshot-format.js';
 import type { SnapshotLink } from './snapshot-link.js';
 
-/** Of pages, read at a time, in bytes: as much as there is to be read, between these two. */
+/** Of pages, read at a time, in bytes: as much as there is to be read, between these two, if the file has it. */
 const LEAST_BYTES = 2 ** 18;
 const MOST_BYTES = 2 ** 20;
 /** So many blocks are begun before they are needed. */
@@ -100,6 +100,10 @@ function* begunBlocks(
       const block = blockOf(link, window, index + done, count - done);
       yield { ...block, first: first + done };
       done += block.count;
+      if (index + done === window.start + window.held) {
+        room.leave(window);
+        windows[at] = undefined;
+      }
     }
   }
   return undefined;
@@ -131,11 +135,11 @@ class WindowRoom {
   read(link: SnapshotLink, start: number, count: number): Window {
     const { pageSize } = link.header;
     const pagesOf = (bytes: number): number => Math.max(1, bytes / pageSize);
-    const most = pagesOf(MOST_BYTES);
-    const held = Math.min(Math.max(count, pagesOf(LEAST_BYTES)), most, link.trailer.dataPages - start);
-    const { bytes, digests } = this.#free.pop() ?? {
-      bytes: Buffer.allocUnsafe(most * pageSize),
-      digests: Buffer.allocUnsafe(most * DIGEST_BYTES),
+    const [least, most] = [pagesOf(LEAST_BYTES), pagesOf(MOST_BYTES)];
+    const held = Math.min(Math.max(count, least), most, link.trailer.dataPages - start);
+    const { bytes, digests } = this.#freeFor(held * pageSize) ?? {
+      bytes: Buffer.allocUnsafe((held > least ? most : held) * pageSize),
+      digests: Buffer.allocUnsafe((held > least ? most : held) * DIGEST_BYTES),
     };
     const read = Promise.all([
       link.pages(start, bytes.subarray(0, held * pageSize)),
@@ -146,5 +150,10 @@ class WindowRoom {
 
   leave(window: Window): void {
     if (--window.users === 0) this.#free.push(window);
+  }
+
+  #freeFor(byteLength: number): Window | undefined {
+    const at = this.#free.findIndex(({ bytes }) => bytes.length >= byteLength);
+    return at === -1 ? undefined : this.#free.splice(at, 1)[0];
   }
 }

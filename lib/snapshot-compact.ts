@@ -4,8 +4,8 @@ import { throwIfAborted } from './errors.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import type { SaveProgress, SnapshotEncoder } from './snapshot-encoder.js';
 
-/** Of pages, written at a time. */
-const STEP = 2 ** 19;
+/** Of pages, written at a time: as many as are read at a time, at most. */
+const STEP = 2 ** 20;
 
 export interface CompactOptions {
   signal?: AbortSignal;
@@ -32,7 +32,7 @@ export async function* compactChain(
       throwIfAborted(signal);
       encoder.data(first, count);
       encoder.digests(Buffer.from(digests));
-      if (used + bytes.length > gathered.length) {
+      if (used > 0 && used + bytes.length > gathered.length) {
         yield gathered.subarray(0, used);
         gathered = Buffer.allocUnsafe(Math.max(STEP, bytes.length));
         used = 0;

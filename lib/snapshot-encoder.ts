@@ -160,7 +160,10 @@ export async function* encode(
   for (const [memory, byteLength] of byteLengths.entries()) {
     encoder.memory(byteLength);
     const older = parent && new ParentPages(parent.digestReader(memory));
-    for (const { candidates, buffer, end } of behind(pieces(source, memory, parent, step, room), AHEAD)) {
+    for (const { candidates, buffer, end } of behind(
+      pieces(source, memory, parent, step, room, signal),
+      AHEAD,
+    )) {
       throwIfAborted(signal);
       const kept = await selectPages(encoder, candidates, older);
       advance(before + end);
@@ -192,9 +195,11 @@ function* pieces(
   parent: SnapshotChain | undefined,
   step: number,
   room: Room | undefined,
+  signal: AbortSignal | undefined,
 ): Generator<Piece, undefined, undefined> {
   const { pageSize } = source;
   for (const { offset, length } of steps(source, memory, parent, step)) {
+    throwIfAborted(signal);
     const buffer = room?.take();
     const bytes = source.read(offset, length, memory, buffer?.subarray(0, length));
     const candidates = new Candidates(wholePages(bytes, pageSize), offset / pageSize, pageSize);

@@ -20,6 +20,8 @@ constexpr uint64_t kLeastShared = 16;
 constexpr int kMostAsked = 4;
 std::atomic<int> g_asked = 0;
 
+class PoolWork;
+
 // Made, used and let go of by the thread of JavaScript, but for `digests`.
 struct Job {
   Job(const Napi::Value& pages, uint64_t page_size, const Napi::Value& to)
@@ -37,14 +39,25 @@ struct Job {
   Napi::ObjectReference pages;
   Napi::ObjectReference to;
   std::optional<Napi::Promise::Deferred> made;
+  PoolWork* work = nullptr;  // until it is over
 };
 
 using JobRef = std::shared_ptr<Job>;
 
 class PoolWork final : public Napi::AsyncWorker {
  public:
-  PoolWork(Napi::Env env, JobRef job) : Napi::AsyncWorker(env), job_(std::move(job)) { g_asked++; }
-  ~PoolWork() override { Begin(); }
+  PoolWork(Napi::Env env, JobRef job) : Napi::AsyncWorker(env), job_(std::move(job)) {
+    job_->work = this;
+    g_asked++;
+  }
+  ~PoolWork() override {
+    job_->work = nullptr;
+    Begin();
+  }
+
+  // A pool that is busy for long would keep a Worker from ending that has no need of it any more.
+  // One that has begun is over soon.
+  void CallOff() noexcept { static_cast<void>(napi_cancel_async_work(Env(), *this)); }
 
  protected:
   void Execute() override {
@@ -89,7 +102,11 @@ Napi::Value EndDigests(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Job& job = **info[0].As<Napi::External<JobRef>>().Data();
   while (const auto page = job.digests.Claim()) job.digests.Make(*page);
-  if (!job.digests.AreMade()) return job.made.emplace(env).Promise();
+  if (!job.digests.AreMade()) {
+    if (!job.made) job.made.emplace(env);
+    return job.made->Promise();
+  }
+  if (job.work != nullptr) job.work->CallOff();
   job.LetGo();
   return env.Undefined();
 }

@@ -730,6 +730,7 @@ describe('its digests, by the pool and by whoever needs them', { concurrency: 2 
   holds('are waited for without keeping the event loop', 'poolIsLate');
   holds('are of the bytes as they were', 'poolIsFirst', { env: ONE_THREAD });
   holds('do not wait for a pool that is busy', 'poolIsBusy', { env: ONE_THREAD });
+  holds('do not keep a Worker for such a pool', 'workerEndsWhilePoolIsBusy', { env: ONE_THREAD });
   holds('do without a pool that cannot start', 'poolCannotStart');
   holds('are made to the end when the Worker has ended', 'workerEnds');
   holds('are made to the end when nobody wants them', 'forgotten', { nodeArgs: ['--expose-gc'] });

@@ -11,7 +11,10 @@ bool TakenPages::Put(RangeSet* pages) noexcept {
   sets_[count_].AddAll(*pages);
   next_[count_] = count_ + 1;
   count_++;
-  if (count_ % kGroup == 0) JoinFrom(count_ - kGroup);
+  if (count_ % kGroup == 0) JoinGroup();
+  const Range around{pages->Ranges().front().start, pages->Ranges().back().end};
+  hull_ = count_ == 1 ? around
+                      : Range{std::min(hull_.start, around.start), std::max(hull_.end, around.end)};
   return true;
 }
 
@@ -21,9 +24,24 @@ void TakenPages::Read(Position* since, Range bounds, RangeSet* pages) noexcept {
   for (size_t i = from - first_; i < count_; i = next_[i]) pages->AddWithin(bounds, &sets_[i]);
 }
 
-void TakenPages::JoinFrom(size_t first) noexcept {
-  for (size_t i = count_; i-- > first;) {
-    if (next_[i] < count_) sets_[i].AddAll(sets_[next_[i]]);
+void TakenPages::JoinGroup() noexcept {
+  for (size_t i = count_ - 1; i-- > count_ - kGroup;) {
+    sets_[i].AddAll(sets_[i + 1]);
+    next_[i] = count_;
+  }
+}
+
+void TakenPages::Note(Position since, Readers* readers) const noexcept {
+  if (since < End()) readers->set(std::max(since, first_) - first_);
+}
+
+void TakenPages::Join(const Readers& readers) noexcept {
+  RangeSet all;
+  for (size_t i = count_; i-- > 0;) {
+    all.AddAll(sets_[i]);
+    if (!readers.test(i)) continue;
+    sets_[i].Clear();
+    sets_[i].AddAll(all);
     next_[i] = count_;
   }
 }

@@ -6,6 +6,7 @@
 #define UFFD_CORE_TAKEN_PAGES_H_
 
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 
@@ -14,6 +15,8 @@
 namespace uffd {
 
 class TakenPages {
+  static constexpr size_t kMostSets = 128;
+
  public:
   // How far a reader has read.
   using Position = uint64_t;
@@ -24,27 +27,31 @@ class TakenPages {
   bool Put(RangeSet* pages) noexcept;
   // Adds what was put down since, as far as it lies in `bounds`.
   void Read(Position* since, Range bounds, RangeSet* pages) noexcept;
-  // Before all readers read: makes of what each of them has to read one set. Nothing is put down
-  // until Clear.
-  void Join() noexcept { JoinFrom(0); }
+  // What was put down lies in it.
+  Range Hull() const noexcept { return hull_; }
+  // Which of the sets are the first that somebody has not read.
+  using Readers = std::bitset<kMostSets>;
+  void Note(Position since, Readers* readers) const noexcept;
+  // Before all these read, and it is cleared: makes of what each of them has to read one set.
+  void Join(const Readers& readers) noexcept;
   void Clear() noexcept;
 
  private:
-  static constexpr size_t kMostSets = 128;
   static constexpr size_t kMostRanges = 1024;
-  // So many are joined as soon as they are there, for those who read much.
+  // So many are joined as soon as they are there, for those who are far behind.
   static constexpr size_t kGroup = 8;
   // Ranges, for which a set keeps room.
   static constexpr size_t kKeptRoom = 64;
 
-  // From set `first` on each has what those after it have, too, up to the last.
-  void JoinFrom(size_t first) noexcept;
+  // The last of them: each has what those after it have, too.
+  void JoinGroup() noexcept;
 
   std::array<RangeSet, kMostSets> sets_;
   std::array<size_t, kMostSets> next_{};  // the first that a set does not have
   size_t count_ = 0;
   size_t ranges_ = 0;   // that were put down
   Position first_ = 0;  // of the first set
+  Range hull_{};
 };
 
 }  // namespace uffd

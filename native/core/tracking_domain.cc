@@ -7,6 +7,12 @@
 #include <utility>
 
 namespace uffd {
+namespace {
+
+// To tell so many at once is cheaper than to put it down for them.
+constexpr size_t kFewPeers = 16;
+
+}  // namespace
 
 std::optional<PageMarks::Unavailable> TrackingDomain::WhyUnavailable() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -279,7 +285,11 @@ void TrackingDomain::PassOn(RangeSet* written, const std::vector<DomainTracker*>
 }
 
 void TrackingDomain::PassOn(DomainTracker* by, RangeSet* written) noexcept {
-  if (written->Empty() || by->peers_.empty()) return;
+  if (written->Empty()) return;
+  if (by->peers_.size() <= kFewPeers) {
+    PassOn(written, by->peers_);
+    return;
+  }
   if (!taken_.Put(written)) {
     HaveAllRead();
     if (!taken_.Put(written)) PassOn(written, by->peers_);
@@ -293,9 +303,12 @@ void TrackingDomain::ReadTaken(DomainTracker* tracker) noexcept {
 
 void TrackingDomain::HaveAllRead() noexcept {
   if (taken_.Empty()) return;
-  taken_.Join();
-  constexpr Range kAll{0, UINT64_MAX};
-  trackers_.ForEachOverlapping(kAll, [this](DomainTracker* tracker) { ReadTaken(tracker); });
+  TakenPages::Readers readers;
+  trackers_.ForEachOverlapping(
+      taken_.Hull(), [&](const DomainTracker* tracker) { taken_.Note(tracker->read_, &readers); });
+  taken_.Join(readers);
+  trackers_.ForEachOverlapping(taken_.Hull(),
+                               [this](DomainTracker* tracker) { ReadTaken(tracker); });
   taken_.Clear();
 }
 

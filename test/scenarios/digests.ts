@@ -36,11 +36,13 @@ export async function poolIsLate(): Promise<void> {
   while (testing().waitingAt(HERE) === 0) await nextTurn();
   let made: Buffer | undefined;
   const all = digests.made().then((bytes) => (made = bytes));
+  const again = digests.made();
   for (let turn = 0; turn < 100; turn++) await nextTurn();
   assert.equal(made, undefined);
   testing().openBarrier(HERE);
   assert.deepEqual(await all, expectedOf(pages));
-  assert.deepEqual(await digests.made(), expectedOf(pages), 'again');
+  assert.deepEqual(await again, expectedOf(pages), 'again');
+  assert.deepEqual(await digests.made(), expectedOf(pages), 'and afterwards');
 }
 
 /** Everything was made before anybody asked. */
@@ -74,6 +76,22 @@ export async function poolIsBusy(): Promise<void> {
     let bytes = 0;
     for await (const chunk of snapshot.stream()) bytes += (chunk as Buffer).length;
     assert.ok(bytes > region.byteLength);
+    fs.closeSync(fs.openSync(fifo, 'w'));
+    await (await opened).close();
+  } finally {
+    fs.rmSync(directory, { recursive: true });
+  }
+}
+
+/** A Worker that has what it wanted ends, whatever the pool does for others. */
+export async function workerEndsWhilePoolIsBusy(): Promise<void> {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'uffd-digests-'));
+  const fifo = path.join(directory, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  try {
+    const opened = fs.promises.open(fifo, 'r');
+    const worker = new Worker(__filename, { workerData: 'made' });
+    assert.deepEqual(await once(worker, 'exit'), [0]);
     fs.closeSync(fs.openSync(fifo, 'w'));
     await (await opened).close();
   } finally {
@@ -124,4 +142,11 @@ if (!isMainThread && workerData === 'digests') {
   const digests = new PageDigests(randomPages(1000), PAGE);
   parentPort!.postMessage('begun');
   setInterval(() => digests, 1000);
+}
+
+if (!isMainThread && workerData === 'made') {
+  const pages = randomPages(1000);
+  void new PageDigests(pages, PAGE).made().then((made) => {
+    assert.deepEqual(made, expectedOf(pages));
+  });
 }

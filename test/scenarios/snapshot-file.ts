@@ -21,6 +21,7 @@ import { encodeHeader, encodeTrailer, headerDigestOf, sha256 } from '../../lib/s
 import { encodeIndex } from '../../lib/snapshot-index.js';
 import { saveSnapshot } from '../../lib/snapshot-save.js';
 import { assertSame, sourceOf, writePages } from '../support/snapshot-files.js';
+import { releaseSweep, takeAndHold } from './copy-on-write-support.js';
 import { PAGE, pagesOf, seeded, touch } from './dirty-support.js';
 
 const MIB = 2 ** 20;
@@ -323,7 +324,7 @@ export async function beforeReady(resolver: 'loop' | 'in-thread'): Promise<void>
       1,
     );
     const before = Buffer.from(region.bytes);
-    const snapshot = Snapshot.take(region, { mode: 'copy-on-write', resolver, bytesPerSecond: PAGE });
+    const snapshot = takeAndHold(region, resolver);
     let isReady = false;
     snapshot.ready.then(
       () => (isReady = true),
@@ -345,6 +346,7 @@ export async function beforeReady(resolver: 'loop' | 'in-thread'): Promise<void>
       region.bytes.fill(6);
     }
     assert.ok(before.equals(snapshot.read()));
+    releaseSweep();
     snapshot.close();
   });
 }
