@@ -242,10 +242,12 @@ export function trackersThatLag(seed: string): void {
 /** What others collected before the memory grew, and after it. */
 export function trackersOfGrowingMemory(): void {
   const memory = new WebAssembly.Memory({ initial: 4, maximum: 64 });
-  const [eager, lazy, peeking] = Array.from({ length: 3 }, () => new DirtyTracker(memory)) as [
+  // So many that they are not told one by one.
+  const [eager, lazy, peeking] = Array.from({ length: 20 }, () => new DirtyTracker(memory)) as [
     DirtyTracker,
     DirtyTracker,
     DirtyTracker,
+    ...DirtyTracker[],
   ];
   const writeAndCollect = (page: number): void => {
     touch(new Uint8Array(memory.buffer), page, page + 1);
