@@ -432,7 +432,7 @@ export interface NativeBinding {
    * `digests` are left alone until they are made.
    */
   beginDigests(pages: Uint8Array, pageSize: number, digests: Uint8Array): NativeToken | undefined;
-  /** Makes those that nobody has begun: a promise where another thread is still at one. */
+  /** Once: makes those that nobody has begun. A promise where another thread is still at one. */
   endDigests(begun: NativeToken): Promise<void> | undefined;
   /** Where in a page the bytes begin; `pageSize` is the machine's unless it is given. */
   addressInPage(view: Uint8Array, pageSize?: number): number;

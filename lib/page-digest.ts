@@ -12,6 +12,7 @@ import { DIGEST_BYTES } from './snapshot-format.js';
 export class PageDigests {
   readonly #digests: Buffer;
   readonly #begun: NativeToken | undefined;
+  #ended: Promise<void> | undefined;
 
   /** `pages` stay as they are until the digests are made. */
   constructor(pages: Uint8Array, pageSize: number) {
@@ -21,7 +22,10 @@ export class PageDigests {
   }
 
   async made(): Promise<Buffer> {
-    if (this.#begun !== undefined) await binding().endDigests(this.#begun);
+    if (this.#begun !== undefined) {
+      this.#ended ??= Promise.resolve(binding().endDigests(this.#begun));
+      await this.#ended;
+    }
     return this.#digests;
   }
 }

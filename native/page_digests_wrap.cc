@@ -97,15 +97,13 @@ Napi::Value BeginDigests(const Napi::CallbackInfo& info) {
                                      [](Napi::Env, const JobRef* data) { delete data; });
 }
 
-// endDigests(begun): makes those that nobody has begun. A promise where the pool is still at one.
+// endDigests(begun), once: makes those that nobody has begun. A promise where the pool is still at
+// one.
 Napi::Value EndDigests(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Job& job = **info[0].As<Napi::External<JobRef>>().Data();
   while (const auto page = job.digests.Claim()) job.digests.Make(*page);
-  if (!job.digests.AreMade()) {
-    if (!job.made) job.made.emplace(env);
-    return job.made->Promise();
-  }
+  if (!job.digests.AreMade()) return job.made.emplace(env).Promise();
   if (job.work != nullptr) job.work->CallOff();
   job.LetGo();
   return env.Undefined();
