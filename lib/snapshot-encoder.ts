@@ -220,12 +220,12 @@ function* steps(
   const isAsLong = parent?.newest.memories[memory]!.byteLength === byteLength;
   const changes = isAsLong ? source.changesSince?.(parent.newest.digest.toString('hex'), memory) : undefined;
   const ranges = changes ?? Float64Array.of(0, byteLength);
-  let behind = 0;
+  let reached = 0;
   for (let i = 0; i < ranges.length; i += 2) {
-    const first = Math.max(behind, Math.floor(ranges[i]! / pageSize) * pageSize);
-    behind = Math.min(Math.ceil((ranges[i]! + ranges[i + 1]!) / pageSize) * pageSize, byteLength);
-    for (let offset = first; offset < behind; offset += step) {
-      yield { offset, length: Math.min(step, behind - offset) };
+    const first = Math.max(reached, Math.floor(ranges[i]! / pageSize) * pageSize);
+    reached = Math.min(Math.ceil((ranges[i]! + ranges[i + 1]!) / pageSize) * pageSize, byteLength);
+    for (let offset = first; offset < reached; offset += step) {
+      yield { offset, length: Math.min(step, reached - offset) };
     }
   }
   return undefined;

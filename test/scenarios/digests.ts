@@ -11,6 +11,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { Region, Snapshot } from '../../lib/index.js';
 import { PageDigests } from '../../lib/page-digest.js';
+import { digestsOf } from '../support/snapshot-files.js';
 import { testing } from '../support/testing.js';
 import { PAGE } from './dirty-support.js';
 
@@ -20,12 +21,19 @@ function randomPages(count: number): Buffer {
   return randomFillSync(Buffer.alloc(count * PAGE));
 }
 
-function expectedOf(pages: Buffer): Buffer {
-  const digest = (page: number): Buffer =>
-    createHash('sha256')
-      .update(pages.subarray(page * PAGE, (page + 1) * PAGE))
-      .digest();
-  return Buffer.concat(Array.from({ length: pages.length / PAGE }, (_, page) => digest(page)));
+/** While the pool's one thread waits for a FIFO. */
+async function withBusyPool(action: () => Promise<void>): Promise<void> {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'uffd-digests-'));
+  const fifo = path.join(directory, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  try {
+    const opened = fs.promises.open(fifo, 'r');
+    await action();
+    fs.closeSync(fs.openSync(fifo, 'w'));
+    await (await opened).close();
+  } finally {
+    fs.rmSync(directory, { recursive: true });
+  }
 }
 
 /** The pool has one in its hands that is waited for; the event loop goes on meanwhile. */
@@ -40,9 +48,9 @@ export async function poolIsLate(): Promise<void> {
   for (let turn = 0; turn < 100; turn++) await nextTurn();
   assert.equal(made, undefined);
   testing().openBarrier(HERE);
-  assert.deepEqual(await all, expectedOf(pages));
-  assert.deepEqual(await again, expectedOf(pages), 'again');
-  assert.deepEqual(await digests.made(), expectedOf(pages), 'and afterwards');
+  assert.deepEqual(await all, digestsOf(pages));
+  assert.deepEqual(await again, digestsOf(pages), 'again');
+  assert.deepEqual(await digests.made(), digestsOf(pages), 'and afterwards');
 }
 
 /** Everything was made before anybody asked. */
@@ -54,21 +62,16 @@ export async function poolIsFirst(): Promise<void> {
   testing().openBarrier(HERE);
   // The pool has one thread, which does this when it has made them.
   await fs.promises.stat('/');
-  const expected = expectedOf(pages);
+  const expected = digestsOf(pages);
   pages.fill(0);
   assert.deepEqual(await digests.made(), expected);
 }
 
-/** With one thread, which waits for a FIFO. */
 export async function poolIsBusy(): Promise<void> {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'uffd-digests-'));
-  const fifo = path.join(directory, 'fifo');
-  execFileSync('mkfifo', [fifo]);
-  try {
-    const opened = fs.promises.open(fifo, 'r');
+  await withBusyPool(async () => {
     for (const count of [0, 1, 15, 16, 17, 500]) {
       const pages = randomPages(count);
-      assert.deepEqual(await new PageDigests(pages, PAGE).made(), expectedOf(pages), `${count} pages`);
+      assert.deepEqual(await new PageDigests(pages, PAGE).made(), digestsOf(pages), `${count} pages`);
     }
     using region = Region.allocate({ bytes: 16 << 20 });
     randomFillSync(region.bytes);
@@ -76,27 +79,15 @@ export async function poolIsBusy(): Promise<void> {
     let bytes = 0;
     for await (const chunk of snapshot.stream()) bytes += (chunk as Buffer).length;
     assert.ok(bytes > region.byteLength);
-    fs.closeSync(fs.openSync(fifo, 'w'));
-    await (await opened).close();
-  } finally {
-    fs.rmSync(directory, { recursive: true });
-  }
+  });
 }
 
 /** A Worker that has what it wanted ends, whatever the pool does for others. */
 export async function workerEndsWhilePoolIsBusy(): Promise<void> {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'uffd-digests-'));
-  const fifo = path.join(directory, 'fifo');
-  execFileSync('mkfifo', [fifo]);
-  try {
-    const opened = fs.promises.open(fifo, 'r');
+  await withBusyPool(async () => {
     const worker = new Worker(__filename, { workerData: 'made' });
     assert.deepEqual(await once(worker, 'exit'), [0]);
-    fs.closeSync(fs.openSync(fifo, 'w'));
-    await (await opened).close();
-  } finally {
-    fs.rmSync(directory, { recursive: true });
-  }
+  });
 }
 
 /** A pool that cannot start its threads ends the process. */
@@ -105,7 +96,7 @@ export async function poolCannotStart(): Promise<void> {
   if (process.getuid!() === 0) process.setuid!(65_534);
   execFileSync('prlimit', ['--pid', String(process.pid), '--nproc=1:']);
   const pages = randomPages(100);
-  assert.deepEqual(await new PageDigests(pages, PAGE).made(), expectedOf(pages));
+  assert.deepEqual(await new PageDigests(pages, PAGE).made(), digestsOf(pages));
 }
 
 /** The Worker ends while the pool has its pages: they stay until it is done with them. */
@@ -119,7 +110,7 @@ export async function workerEnds(): Promise<void> {
   testing().openBarrier(HERE);
   await ended;
   const pages = randomPages(100);
-  assert.deepEqual(await new PageDigests(pages, PAGE).made(), expectedOf(pages));
+  assert.deepEqual(await new PageDigests(pages, PAGE).made(), digestsOf(pages));
 }
 
 /** Nobody wants them any more. */
@@ -135,7 +126,7 @@ export async function forgotten(): Promise<void> {
   }
   testing().openBarrier(HERE);
   const pages = randomPages(100);
-  assert.deepEqual(await new PageDigests(pages, PAGE).made(), expectedOf(pages));
+  assert.deepEqual(await new PageDigests(pages, PAGE).made(), digestsOf(pages));
 }
 
 if (!isMainThread && workerData === 'digests') {
@@ -147,6 +138,6 @@ if (!isMainThread && workerData === 'digests') {
 if (!isMainThread && workerData === 'made') {
   const pages = randomPages(1000);
   void new PageDigests(pages, PAGE).made().then((made) => {
-    assert.deepEqual(made, expectedOf(pages));
+    assert.deepEqual(made, digestsOf(pages));
   });
 }

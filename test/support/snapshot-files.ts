@@ -93,7 +93,8 @@ export function craft(parts: Crafted = {}): Buffer {
   return Buffer.concat([header, content, index, trailer]);
 }
 
-function digestsOf(pages: Buffer): Buffer {
+/** SHA-256 of each page, one after another. */
+export function digestsOf(pages: Buffer): Buffer {
   const count = pages.length / PAGE;
   return Buffer.concat(
     Array.from({ length: count }, (_, page) =>
