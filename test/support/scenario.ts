@@ -3,7 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 export interface ScenarioOptions {
@@ -31,13 +32,19 @@ export interface ScenarioResult {
 
 const NOBODY = 65_534;
 
-/** `file` is a module of test/scenarios, `name` a function it exports. */
+/**
+ * `file` is a module of test/scenarios, `name` a function it exports. It has a directory for temporary files
+ * of its own, which is removed with all that it left there.
+ */
 export async function runScenario(
   file: string,
   name: string,
   options: ScenarioOptions = {},
 ): Promise<ScenarioResult> {
   const runner = path.join(__dirname, 'run-scenario.js');
+  const temporary = mkdtempSync(path.join(tmpdir(), 'uffd-scenario-'));
+  // Whoever the scenario becomes.
+  chmodSync(temporary, 0o1777);
   const started = performance.now();
   const child = spawn(
     process.execPath,
@@ -49,7 +56,7 @@ export async function runScenario(
       ...(options.args ?? []),
     ],
     {
-      env: { ...process.env, NODE_OPTIONS: '', ...options.env },
+      env: { ...process.env, NODE_OPTIONS: '', TMPDIR: temporary, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
       ...(options.asNobody ? { uid: NOBODY, gid: NOBODY } : {}),
     },
@@ -63,7 +70,7 @@ export async function runScenario(
   });
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
 
-  return new Promise((resolve, reject) => {
+  const ended = new Promise<ScenarioResult>((resolve, reject) => {
     const timeoutMs = options.timeoutMs ?? 10_000;
     const timer = setTimeout(() => {
       const where = waitChannels(child.pid!);
@@ -79,6 +86,7 @@ export async function runScenario(
       resolve({ code, signal, stdout, stderr, elapsedMs: now - started, sinceReadyMs: now - ready });
     });
   });
+  return ended.finally(() => rmSync(temporary, { recursive: true, force: true }));
 }
 
 /** Runs a scenario that must end by itself with code 0. */
