@@ -274,6 +274,8 @@ Status LazyLoad::Empty() noexcept {
   }
   for (const Part& part : parts_) {
     if (!part.tracked) continue;
+    // Before they are armed again, so that nobody finds them clean; and after, for newcomers.
+    WpAsyncDomain().NoteLoaded(part.memory.pages);
     // Where that fails everything is reported as written.
     static_cast<void>(Arm(part.memory.pages).Ok());
     WpAsyncDomain().NoteLoaded(part.memory.pages);

@@ -91,9 +91,13 @@ uint64_t MemoryFile::MappingsGone() noexcept {
 std::vector<std::shared_ptr<Mapping>> MemoryFile::Mappings() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<std::shared_ptr<Mapping>> live;
-  for (const Entry& entry : mappings_) {
-    if (std::shared_ptr<Mapping> mapping = entry.mapping.lock()) live.push_back(std::move(mapping));
-  }
+  // Nobody has the others any more, who may have written through them until then.
+  mappings_gone_ += std::erase_if(mappings_, [&live](const Entry& entry) {
+    std::shared_ptr<Mapping> mapping = entry.mapping.lock();
+    const bool gone = mapping == nullptr;
+    if (!gone) live.push_back(std::move(mapping));
+    return gone;
+  });
   return live;
 }
 
