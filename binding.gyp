@@ -57,7 +57,7 @@
       "native/core/page_states.cc",
       "native/core/page_table.cc",
       "native/core/pagemap.cc",
-      "native/core/parallel_arming.cc",
+      "native/core/parallel_parts.cc",
       "native/core/parallel_copy.cc",
       "native/core/populated_pages.cc",
       "native/core/probe.cc",

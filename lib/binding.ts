@@ -319,6 +319,8 @@ export interface NativeTesting {
   hideProtection(hide: boolean): void;
   /** Whether a second thread helps also where no processor is idle, and however soon the work would be done. */
   helpAlways(always: boolean): void;
+  /** How many such threads do not rest; one that was called off does when it has noticed. */
+  helpersAtWork(): number;
   /** The next PAGEMAP_SCAN is done by the kernel and then fails with this positive errno. */
   injectScanError(errno: number): void;
   /** PR_SET_MEMORY_MERGE: KSM may merge all memory of this process. 0 or a positive errno. */

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "convert.h"
+#include "core/helper.h"
 #include "core/kernel_abi.h"
 #include "core/mapping.h"
 #include "core/test_barrier.h"
@@ -204,6 +205,10 @@ Napi::Value Counts(const Napi::CallbackInfo& info) {
   return counts;
 }
 
+Napi::Value HelpersAtWork(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), Helper::AtWork());
+}
+
 Napi::Value DropPages(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), Discard(ViewRange(info[0])));
 }
@@ -231,6 +236,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("refusePopulateRead", Napi::Function::New<RefusePopulate>(env, "refusePopulateRead"));
   hooks.Set("withholdFeatures", Napi::Function::New<WithholdFeatures>(env, "withholdFeatures"));
   hooks.Set("helpAlways", Napi::Function::New<HelpAlways>(env, "helpAlways"));
+  hooks.Set("helpersAtWork", Napi::Function::New<HelpersAtWork>(env, "helpersAtWork"));
   hooks.Set("hideProtection", Napi::Function::New<HideProtection>(env, "hideProtection"));
   hooks.Set("mergeMemory", Napi::Function::New<MergeMemory>(env, "mergeMemory"));
   hooks.Set("counts", Napi::Function::New<Counts>(env, "counts"));

@@ -463,9 +463,23 @@ for (const how of ['two threads', 'no thread', 'the other begins too late', 'wri
   });
 }
 
+test('it has one second thread for all entries, which sleeps between two', async () => {
+  await passScenario('history', 'helperRests');
+});
+
+test('several threads take entries at once, each with a second thread', async () => {
+  await passScenario('history', 'severalHelped', { timeoutMs: 30_000 });
+});
+
 test('it never waits for a second thread that waits for it (D1)', async () => {
   await passScenario('history', 'helperFaults');
 });
+
+for (const how of ['through another mapping', 'through a new mapping', 'and the next look fails']) {
+  test(`an entry is of one instant when a page is written while it copies, ${how} (B5, B7)`, async () => {
+    await passScenario('history', 'writtenWhileCopying', { args: [how] });
+  });
+}
 
 test('it takes what another tracker collected while it copied (B19)', async () => {
   await passScenario('history', 'collectedByAnother');

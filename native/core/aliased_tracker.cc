@@ -37,9 +37,10 @@ AliasedTracker::AliasedTracker(TrackingDomain* domain, std::shared_ptr<Mapping> 
     : domain_(domain), memory_(std::move(memory)), bytes_(bytes), page_size_(page_size) {}
 
 Status AliasedTracker::FindAliases() noexcept {
-  // In this order: one that goes in between is noticed by the next look.
-  const uint64_t gone = memory_->AliasesGone();
   const std::vector<std::shared_ptr<Mapping>> now = memory_->Aliases();
+  // In this order: what is not among them counts as gone. One that goes from here on does so at the
+  // next look, too.
+  const uint64_t gone = memory_->AliasesGone();
   if (gone != std::exchange(gone_, gone)) pending_.Add(Pages());
   std::erase_if(aliases_, [&](const Alias& alias) {
     return std::find(now.begin(), now.end(), alias.mapping) == now.end();
@@ -111,6 +112,14 @@ Result<bool> AliasedTracker::AnyWritten() noexcept {
     any = alias.tracker->AnyWritten();
   }
   return any;
+}
+
+// Of an alias that is gone the next look has all pages reported.
+bool AliasedTracker::IsDirty() noexcept {
+  if (!FindAliases() || !pending_.Empty() || main_->IsDirty()) return true;
+  return std::any_of(aliases_.begin(), aliases_.end(), [](const Alias& alias) {
+    return alias.tracker->IsDirty() || !alias.mapping->IsStillThere();
+  });
 }
 
 void AliasedTracker::MarkDirty(Range pages) noexcept { main_->MarkDirty(pages); }

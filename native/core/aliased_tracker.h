@@ -28,6 +28,7 @@ class AliasedTracker final : public DirtyTracker {
   void EndSettling() noexcept override { main_->EndSettling(); }
   Result<bool> Settle(Range page) noexcept override;
   Result<bool> AnyWritten() noexcept override;
+  bool IsDirty() noexcept override;
   void MarkDirty(Range pages) noexcept override;
   Status Follow(Range bytes) noexcept override;
   void IgnoreLoads() noexcept override { main_->IgnoreLoads(); }

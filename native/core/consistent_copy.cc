@@ -12,10 +12,6 @@ namespace {
 // Enough for writers that pause at all.
 constexpr int kPasses = 64;
 
-// A page that was not written lately is in no cache, and neither is where it lies: what is copied
-// in so many pages is asked for now.
-constexpr size_t kAhead = 16;
-
 // The pages in which all bytes are the memory's.
 Range OwnPages(Range bytes) noexcept {
   const uint64_t page = PageSize();
@@ -67,14 +63,15 @@ void ConsistentCopy::PutBack() noexcept {
   }
 }
 
-// When a pass over all memories finds nothing written since the pass before, then at the instant
-// between the two every page equalled its copy.
+// When nothing in any memory was written since the pass before, then at the instant after that pass
+// every page equalled its copy.
 //
 // The first and last page of a buffer of V8's hold other data too, and are written all the time
 // (the vectors here may lie there). When only those were written, and the memory's bytes in them
 // equal the copy, it is still to be shown that all did so at one time.
 Status ConsistentCopy::Repeat() noexcept {
   for (int i = 0; i < kPasses; i++) {
+    if (i > 0 && !AnyDirty()) return Done{};
     const Result<Pass> pass = CopyOnce();
     if (!pass) return pass.Error();
     UFFD_BARRIER(i % 2 == 0 ? "copied, even pass" : "copied, odd pass", nullptr);
@@ -97,41 +94,36 @@ Result<ConsistentCopy::Pass> ConsistentCopy::CopyOnce() noexcept {
 }
 
 Status ConsistentCopy::CopyWritten(size_t memory, Pass* pass) noexcept {
+  const Range bytes = memories_[memory].bytes;
   RangeSet dirty;
   const Status collected = memories_[memory].tracker->Collect(&dirty);
   if (!collected) return collected;
   collected_[memory].AddAll(dirty);
-  const std::vector<Range>& ranges = dirty.Ranges();
-  for (size_t i = 0; i < ranges.size(); i++) {
-    const Range& range = ranges[i];
-    if (i + kAhead < ranges.size()) {
-      __builtin_prefetch(reinterpret_cast<const void*>(ranges[i + kAhead].start));
-    }
-    const Status copied = CopyRange(memory, range, pass);
+  for (const Range& page : SharedPagesOf(bytes)) {
+    if (!dirty.Any([&](const Range& range) { return range.Overlaps(page); })) continue;
+    const Status copied = CopyShared(memory, page, pass);
     if (!copied) return copied;
   }
-  return Done{};
+  RangeSet own = dirty.Within(OwnPages(bytes));
+  if (own.Empty()) return Done{};
+  pass->changed = true;
+  return sink_->Copy(memory, own.Ranges());
 }
 
-Status ConsistentCopy::CopyRange(size_t memory, Range dirty, Pass* pass) noexcept {
-  const Range own = dirty.Intersect(OwnPages(memories_[memory].bytes));
-  if (!own.Empty()) {
-    pass->changed = true;
-    const Status copied = sink_->Copy(memory, own);
-    if (!copied) return copied;
+Status ConsistentCopy::CopyShared(size_t memory, Range page, Pass* pass) noexcept {
+  if (!sink_->Differs(memory, page)) {
+    pass->neighbours_wrote = true;
+    return Done{};
   }
-  for (const Range& page : SharedPagesOf(memories_[memory].bytes)) {
-    if (!page.Overlaps(dirty)) continue;
-    if (!sink_->Differs(memory, page)) {
-      pass->neighbours_wrote = true;
-      continue;
-    }
-    pass->changed = true;
-    const Status prepared = sink_->Prepare(memory, page);
-    if (!prepared) return prepared;
-    sink_->Update(memory, page);
-  }
-  return Done{};
+  pass->changed = true;
+  const Status prepared = sink_->Prepare(memory, page);
+  if (prepared) sink_->Update(memory, page);
+  return prepared;
+}
+
+bool ConsistentCopy::AnyDirty() const noexcept {
+  return std::any_of(memories_.begin(), memories_.end(),
+                     [](const Memory& memory) { return memory.tracker->IsDirty(); });
 }
 
 template <typename Visit>

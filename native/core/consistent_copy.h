@@ -25,9 +25,9 @@ class ConsistentCopy {
   class Sink {
    public:
     virtual ~Sink() = default;
-    // A run of pages that are the memory's own, to be copied until FinishCopies returns, which is
-    // called also when this failed.
-    virtual Status Copy(size_t memory, Range pages) noexcept = 0;
+    // Pages that are the memory's own, to be copied until FinishCopies returns, which is called
+    // also when this failed.
+    virtual Status Copy(size_t memory, const std::vector<Range>& runs) noexcept = 0;
     virtual void FinishCopies() noexcept = 0;
     virtual bool Differs(size_t memory, Range page) noexcept = 0;
     // After this Update writes no memory but the copy.
@@ -59,7 +59,8 @@ class ConsistentCopy {
   Status Repeat() noexcept;
   Result<Pass> CopyOnce() noexcept;
   Status CopyWritten(size_t memory, Pass* pass) noexcept;
-  Status CopyRange(size_t memory, Range dirty, Pass* pass) noexcept;
+  Status CopyShared(size_t memory, Range page, Pass* pass) noexcept;
+  bool AnyDirty() const noexcept;
   Result<bool> HeldStill() noexcept;
   Result<bool> SettleAndCompare() noexcept;
   // Calls visit(memory, page) for each page of each memory that one of them shares, until it says

@@ -7,11 +7,12 @@
 #include <chrono>
 #include <utility>
 
+#include "core/helper.h"
 #include "core/kernel_abi.h"
 #include "core/native_thread.h"
 #include "core/no_reader.h"
 #include "core/pagemap.h"
-#include "core/parallel_arming.h"
+#include "core/parallel_parts.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -66,7 +67,7 @@ CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& 
   const bool is_large = std::any_of(parts.begin(), parts.end(), [](const Part& part) {
     return part.memory.pages.Length() >= kLarge;
   });
-  const bool was_idle = is_large && HasIdleProcessor();
+  const bool was_idle = is_large && Helper::HasProcessor();
   Session::Opened opened =
       Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kSpins);
   Started started;
@@ -126,7 +127,7 @@ Status CopyOnWrite::Arm(std::vector<Part> parts, bool was_idle) noexcept {
     };
     const Range& pages = capture->Pages();
     const Status armed = pages.Length() >= kLarge
-                             ? ArmInParallel(pages, capture->PageBytes(), was_idle, arm)
+                             ? CallInParallel(pages, capture->PageBytes(), was_idle, arm)
                              : arm(pages);
     if (!armed) return armed;
     UFFD_BARRIER("capture-between-arming", nullptr);

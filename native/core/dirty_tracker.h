@@ -32,6 +32,11 @@ class DirtyTracker {
   virtual Result<bool> Settle(Range page) noexcept = 0;
   // Whether anything was written that neither a collect nor Settle took.
   virtual Result<bool> AnyWritten() noexcept = 0;
+  // Whether the next collect would add any, or has something to repair.
+  virtual bool IsDirty() noexcept {
+    const Result<bool> any = AnyWritten();
+    return !any || any.Value();
+  }
   // The next collect reports these pages.
   virtual void MarkDirty(Range pages) noexcept = 0;
   // The memory grew, shrank or moved to `bytes`. Pages that are new count as written.

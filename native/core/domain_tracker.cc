@@ -38,6 +38,8 @@ Result<bool> DomainTracker::Settle(Range page) noexcept { return domain_->Settle
 
 Result<bool> DomainTracker::AnyWritten() noexcept { return domain_->AnyWritten(this); }
 
+bool DomainTracker::IsDirty() noexcept { return domain_->IsDirty(this); }
+
 void DomainTracker::MarkDirty(Range pages) noexcept { domain_->MarkDirty(this, pages); }
 
 Status DomainTracker::Follow(Range bytes) noexcept {

@@ -30,6 +30,7 @@ class DomainTracker final : public DirtyTracker {
   void EndSettling() noexcept override;
   Result<bool> Settle(Range page) noexcept override;
   Result<bool> AnyWritten() noexcept override;
+  bool IsDirty() noexcept override;
   void MarkDirty(Range pages) noexcept override;
   Status Follow(Range bytes) noexcept override;
   void IgnoreLoads() noexcept override { ignores_loads_ = true; }

@@ -1,121 +1,239 @@
 #include "core/helper.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "core/native_thread.h"
+#include "core/result.h"
 #include "core/stand_ins.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int kPatience = 4096;
 constexpr useconds_t kNapMicroseconds = 200;
-
-// Helpers that were called off before they began, and that nobody has run since: the next would not
-// run either. (In a forked child they never will be: it goes on without help.)
-std::atomic<int> g_called_off{0};
+// Who was helped often has something else for it right after.
+constexpr std::chrono::microseconds kStaysAwake(50);
+// What takes longer may have lost its processor.
+constexpr std::chrono::microseconds kUsualPart(20);
 
 }  // namespace
 
-// What the helper and who is helped share.
+// It never ends. Whoever has taken it has it until CallOff or End.
 class Helper::Thread {
  public:
-  explicit Thread(std::shared_ptr<Work> work) noexcept
-      : principal_(static_cast<uint32_t>(gettid())), work_(std::move(work)) {}
-
-  // Both once: false for the one that comes second.
-  bool Begin() noexcept { return Leave(State::kStarted, State::kBegun); }
-  bool CallOff() noexcept {
-    if (!Leave(State::kStarted, State::kCalledOff)) return false;
-    g_called_off++;
-    return true;
+  bool TakeIfAwake() noexcept { return IsAwake() && TakeIfResting(); }
+  bool TakeIfResting() noexcept { return Leave(State::kResting, State::kTaken); }
+  // False: there is one already, or (`*failed`) the system makes none.
+  bool Create(bool* failed) noexcept;
+  void Give(Work* work) noexcept {
+    principal_ = static_cast<uint32_t>(gettid());
+    work_ = work;
+    SetState(State::kStarted);
   }
-  void End() noexcept { state_ = State::kOver; }
+  // False when it has begun.
+  bool CallOff() noexcept;
+  void End() noexcept;
+  void RunOn(const cpu_set_t& processors) const noexcept { LetRunOn(id_, processors); }
 
-  static void* Main(void* arg) noexcept {
-    const std::unique_ptr<std::shared_ptr<Thread>> self(static_cast<std::shared_ptr<Thread>*>(arg));
-    // Work that reads memory may come to a page that was given back, which is loaded by whom
-    // touches it (SigbusResolver).
-    sigset_t faults;
-    sigemptyset(&faults);
-    sigaddset(&faults, SIGBUS);
-    pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
-    UFFD_BARRIER("helper begins", nullptr);
-    (*self)->Run();
+  // It rests, and does not sleep yet.
+  bool IsAwake() const noexcept { return is_awake_ && state_ == State::kResting; }
+  bool IsAtWork() const noexcept { return state_ >= State::kStarted; }
+  // Before it began, and nobody has run it since.
+  bool IsCalledOff() const noexcept { return state_ == State::kCalledOff; }
+  // In a forked child, which has no such thread.
+  void Forget() noexcept { state_ = State::kAbsent; }
+
+ private:
+  // None is at work before kStarted.
+  enum class State : int { kAbsent, kResting, kTaken, kDone, kStarted, kBegun, kOver, kCalledOff };
+
+  static void* Main(void* self) noexcept;
+
+  bool Leave(State from, State to) noexcept { return state_.compare_exchange_strong(from, to); }
+  void SetState(State state) noexcept {
+    state_ = state;
+    state_.notify_all();
+  }
+  void RunAnywhere() const noexcept {
+    if (const auto processors = OwnProcessors()) RunOn(*processors);
+  }
+  void AwaitWork() noexcept;
+  void Run() noexcept;
+  void Help() noexcept;
+
+  std::atomic<State> state_{State::kAbsent};
+  std::atomic<bool> is_awake_{false};
+  pthread_t id_{};
+  uint32_t principal_ = 0;  // who is helped, and waits
+  Work* work_ = nullptr;
+};
+
+class Helper::Threads {
+ public:
+  // Null: there are too many already, or the system makes no more.
+  static Thread* Take() noexcept {
+    for (Thread& each : All()) {
+      if (each.TakeIfAwake()) return &each;
+    }
+    for (Thread& each : All()) {
+      if (each.TakeIfResting()) return &each;
+    }
+    bool failed = false;
+    for (Thread& each : All()) {
+      if (each.Create(&failed)) return &each;
+      if (failed) break;
+    }
     return nullptr;
   }
 
- private:
-  enum class State : uint8_t { kStarted, kBegun, kCalledOff, kOver };
-
-  bool Leave(State from, State to) noexcept { return state_.compare_exchange_strong(from, to); }
-  bool IsOver() const noexcept { return state_ == State::kCalledOff || state_ == State::kOver; }
-
-  void Run() noexcept {
-    const StandIn stand_in(principal_);
-    if (!stand_in.IsKnown()) {
-      // Who made this thread sets where it runs until then, and may not find it gone.
-      while (!IsOver()) usleep(kNapMicroseconds);
-    } else if (Begin()) {
-      Help();
+  static std::array<Thread, StandIn::kMost>& All() noexcept {
+    // Never destroyed: these threads are there until the process ends.
+    static std::array<Thread, StandIn::kMost> threads;
+    static_assert(std::is_trivially_destructible_v<Thread>);
+    static std::atomic<pid_t> process{getpid()};
+    const pid_t own = getpid();
+    if (process.exchange(own) != own) {
+      for (Thread& each : threads) each.Forget();
     }
-    if (state_ == State::kCalledOff) g_called_off--;
+    return threads;
   }
 
-  void Help() noexcept {
-    for (int in_vain = 0; !IsOver();) {
-      UFFD_BARRIER("helper takes a part", nullptr);
-      if (work_->DoPart()) {
-        in_vain = 0;
-      } else if (++in_vain < kPatience) {
-        // The next part, or the end, is a few microseconds away: sleeping takes longer.
-        sched_yield();
-      } else {
-        // Who is helped waits for something itself.
-        usleep(kNapMicroseconds);
-      }
-    }
+  static size_t IndexOf(const Thread* thread) noexcept {
+    return static_cast<size_t>(thread - All().data());
   }
-
-  const uint32_t principal_;  // who is helped, and waits
-  const std::shared_ptr<Work> work_;
-  std::atomic<State> state_{State::kStarted};
 };
 
-bool Helper::Start(const char* name, std::shared_ptr<Work> work) noexcept {
-  if (g_called_off > 0) return false;
-  auto shared = std::make_shared<Thread>(std::move(work));
-  auto own = std::make_unique<std::shared_ptr<Thread>>(shared);
-  const Result<pthread_t> id = StartThreadBeside(name, &Thread::Main, own.get());
-  if (!id) return false;
-  static_cast<void>(own.release());  // the thread's
+bool Helper::Thread::Create(bool* failed) noexcept {
+  if (!Leave(State::kAbsent, State::kTaken)) return false;
+  const Result<pthread_t> id = StartNativeThread("uffd-helper", &Thread::Main, this);
+  if (!id) {
+    state_ = State::kAbsent;
+    *failed = true;
+    return false;
+  }
   id_ = id.Value();
-  thread_ = std::move(shared);
+  pthread_detach(id_);
   return true;
 }
 
-std::optional<std::chrono::nanoseconds> Helper::End() noexcept {
-  if (thread_ == nullptr) return std::nullopt;
-  // Its processor may have been taken from it, and this one will be idle.
-  LetRunAnywhere(id_);
-  const auto waits_since = std::chrono::steady_clock::now();
-  const std::shared_ptr<Thread> thread = std::exchange(thread_, nullptr);
-  if (thread->CallOff()) {
-    // It may be long until a busy processor comes to it.
-    pthread_detach(id_);
-    return std::nullopt;
+bool Helper::Thread::CallOff() noexcept {
+  // It may be long until a busy processor comes to it.
+  if (state_ == State::kStarted) RunAnywhere();
+  return Leave(State::kStarted, State::kCalledOff);
+}
+
+void Helper::Thread::End() noexcept {
+  SetState(State::kOver);
+  const auto usual = Clock::now() + kUsualPart;
+  while (state_ == State::kOver && Clock::now() < usual) sched_yield();
+  if (state_ == State::kOver) {
+    // Its processor may have been taken from it, and this one will be idle.
+    RunAnywhere();
+    state_.wait(State::kOver);
   }
+  // Only now, and not by the thread itself: who had it next could be waiting for it before this one
+  // has noticed that it need not any more.
+  state_ = State::kResting;
+}
+
+void* Helper::Thread::Main(void* self) noexcept {
+  // Work that reads memory may come to a page that was given back, which is loaded by whom touches
+  // it (SigbusResolver).
+  sigset_t faults;
+  sigemptyset(&faults);
+  sigaddset(&faults, SIGBUS);
+  pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
+  for (;;) {
+    static_cast<Thread*>(self)->AwaitWork();
+    static_cast<Thread*>(self)->Run();
+  }
+}
+
+void Helper::Thread::AwaitWork() noexcept {
+  const auto sleeps = Clock::now() + kStaysAwake;
+  while (!IsAtWork() && Clock::now() < sleeps) sched_yield();
+  is_awake_ = false;
+  for (State state = state_; state < State::kStarted; state = state_) state_.wait(state);
+}
+
+void Helper::Thread::Run() noexcept {
+  UFFD_BARRIER("helper begins", nullptr);
+  {
+    const StandIn stand_in(Threads::IndexOf(this), principal_);
+    if (Leave(State::kStarted, State::kBegun)) Help();
+  }
+  is_awake_ = true;
+  // One that was called off is nobody's.
+  SetState(state_ == State::kCalledOff ? State::kResting : State::kDone);
+}
+
+void Helper::Thread::Help() noexcept {
+  for (int in_vain = 0; state_ != State::kOver;) {
+    UFFD_BARRIER("helper takes a part", nullptr);
+    if (work_->DoPart()) {
+      in_vain = 0;
+    } else if (++in_vain < kPatience) {
+      // The next part, or the end, is a few microseconds away: sleeping takes longer.
+      sched_yield();
+    } else {
+      // Who is helped waits for something itself.
+      usleep(kNapMicroseconds);
+    }
+  }
+}
+
+bool Helper::HasProcessor() noexcept {
+  const auto& threads = Threads::All();
+  return std::any_of(threads.begin(), threads.end(),
+                     [](const Thread& each) { return each.IsAwake(); }) ||
+         HasIdleProcessor();
+}
+
+bool Helper::Start(Work* work) noexcept {
+  const auto& threads = Threads::All();
+  // The next would not be run either.
+  if (std::any_of(threads.begin(), threads.end(),
+                  [](const Thread& each) { return each.IsCalledOff(); })) {
+    return false;
+  }
+  const auto others = OtherProcessors();
+  if (!others && !UFFD_HELPS_ALWAYS()) return false;
+  thread_ = Threads::Take();
+  if (thread_ == nullptr) return false;
+  // Left to itself the kernel may choose this thread's processor although another one is idle.
+  if (others) thread_->RunOn(*others);
+  thread_->Give(work);
+  return true;
+}
+
+#ifdef UFFD_TEST_BARRIERS
+int Helper::AtWork() noexcept {
+  const auto& threads = Threads::All();
+  return static_cast<int>(std::count_if(threads.begin(), threads.end(),
+                                        [](const Thread& each) { return each.IsAtWork(); }));
+}
+#endif
+
+std::optional<std::chrono::nanoseconds> Helper::End() noexcept {
+  Thread* const thread = std::exchange(thread_, nullptr);
+  if (thread == nullptr) return std::nullopt;
+  const auto waits_since = Clock::now();
+  if (thread->CallOff()) return std::nullopt;
   thread->End();
-  pthread_join(id_, nullptr);
-  return std::chrono::steady_clock::now() - waits_since;
+  return Clock::now() - waits_since;
 }
 
 }  // namespace uffd

@@ -1,11 +1,9 @@
-// A second thread that takes part in what this one does, on another processor.
+// A second thread that takes part in what this one does, on another processor. Between two tasks it
+// rests, and is awake at first: to wake it takes half of what a new thread would.
 #ifndef UFFD_CORE_HELPER_H_
 #define UFFD_CORE_HELPER_H_
 
-#include <pthread.h>
-
 #include <chrono>
-#include <memory>
 #include <optional>
 
 namespace uffd {
@@ -20,24 +18,32 @@ class Helper {
     virtual bool DoPart() noexcept = 0;
   };
 
+  // Whether one would have a processor, as far as it can be told.
+  static bool HasProcessor() noexcept;
+
   Helper() = default;
   ~Helper() { End(); }
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
 
   // False: there is no other processor, no thread for it, or nobody has run the last one that was
-  // called off. The thread has `work` for as long as it lives, and calls it until End at most.
-  bool Start(const char* name, std::shared_ptr<Work> work) noexcept;
+  // called off. `work` is called until End at most.
+  bool Start(Work* work) noexcept;
   bool IsStarted() const noexcept { return thread_ != nullptr; }
   // Waits for the part that it is at, and tells how long. One that has not begun yet is called off
   // and not waited for: nothing.
   std::optional<std::chrono::nanoseconds> End() noexcept;
 
+#ifdef UFFD_TEST_BARRIERS
+  // How many do not rest. Those that were called off do when they have noticed.
+  static int AtWork() noexcept;
+#endif
+
  private:
   class Thread;
+  class Threads;
 
-  std::shared_ptr<Thread> thread_;  // one that is called off has it for longer
-  pthread_t id_{};
+  Thread* thread_ = nullptr;
 };
 
 }  // namespace uffd

@@ -19,7 +19,7 @@
 namespace uffd {
 namespace {
 
-// A filter that forbids to choose processors may end the process that tries (systemd's @resources).
+// Filters that forbid it may end the process that tries (systemd's @resources).
 bool MayChooseProcessors() noexcept { return prctl(PR_GET_SECCOMP) == 0; }
 
 }  // namespace
@@ -42,27 +42,23 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
   return thread;
 }
 
-Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void* arg) noexcept {
+std::optional<cpu_set_t> OwnProcessors() noexcept {
   cpu_set_t processors;
-  if (sched_getaffinity(0, sizeof(processors), &processors) != 0) {
-    return Failure{errno, "sched_getaffinity"};
-  }
-  const int own = sched_getcpu();
-  if (own >= 0) CPU_CLR(own, &processors);
-  const bool has_another = CPU_COUNT(&processors) > 0;
-  if (!has_another && !UFFD_HELPS_ALWAYS()) return Failure{ENODEV, "pthread_create"};
-  const Result<pthread_t> thread = StartNativeThread(name, main, arg);
-  if (thread && has_another && MayChooseProcessors()) {
-    pthread_setaffinity_np(thread.Value(), sizeof(processors), &processors);
-  }
-  return thread;
+  if (sched_getaffinity(0, sizeof(processors), &processors) != 0) return std::nullopt;
+  return processors;
 }
 
-void LetRunAnywhere(pthread_t thread) noexcept {
-  cpu_set_t processors;
-  if (!MayChooseProcessors()) return;
-  if (sched_getaffinity(0, sizeof(processors), &processors) != 0) return;
-  pthread_setaffinity_np(thread, sizeof(processors), &processors);
+std::optional<cpu_set_t> OtherProcessors() noexcept {
+  std::optional<cpu_set_t> processors = OwnProcessors();
+  if (!processors) return std::nullopt;
+  const int own = sched_getcpu();
+  if (own >= 0) CPU_CLR(own, &*processors);
+  if (CPU_COUNT(&*processors) == 0) return std::nullopt;
+  return processors;
+}
+
+void LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept {
+  if (MayChooseProcessors()) pthread_setaffinity_np(thread, sizeof(processors), &processors);
 }
 
 bool HasIdleProcessor() noexcept {

@@ -2,9 +2,11 @@
 #define UFFD_CORE_NATIVE_THREAD_H_
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/types.h>
 
 #include <chrono>
+#include <optional>
 
 #include "core/result.h"
 
@@ -13,12 +15,13 @@ namespace uffd {
 // A joinable thread with every signal blocked: signals belong to the program's own threads. It has
 // its name when this returns.
 Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void* arg) noexcept;
-// The same, to run while this thread goes on: kept off this thread's processor, which the kernel
-// may choose although another one is idle. ENODEV: there is no other that the process may use.
-Result<pthread_t> StartThreadBeside(const char* name, void* (*main)(void*), void* arg) noexcept;
-// From here on it may run where this thread may, which is going to wait for it. It must not end
-// before this has returned either.
-void LetRunAnywhere(pthread_t thread) noexcept;
+
+// Where this thread may run, and of that what is not its own processor at the moment. None: it is
+// not told, or there is no other.
+std::optional<cpu_set_t> OwnProcessors() noexcept;
+std::optional<cpu_set_t> OtherProcessors() noexcept;
+// Not where a filter may end the process that tries.
+void LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept;
 
 // Whether the machine has a processor that nobody uses or waits for, as far as it can be told: it
 // may be one that this process is not allowed to use. proc_loadavg(5).

@@ -42,6 +42,10 @@ class PageMarks {
   // unknown: some may be re-armed already.
   virtual Status Written(Range pages, Rearm rearm, RangeSet* written) noexcept = 0;
   virtual Result<bool> AnyWritten(Range pages, Rearm rearm) noexcept = 0;
+  // The same without re-arming, as fast as it can be; it may allocate.
+  virtual Result<bool> AnyWrittenWithHelp(Range pages) noexcept {
+    return AnyWritten(pages, Rearm::kNo);
+  }
   // The protection of these pages may be gone: the next collect arms them again.
   virtual void NoteUnarmed(Range /*pages*/) noexcept {}
   // `keeper` has these pages registered from now on.

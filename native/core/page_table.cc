@@ -58,6 +58,14 @@ uint32_t PageTable::Find(const PageVersion& version, uint64_t page) const noexce
   return at;
 }
 
+void PageTable::Prefetch(const PageVersion& version, uint64_t page) const noexcept {
+  uint32_t table = version.root;
+  for (uint32_t level = 0; level < kLevels - 1; level++) {
+    table = Child(table, IndexAt(page, level));
+  }
+  if (table != SlotStore::kNone) __builtin_prefetch(At(table));
+}
+
 Result<uint32_t*> PageTable::Place(PageVersion* version, uint64_t page) noexcept {
   uint32_t table = version->root;
   for (uint32_t level = 0; level < kLevels - 1; level++) {

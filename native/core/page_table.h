@@ -38,6 +38,8 @@ class PageTable {
   // kNone for a page of zeros.
   uint32_t Find(const PageVersion& version, uint64_t page) const noexcept;
   uint8_t* Data(uint32_t slot) const noexcept { return pages_.Data(slot); }
+  // Own or Clear come to the page soon.
+  void Prefetch(const PageVersion& version, uint64_t page) const noexcept;
   // A slot for the page that no other version holds; what it holds is the same page of `version` if
   // nobody else held that, else anything.
   Result<uint32_t> Own(PageVersion* version, uint64_t page) noexcept;

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 
+#include "core/parallel_parts.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -15,6 +17,9 @@ namespace {
 
 // 768 KiB: a scattered tenth of 1 GiB comes back in one ioctl.
 constexpr size_t kRegions = 32768;
+
+// So much takes long enough to be scanned in parts.
+constexpr uint64_t kLarge = uint64_t{32} << 20;
 
 // Of an entry in /proc/self/pagemap: write-protected by a userfaultfd (Linux 5.14).
 constexpr uint64_t kUffdWp = uint64_t{1} << 57;
@@ -110,6 +115,28 @@ Result<bool> Pagemap::AnyWritten(Range range, Rearm rearm) noexcept {
       });
   if (!scanned) return scanned.Error();
   return any;
+}
+
+Result<bool> Pagemap::AnyWrittenWithHelp(Range range) noexcept {
+  std::atomic<bool> any{false};
+  const auto scan = [&any, this](Range part) noexcept -> Status {
+    if (any) return Done{};
+    int found = 0;
+    do {
+      found = ScanForNobody(fd_, part, PM_SCAN_CHECK_WPASYNC, PAGE_IS_WRITTEN, 0);
+    } while (found < 0 && errno == EINTR);
+    if (const int injected = UFFD_INJECTED_SCAN_ERROR(); injected != 0) {
+      errno = injected;
+      found = -1;
+    }
+    if (found < 0) return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
+    if (found > 0) any = true;
+    return Done{};
+  };
+  const Status scanned =
+      range.Length() < kLarge ? scan(range) : CallInParallel(range, PageSize(), false, scan);
+  if (!scanned) return scanned.Error();
+  return any.load();
 }
 
 Status Pagemap::Armed(Range range, RangeSet* armed) noexcept {

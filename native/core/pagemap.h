@@ -36,6 +36,8 @@ class Pagemap {
   Status Written(Range range, Rearm rearm, RangeSet* written) noexcept;
   // Whether there is any such page. Writes no memory but the scan's own buffer.
   Result<bool> AnyWritten(Range range, Rearm rearm) noexcept;
+  // The same without re-arming, with a helper where that is faster, which may have to be made.
+  Result<bool> AnyWrittenWithHelp(Range range) noexcept;
   // Adds the pages that carry write protection, also those that do not exist yet.
   Status Armed(Range range, RangeSet* armed) noexcept;
   // Adds the pages that do not. Also before PAGEMAP_SCAN, from Linux 5.14 on, like IsArmed.

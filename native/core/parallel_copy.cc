@@ -3,18 +3,18 @@
 #include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/mapping.h"
-#include "core/native_thread.h"
 #include "core/page_copy.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
 namespace {
 
-// 1 MiB: a third of a millisecond, several times what a thread costs.
-constexpr size_t kWorthAThread = 256;
+// 1 MiB: a third of a millisecond, several times what a helper costs.
+constexpr uint64_t kWorthAHelper = 256;
 // More would wait for the helper than is left in the caches.
 constexpr size_t kMostWaiting = 1024;
 
@@ -66,7 +66,15 @@ class ParallelCopy::Queue final : public Helper::Work {
   std::vector<Page> waiting_;  // the last ones are in the caches yet, and taken first
 };
 
-ParallelCopy::ParallelCopy() noexcept : queue_(std::make_shared<Queue>()) {}
+ParallelCopy::ParallelCopy() noexcept : queue_(std::make_unique<Queue>()) {}
+
+ParallelCopy::~ParallelCopy() { Finish(); }
+
+void ParallelCopy::Expect(uint64_t pages) noexcept {
+  const bool was_worth = expected_ >= kWorthAHelper;
+  expected_ += pages;
+  if (!was_worth && expected_ >= kWorthAHelper) StartHelper();
+}
 
 void ParallelCopy::Add(uint8_t* to, const uint8_t* from) noexcept {
   added_++;
@@ -75,7 +83,6 @@ void ParallelCopy::Add(uint8_t* to, const uint8_t* from) noexcept {
 }
 
 void ParallelCopy::HandOver() noexcept {
-  if (added_ == kWorthAThread) StartHelper();
   if (!queue_->Put(next_)) next_.Copy();
   next_.count = 0;
 }
@@ -83,8 +90,8 @@ void ParallelCopy::HandOver() noexcept {
 void ParallelCopy::StartHelper() noexcept {
   if (alone_ > 0) {
     alone_--;
-  } else if (HasIdleProcessor()) {
-    helper_.Start("uffd-copy", queue_);
+  } else if (Helper::HasProcessor()) {
+    helper_.Start(queue_.get());
   }
 }
 
@@ -93,10 +100,11 @@ void ParallelCopy::Finish() noexcept {
   next_.Copy();
   next_.count = 0;
   queue_->Drain();
-  added_ = 0;
+  expected_ = 0;
+  const bool was_worth = std::exchange(added_, 0) >= kWorthAHelper;
   if (!helper_.IsStarted()) return;
   const auto waited = helper_.End();
-  NoteHelped(waited && *waited < kLong);
+  if (was_worth) NoteHelped(waited && *waited < kLong);
 }
 
 void ParallelCopy::NoteHelped(bool helped) noexcept {

@@ -14,10 +14,12 @@ namespace uffd {
 class ParallelCopy {
  public:
   ParallelCopy() noexcept;
-  ~ParallelCopy() { Finish(); }
+  ~ParallelCopy();
   ParallelCopy(const ParallelCopy&) = delete;
   ParallelCopy& operator=(const ParallelCopy&) = delete;
 
+  // So many pages are going to be added, perhaps: a helper needs a moment until it is there.
+  void Expect(uint64_t pages) noexcept;
   // A whole page, to be copied until Finish returns. The caller has touched `from`, so that the
   // helper has no faults but of pages that are given back meanwhile.
   void Add(uint8_t* to, const uint8_t* from) noexcept;
@@ -42,8 +44,10 @@ class ParallelCopy {
   void NoteHelped(bool helped) noexcept;
 
   Batch next_;
-  size_t added_ = 0;  // since the last Finish
-  std::shared_ptr<Queue> queue_;
+  // Since the last Finish.
+  uint64_t expected_ = 0;
+  uint64_t added_ = 0;
+  const std::unique_ptr<Queue> queue_;
   Helper helper_;
   // How often to do without one, since the last was more trouble than help; twice as often when the
   // next is as well. That there was none to be had is no trouble: it is asked again.

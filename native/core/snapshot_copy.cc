@@ -108,10 +108,12 @@ class Snapshot::CopyingAgain final : public ConsistentCopy::Sink {
   CopyingAgain(const std::vector<Memory>* memories, Room* room) noexcept
       : memories_(*memories), room_(*room) {}
 
-  Status Copy(size_t memory, Range pages) noexcept override {
-    for (uint64_t page = pages.start; page < pages.end; page += PageSize()) {
-      const Status copied = CopyOwn(memory, {page, page + PageSize()});
-      if (!copied) return copied;
+  Status Copy(size_t memory, const std::vector<Range>& runs) noexcept override {
+    for (const Range& run : runs) {
+      for (uint64_t page = run.start; page < run.end; page += PageSize()) {
+        const Status copied = CopyOwn(memory, {page, page + PageSize()});
+        if (!copied) return copied;
+      }
     }
     return Done{};
   }

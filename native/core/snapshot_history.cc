@@ -17,8 +17,9 @@ namespace {
 // So many pages in a row are worth asking which of them exist.
 constexpr uint64_t kLongRun = 64;
 constexpr uint64_t kMostSpare = 16384;
-// Pages of a run that the processor is asked for before it is their turn (see ConsistentCopy).
+// What the processor is asked for before it is its turn: pages of a run, and runs.
 constexpr uint64_t kAhead = 8;
+constexpr size_t kRunsAhead = 16;
 
 uint8_t* Pointer(uint64_t address) noexcept { return reinterpret_cast<uint8_t*>(address); }
 
@@ -69,13 +70,15 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   Taking(SnapshotHistory* history, Versions versions) noexcept
       : history_(*history), versions_(std::move(versions)) {}
 
-  Status Copy(size_t memory, Range pages) noexcept override {
+  Status Copy(size_t memory, const std::vector<Range>& runs) noexcept override {
+    uint64_t bytes = 0;
+    for (const Range& run : runs) bytes += run.Length();
+    history_.copies_.Expect(bytes / PageSize());
     Status done = Done{};
-    ForEachPage(&history_.memories_[memory], pages, [&](Range page, bool exists) {
-      const uint64_t ahead = page.start + kAhead * PageSize();
-      if (ahead < pages.end) __builtin_prefetch(Pointer(ahead));
-      if (done) done = CopyPage(memory, page, exists);
-    });
+    for (size_t i = 0; i < runs.size() && done; i++) {
+      if (i + kRunsAhead < runs.size()) CopiesSoon(memory, runs[i + kRunsAhead].start);
+      done = CopyRun(memory, runs[i]);
+    }
     return done;
   }
 
@@ -107,6 +110,22 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   const Versions& Made() const noexcept { return versions_; }
 
  private:
+  // A page that was not written lately is in no cache, and neither is where its copy is noted.
+  void CopiesSoon(size_t memory, uint64_t page) const noexcept {
+    __builtin_prefetch(Pointer(page));
+    history_.table_.Prefetch(versions_[memory].pages, history_.memories_[memory].PageOf(page));
+  }
+
+  Status CopyRun(size_t memory, Range run) noexcept {
+    Status done = Done{};
+    ForEachPage(&history_.memories_[memory], run, [&](Range page, bool exists) {
+      const uint64_t ahead = page.start + kAhead * PageSize();
+      if (ahead < run.end) __builtin_prefetch(Pointer(ahead));
+      if (done) done = CopyPage(memory, page, exists);
+    });
+    return done;
+  }
+
   Range PartOf(size_t memory, Range page) const noexcept {
     return page.Intersect(history_.memories_[memory].live);
   }

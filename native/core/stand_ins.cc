@@ -9,7 +9,7 @@ namespace uffd {
 namespace {
 
 // Read by fault loops, which wait for nobody.
-std::array<std::atomic<uint64_t>, 16> g_known{};
+std::array<std::atomic<uint64_t>, StandIn::kMost> g_known{};
 
 uint64_t Pair(uint32_t thread, uint32_t principal) noexcept {
   return uint64_t{thread} << 32 | principal;
@@ -17,19 +17,11 @@ uint64_t Pair(uint32_t thread, uint32_t principal) noexcept {
 
 }  // namespace
 
-StandIn::StandIn(uint32_t principal) noexcept {
-  const uint64_t pair = Pair(static_cast<uint32_t>(gettid()), principal);
-  for (size_t i = 0; i < g_known.size(); i++) {
-    uint64_t free = 0;
-    if (!g_known[i].compare_exchange_strong(free, pair)) continue;
-    place_ = static_cast<int>(i);
-    return;
-  }
+StandIn::StandIn(size_t place, uint32_t principal) noexcept : place_(place) {
+  g_known[place] = Pair(static_cast<uint32_t>(gettid()), principal);
 }
 
-StandIn::~StandIn() {
-  if (IsKnown()) g_known[static_cast<size_t>(place_)] = 0;
-}
+StandIn::~StandIn() { g_known[place_] = 0; }
 
 bool StandIn::WorksFor(uint32_t thread, uint32_t principal) noexcept {
   for (const std::atomic<uint64_t>& known : g_known) {

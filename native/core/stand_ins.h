@@ -3,6 +3,7 @@
 #ifndef UFFD_CORE_STAND_INS_H_
 #define UFFD_CORE_STAND_INS_H_
 
+#include <cstddef>
 #include <cstdint>
 
 namespace uffd {
@@ -10,18 +11,18 @@ namespace uffd {
 // This thread works for `principal` (gettid(2)) as long as this lives.
 class StandIn {
  public:
-  explicit StandIn(uint32_t principal) noexcept;
+  static constexpr size_t kMost = 16;  // at a time
+
+  // `place`: below kMost, and nobody else's.
+  StandIn(size_t place, uint32_t principal) noexcept;
   ~StandIn();
   StandIn(const StandIn&) = delete;
   StandIn& operator=(const StandIn&) = delete;
 
-  // False: there are too many already, and nobody would know.
-  bool IsKnown() const noexcept { return place_ >= 0; }
-
   static bool WorksFor(uint32_t thread, uint32_t principal) noexcept;
 
  private:
-  int place_ = -1;
+  const size_t place_;
 };
 
 }  // namespace uffd

@@ -79,6 +79,14 @@ Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty
   return Done{};
 }
 
+bool TrackingDomain::IsDirty(DomainTracker* tracker) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ReadTaken(tracker);
+  if (!tracker->pending_.Empty()) return true;
+  const Result<bool> any = marks_->AnyWrittenWithHelp(tracker->pages_);
+  return !any || any.Value();
+}
+
 // Telling the others allocates and the heap may be what is watched, so that is left to EndSettling.
 // Until then nobody may collect: who wrote before its collect() finds that in it.
 Status TrackingDomain::BeginSettling(size_t pages) noexcept {

@@ -76,6 +76,10 @@ class WpAsyncMarks final : public PageMarks {
     return pagemap_->AnyWritten(pages, rearm);
   }
 
+  Result<bool> AnyWrittenWithHelp(Range pages) noexcept override {
+    return pagemap_->AnyWrittenWithHelp(pages);
+  }
+
  private:
   struct Kept {
     Range pages;

@@ -34,14 +34,13 @@ function isArmed(bytes: Uint8Array, offset: number): boolean {
   return ((entry.readBigUInt64LE() >> 57n) & 1n) === 1n;
 }
 
-function helperIds(): number[] {
-  return readdirSync('/proc/self/task')
-    .filter((tid) => threadName(tid) === 'uffd-arm')
-    .map(Number);
+function helpers(): number {
+  return testing().helpersAtWork();
 }
 
-function helpers(): number {
-  return helperIds().length;
+/** The first one, which does all the work here. */
+function helperId(): number {
+  return Number(readdirSync('/proc/self/task').find((tid) => threadName(tid) === 'uffd-helper'));
 }
 
 function muchMemory(): WebAssembly.Memory {
@@ -53,10 +52,10 @@ function muchMemory(): WebAssembly.Memory {
 
 /** Both threads are held: the first part is armed, the others are not. */
 function holdBoth(taker: Helper): void {
-  testing().closeBarrier('arming with a helper');
+  testing().closeBarrier('parts with a helper');
   testing().closeBarrier('helper takes a part');
   taker.go();
-  untilSomebodyWaitsAt('arming with a helper');
+  untilSomebodyWaitsAt('parts with a helper');
   untilSomebodyWaitsAt('helper takes a part');
 }
 
@@ -78,7 +77,7 @@ export function byTheHelper(resolver: string): void {
   until(() => isArmed(bytes, LAST));
   for (let offset = 0; offset < BYTES; offset += 2 ** 20) assert.equal(isArmed(bytes, offset), true);
   assert.equal(writer.done, 0, 'the snapshot is not taken yet');
-  testing().openBarrier('arming with a helper');
+  testing().openBarrier('parts with a helper');
   writer.untilDone(2);
   taker.untilDone(1);
   assert.equal(taker.control[CONTROL.seen], before[0]);
@@ -118,8 +117,8 @@ export async function failing(resolver: string): Promise<void> {
   assert.equal(testing().refuseIoctl('UFFDIO_WRITEPROTECT', ENOMEM), 0);
   testing().openBarrier('helper takes a part');
   // It naps when there is no part any more, so the other thread is refused nothing.
-  untilNapping(helperIds()[0]!);
-  testing().openBarrier('arming with a helper');
+  untilNapping(helperId());
+  testing().openBarrier('parts with a helper');
   const [error] = (await failed) as [NodeJS.ErrnoException];
   assert.equal(error.code, 'ENOMEM');
   assertNoCapture();

@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { Region, type RegionHandle } from '../../lib/index.js';
-import { testing, untilAsleepInJoin, untilSomebodyWaitsAt } from '../support/testing.js';
+import { testing, untilAsleepInFutex, untilSomebodyWaitsAt } from '../support/testing.js';
 
 const region = Region.attach(workerData as RegionHandle);
 parentPort!.postMessage('ready');
@@ -10,6 +10,6 @@ untilSomebodyWaitsAt('copy helper has pages');
 untilSomebodyWaitsAt('copies handed over');
 testing().openBarrier('copies handed over');
 while (testing().waitingAt('copies handed over') > 0);
-untilAsleepInJoin(process.pid);
+untilAsleepInFutex(process.pid);
 region.discard();
 testing().openBarrier('copy helper has pages');

@@ -6,11 +6,12 @@ import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
-import { testing, threadName } from '../support/testing.js';
+import { testing, threadName, untilAsleepInFutex } from '../support/testing.js';
 import { residentBytes } from './resident.js';
 import { MEMORIES } from './copy-on-write-kinds.js';
 import { PAGE, pagesOf, touch } from './dirty-support.js';
 import { startWriter } from './barrier-writer.js';
+import type { WhileCopying } from './history-writer.js';
 
 const MIB = 2 ** 20;
 
@@ -35,6 +36,25 @@ export async function torn(): Promise<void> {
   assert.equal(bytes[20 * PAGE], 64, 'there was a write after each pass');
   const second = history.take();
   assert.equal(Buffer.compare(history.read(second), bytes), 0);
+  assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
+}
+
+/**
+ * Another thread writes a page that was not collected, then one that was and is not copied yet: that the
+ * first was written is all that shows that the copy is torn.
+ */
+export async function writtenWhileCopying(how: WhileCopying['how']): Promise<void> {
+  const region = Region.allocate({ bytes: 64 * PAGE, backing: 'memfd' });
+  using history = new SnapshotHistory(region);
+  const first = history.take();
+  touch(region.bytes, 40, 1);
+  const task: WhileCopying = { handle: region.handle, how, written: [20, 40] };
+  const writer = new Worker(path.join(__dirname, 'history-writer.js'), { workerData: task });
+  const ended = once(writer, 'exit');
+  await once(writer, 'message');
+  const second = history.take();
+  await ended;
+  assert.equal(Buffer.compare(history.read(second), region.bytes), 0);
   assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
 }
 
@@ -71,8 +91,7 @@ export async function manyPages(
   // Without a page: a helper that came late, on a busy machine, would not be asked again so soon.
   history.take();
   write(2);
-  const helpers = (): number =>
-    readdirSync('/proc/self/task').filter((tid) => threadName(tid) === 'uffd-copy').length;
+  const helpers = (): number => testing().helpersAtWork();
   assert.equal(helpers(), 0);
   let ended: Promise<unknown> | undefined;
   if (how === 'no thread') {
@@ -100,6 +119,33 @@ export async function manyPages(
     testing().openBarrier('helper begins');
   }
   while (helpers() > 0) await nextTurn();
+}
+
+/** The second thread is the same for all entries, and sleeps between two. */
+export function helperRests(): void {
+  const region = Region.allocate({ bytes: 8192 * PAGE });
+  using history = new SnapshotHistory(region, { maxEntries: 2 });
+  testing().helpAlways(true);
+  const helpers = (): string[] =>
+    readdirSync('/proc/self/task').filter((tid) => threadName(tid) === 'uffd-helper');
+  for (let i = 1; i <= 20; i++) {
+    region.bytes.fill(i, 0, 1024 * PAGE);
+    history.take();
+    assert.equal(helpers().length, 1);
+  }
+  untilAsleepInFutex(Number(helpers()[0]));
+  assert.equal(testing().helpersAtWork(), 0);
+  assert.ok(history.read(history.entries[1]!.id, 0, 1024 * PAGE).every((byte) => byte === 20));
+}
+
+/** Threads that are helped at the same time have a second thread each. */
+export async function severalHelped(): Promise<void> {
+  testing().helpAlways(true);
+  const takers = Array.from({ length: 5 }, () => new Worker(path.join(__dirname, 'history-taker.js')));
+  for (const [code] of await Promise.all(takers.map((taker) => once(taker, 'exit')))) assert.equal(code, 0);
+  const helpers = readdirSync('/proc/self/task').filter((tid) => threadName(tid) === 'uffd-helper');
+  assert.ok(helpers.length >= 1 && helpers.length <= 5, `${helpers.length} second threads`);
+  while (testing().helpersAtWork() > 0) await nextTurn();
 }
 
 /** The second thread faults, on pages that were given back, and who would answer waits for it (D1). */

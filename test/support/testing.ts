@@ -21,8 +21,8 @@ export function untilAsleepInFault(tid: number): void {
   while (!isAsleepInFault(tid)) Atomics.wait(pause, 0, 0, 1);
 }
 
-/** Blocks until thread `tid` of this process waits for the end of another, or for a lock. */
-export function untilAsleepInJoin(tid: number): void {
+/** Blocks until thread `tid` of this process waits for another one. */
+export function untilAsleepInFutex(tid: number): void {
   const pause = new Int32Array(new SharedArrayBuffer(4));
   while (!wchan(tid).includes('futex')) Atomics.wait(pause, 0, 0, 1);
 }

@@ -1,16 +1,14 @@
-#include "core/parallel_arming.h"
+#include "core/parallel_parts.h"
 
 #include <algorithm>
 #include <atomic>
 #include <bit>
 #include <chrono>
-#include <memory>
 #include <mutex>
 #include <utility>
 
 #include "core/helper.h"
 #include "core/mapping.h"
-#include "core/native_thread.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -18,12 +16,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Each part costs a flush of the TLBs, which interrupts every processor that runs this process; and
-// for the last one the other thread is waited for.
+// Each part that arms costs a flush of the TLBs, which interrupts every processor that runs this
+// process; and for the last one the other thread is waited for.
 constexpr uint64_t kLeastParts = 16;
 constexpr uint64_t kLargestPart = uint64_t{64} << 20;
-// A few times what a thread costs.
-constexpr std::chrono::microseconds kWorthAThread(500);
+// A few times what a helper costs.
+constexpr std::chrono::microseconds kWorthAHelper(200);
 
 uint64_t PartBytes(Range pages, uint64_t page_size) noexcept {
   const uint64_t part = std::min(std::bit_floor(pages.Length() / kLeastParts), kLargestPart);
@@ -32,10 +30,10 @@ uint64_t PartBytes(Range pages, uint64_t page_size) noexcept {
   return std::max({part, table_span, page_size});
 }
 
-class Arming final : public Helper::Work {
+class Parts final : public Helper::Work {
  public:
-  Arming(Range pages, uint64_t part_bytes, std::function<Status(Range)> arm) noexcept
-      : end_(pages.end), part_bytes_(part_bytes), arm_(std::move(arm)), next_(pages.start) {}
+  Parts(Range pages, uint64_t part_bytes, std::function<Status(Range)> call) noexcept
+      : end_(pages.end), part_bytes_(part_bytes), call_(std::move(call)), next_(pages.start) {}
 
   bool DoPart() noexcept override { return Do(part_bytes_); }
   void DoRest() noexcept { static_cast<void>(Do(Left())); }
@@ -49,8 +47,8 @@ class Arming final : public Helper::Work {
   bool Do(uint64_t bytes) noexcept {
     const Range part = Take(bytes);
     if (part.Empty()) return false;
-    const Status armed = arm_(part);
-    if (!armed) Fail(armed);
+    const Status done = call_(part);
+    if (!done) Fail(done);
     return true;
   }
 
@@ -73,7 +71,7 @@ class Arming final : public Helper::Work {
 
   const uint64_t end_;
   const uint64_t part_bytes_;
-  const std::function<Status(Range)> arm_;
+  const std::function<Status(Range)> call_;
   std::atomic<uint64_t> next_;
   std::mutex outcome_mutex_;
   Status outcome_ = Done{};
@@ -81,26 +79,26 @@ class Arming final : public Helper::Work {
 
 }  // namespace
 
-Status ArmInParallel(Range pages, uint64_t page_size, bool was_idle,
-                     std::function<Status(Range)> arm) noexcept {
-  const auto arming = std::make_shared<Arming>(pages, PartBytes(pages, page_size), std::move(arm));
+Status CallInParallel(Range pages, uint64_t page_size, bool was_idle,
+                      std::function<Status(Range)> call) noexcept {
+  Parts parts(pages, PartBytes(pages, page_size), std::move(call));
   // How long the rest takes depends on how large its pages are, and nobody tells.
   const auto begun = Clock::now();
-  arming->DoPart();
-  const uint64_t left = arming->Left();
+  parts.DoPart();
+  const uint64_t left = parts.Left();
   const auto rest = (Clock::now() - begun) * static_cast<double>(left) /
                     static_cast<double>(pages.Length() - left);
-  const bool is_long = rest > kWorthAThread || (left > 0 && UFFD_HELPS_ALWAYS());
+  const bool is_long = rest > kWorthAHelper || (left > 0 && UFFD_HELPS_ALWAYS());
   Helper helper;
-  if (is_long && (was_idle || HasIdleProcessor()) && helper.Start("uffd-arm", arming)) {
-    UFFD_BARRIER("arming with a helper", nullptr);
-    while (arming->DoPart()) {
+  if (is_long && (was_idle || Helper::HasProcessor()) && helper.Start(&parts)) {
+    UFFD_BARRIER("parts with a helper", nullptr);
+    while (parts.DoPart()) {
     }
     helper.End();
   } else {
-    arming->DoRest();
+    parts.DoRest();
   }
-  return arming->Outcome();
+  return parts.Outcome();
 }
 
 }  // namespace uffd
