@@ -120,7 +120,7 @@ async function collectEach(
   }
   await bench.row({
     name,
-    rounds: 20,
+    rounds: 60,
     sides,
     targets: flat(names),
     ratios: bare === undefined ? [] : [[most, one]],

@@ -47,7 +47,7 @@ async function entries(
   };
   await bench.row({
     name: `${run === 1 ? 'scattered' : `runs of ${run}`}, ${which}`,
-    rounds: 30,
+    rounds: which === ALL_KEPT ? 30 : 60,
     // The first that drop another find its memory cold.
     warmUp: 6,
     sides: {
