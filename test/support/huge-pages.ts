@@ -13,11 +13,16 @@ const DIRECTORY = '/sys/kernel/mm/hugepages/hugepages-2048kB';
 
 /**
  * A process of its own takes the pages and gives them back when its input ends. The setting is changed
- * under a lock of its own, by a difference, so that several may hold pages at a time.
+ * under a lock of its own, by a difference, so that several may hold pages at a time. Pages that were given back while a mapping still
+ * had them count as surplus until it ends; taken for a part of the setting they would stay in it.
  */
 const KEEPER = `
 trap '' INT TERM HUP
-adjust() { flock "$1/nr_hugepages" sh -c 'echo $(($(cat "$1/nr_hugepages") + $2)) >"$1/nr_hugepages"' sh "$1" "$2"; }
+adjust() {
+  flock "$1/nr_hugepages" sh -c '
+    had=$(($(cat "$1/nr_hugepages") - $(cat "$1/surplus_hugepages")))
+    echo $((had + $2)) >"$1/nr_hugepages"' sh "$1" "$2"
+}
 exec 9>"$4" || exit 1
 flock "$3" 9 || exit 1
 adjust "$1" "$2" || exit 1
