@@ -86,7 +86,10 @@ for (const name of Object.keys(KINDS)) {
 
   for (const buffer of BUFFERS) {
     test(`it loses nothing that was written through a mapping of ${name} memory that is gone, ${buffer} buffer (B7)`, async () => {
-      await passWithHugePages(name, 'aliasThatIsGone', { args: [name, buffer] });
+      await passWithHugePages(name, 'aliasThatIsGone', {
+        args: [name, buffer],
+        nodeArgs: ['--expose-gc'],
+      });
     });
   }
 }
