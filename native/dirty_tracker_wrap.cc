@@ -91,7 +91,7 @@ Napi::Value DirtyTrackerWrap::ReadPages(const Napi::CallbackInfo& info, Read rea
   const Status done = (consumer_.get()->*read)(now, &dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
   const Napi::Value pages = OffsetsArray(info.Env(), &dirty, now);
-  consumer_->Recycle(&dirty);
+  DirtyConsumer::Recycle(&dirty);
   return pages;
 }
 

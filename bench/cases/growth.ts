@@ -17,9 +17,10 @@ const benchCase: BenchCase = {
   needsBytes: 2 * GIB,
 
   async run(bench) {
-    await sizes(bench);
-    await trackersOfTheirOwn(bench);
+    // First: what the others leave of a heap scatters the trackers over it.
     await trackersOfOneMemory(bench);
+    await trackersOfTheirOwn(bench);
+    await sizes(bench);
     await entriesOfAHistory(bench);
   },
 };
@@ -27,6 +28,74 @@ const benchCase: BenchCase = {
 /** Each side is cost per unit, and may be at most 20 % above that of the smallest and below it as much as it likes. */
 function flat(names: string[]): Target[] {
   return names.slice(1).map((name) => ({ ratio: [name, names[0]!], atMost: FLAT }));
+}
+
+type Tracked = [Region, DirtyTracker][];
+type Collect = (region: Region, tracker: DirtyTracker) => unknown;
+
+/** For every tracker a page is written and collected. Each side takes as many collects, whatever their number. */
+async function collectEach(
+  bench: Bench,
+  name: string,
+  make: (count: number) => Tracked,
+  bare?: Collect,
+): Promise<void> {
+  const collects = bench.count(Math.max(...TRACKERS));
+  const collecting = (tracked: Tracked, collect: Collect): Side => {
+    return () => {
+      const time = timed(() => {
+        for (let k = 0; k < collects; k++) {
+          const [region, tracker] = tracked[k % tracked.length]!;
+          region.bytes[0] = k;
+          collect(region, tracker);
+        }
+      });
+      return time / collects;
+    };
+  };
+  const names = TRACKERS.map((count) => `${count} trackers`);
+  const all = TRACKERS.map((count) => make(bench.count(count)));
+  const sides = Object.fromEntries(
+    all.map((tracked, i) => [names[i]!, collecting(tracked, (_region, tracker) => tracker.collect())]),
+  );
+  const [one, most] = [`${TRACKERS[0]} in C`, `${TRACKERS.at(-1)} in C`];
+  if (bare !== undefined) {
+    sides[one] = collecting(all[0]!, bare);
+    sides[most] = collecting(all.at(-1)!, bare);
+  }
+  await bench.row({
+    name,
+    rounds: 60,
+    sides,
+    targets: flat(names),
+    ratios: bare === undefined ? [] : [[most, one]],
+  });
+  for (const [region, tracker] of all.flat()) {
+    tracker.close();
+    region.close();
+  }
+}
+
+async function trackersOfOneMemory(bench: Bench): Promise<void> {
+  await collectEach(bench, 'A write and a collect() per tracker, all of one memory of 16 pages', (count) => {
+    const region = Region.allocate({ bytes: 16 * PAGE });
+    return Array.from({ length: count }, () => [region, new DirtyTracker(region, { engine: 'wp-async' })]);
+  });
+}
+
+async function trackersOfTheirOwn(bench: Bench): Promise<void> {
+  const inC = scanAddon(bench);
+  await collectEach(
+    bench,
+    'The same, each of 1 MiB of its own',
+    (count) =>
+      Array.from({ length: count }, () => {
+        const region = Region.allocate({ bytes: MIB });
+        region.bytes.fill(1);
+        return [region, new DirtyTracker(region, { engine: 'wp-async' })];
+      }),
+    (region) => inC.scan(region.bytes),
+  );
 }
 
 async function sizes(bench: Bench): Promise<void> {
@@ -82,74 +151,6 @@ async function sizes(bench: Bench): Promise<void> {
       ]),
     ),
     targets: flat(names),
-  });
-}
-
-type Tracked = [Region, DirtyTracker][];
-type Collect = (region: Region, tracker: DirtyTracker) => unknown;
-
-/** For every tracker a page is written and collected. Each side takes as many collects, whatever their number. */
-async function collectEach(
-  bench: Bench,
-  name: string,
-  make: (count: number) => Tracked,
-  bare?: Collect,
-): Promise<void> {
-  const collects = bench.count(Math.max(...TRACKERS));
-  const collecting = (tracked: Tracked, collect: Collect): Side => {
-    return () => {
-      const time = timed(() => {
-        for (let k = 0; k < collects; k++) {
-          const [region, tracker] = tracked[k % tracked.length]!;
-          region.bytes[0] = k;
-          collect(region, tracker);
-        }
-      });
-      return time / collects;
-    };
-  };
-  const names = TRACKERS.map((count) => `${count} trackers`);
-  const all = TRACKERS.map((count) => make(bench.count(count)));
-  const sides = Object.fromEntries(
-    all.map((tracked, i) => [names[i]!, collecting(tracked, (_region, tracker) => tracker.collect())]),
-  );
-  const [one, most] = [`${TRACKERS[0]} in C`, `${TRACKERS.at(-1)} in C`];
-  if (bare !== undefined) {
-    sides[one] = collecting(all[0]!, bare);
-    sides[most] = collecting(all.at(-1)!, bare);
-  }
-  await bench.row({
-    name,
-    rounds: 60,
-    sides,
-    targets: flat(names),
-    ratios: bare === undefined ? [] : [[most, one]],
-  });
-  for (const [region, tracker] of all.flat()) {
-    tracker.close();
-    region.close();
-  }
-}
-
-async function trackersOfTheirOwn(bench: Bench): Promise<void> {
-  const inC = scanAddon(bench);
-  await collectEach(
-    bench,
-    'A write and a collect() per tracker, each of 1 MiB of its own',
-    (count) =>
-      Array.from({ length: count }, () => {
-        const region = Region.allocate({ bytes: MIB });
-        region.bytes.fill(1);
-        return [region, new DirtyTracker(region, { engine: 'wp-async' })];
-      }),
-    (region) => inC.scan(region.bytes),
-  );
-}
-
-async function trackersOfOneMemory(bench: Bench): Promise<void> {
-  await collectEach(bench, 'The same, all of one memory of 16 pages', (count) => {
-    const region = Region.allocate({ bytes: 16 * PAGE });
-    return Array.from({ length: count }, () => [region, new DirtyTracker(region, { engine: 'wp-async' })]);
   });
 }
 

@@ -3,6 +3,12 @@
 #include <utility>
 
 namespace uffd {
+namespace {
+
+// Room for what is collected next.
+thread_local RangeSet spare;
+
+}  // namespace
 
 Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(
     DirtyEngine engine, Range bytes, uint64_t page_size,
@@ -21,8 +27,10 @@ Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Open(
 Result<std::unique_ptr<DirtyConsumer>> DirtyConsumer::Another(Range now) noexcept {
   const Status followed = Follow(now);
   if (!followed) return followed.Error();
-  const Status taken = Share();
+  RangeSet fresh;
+  const Status taken = Share(&fresh);
   if (!taken) return taken.Error();
+  pending_.AddAll(std::move(fresh));
   return std::unique_ptr<DirtyConsumer>(new DirtyConsumer(shared_));
 }
 
@@ -35,9 +43,10 @@ DirtyConsumer::~DirtyConsumer() { std::erase(shared_->consumers, this); }
 Status DirtyConsumer::Collect(Range now, RangeSet* dirty) noexcept {
   const Status followed = Follow(now);
   if (!followed) return followed;
-  const Status taken = Share();
+  std::swap(*dirty, spare);
+  const Status taken = Share(dirty);
   if (!taken) return taken;
-  std::swap(*dirty, pending_);
+  dirty->AddAll(pending_);
   pending_.Clear();
   return Done{};
 }
@@ -53,23 +62,20 @@ Status DirtyConsumer::Peek(Range now, RangeSet* dirty) noexcept {
 }
 
 void DirtyConsumer::Recycle(RangeSet* read) noexcept {
-  if (!pending_.Empty() || read->Room() > kKeptRoom) return;
+  if (read->Room() > kKeptRoom || read->Room() < spare.Room()) return;
   read->Clear();
-  std::swap(pending_, *read);
+  std::swap(spare, *read);
 }
 
-Status DirtyConsumer::Share() noexcept {
-  RangeSet fresh;
-  if (pending_.Empty()) std::swap(fresh, pending_);
-  const Status taken = shared_->tracker->Collect(&fresh);
+Status DirtyConsumer::Share(RangeSet* fresh) noexcept {
+  const Status taken = shared_->tracker->Collect(fresh);
   if (!taken) return taken;
   WriteLog writes;
   shared_->tracker->TakeWrites(&writes);
   for (DirtyConsumer* each : shared_->consumers) {
-    if (each != this) each->pending_.AddAll(fresh);
+    if (each != this) each->pending_.AddAll(*fresh);
     each->writes_.AddWithin(Pages(), writes);
   }
-  pending_.AddAll(std::move(fresh));
   return Done{};
 }
 

@@ -28,9 +28,9 @@ class DirtyConsumer {
   DirtyConsumer& operator=(const DirtyConsumer&) = delete;
 
   Status Collect(Range now, RangeSet* dirty) noexcept;
-  // The memory of a set that was handed over is that of the next one: fresh memory costs page
-  // faults for as much as it holds.
-  void Recycle(RangeSet* read) noexcept;
+  // The memory of a set that was handed over is that of the next one, whichever tracker's that is:
+  // fresh memory costs page faults for as much as it holds.
+  static void Recycle(RangeSet* read) noexcept;
   // What is known of the writes to the pages that were collected since.
   WriteLog TakeWrites() noexcept;
   Status Peek(Range now, RangeSet* dirty) noexcept;
@@ -48,8 +48,8 @@ class DirtyConsumer {
   };
   explicit DirtyConsumer(std::shared_ptr<Shared> shared) noexcept;
   Status Follow(Range now) noexcept;
-  // Takes what is new from the tracker and gives it to every reader.
-  Status Share() noexcept;
+  // Takes what is new from the tracker and gives it to every other reader.
+  Status Share(RangeSet* fresh) noexcept;
   // Ranges, of 16 bytes each: room for more is not kept.
   static constexpr size_t kKeptRoom = 65536;
   Range Pages() const noexcept { return shared_->bytes.RoundOutward(shared_->page_size); }

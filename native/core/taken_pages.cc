@@ -11,7 +11,9 @@ bool TakenPages::Put(RangeSet* pages) noexcept {
   sets_[count_].AddAll(*pages);
   next_[count_] = count_ + 1;
   count_++;
-  if (count_ % kGroup == 0) JoinGroup();
+  for (const size_t group : kGroups) {
+    if (count_ % group == 0) JoinLast(group);
+  }
   const Range around{pages->Ranges().front().start, pages->Ranges().back().end};
   hull_ = count_ == 1 ? around
                       : Range{std::min(hull_.start, around.start), std::max(hull_.end, around.end)};
@@ -24,24 +26,10 @@ void TakenPages::Read(Position* since, Range bounds, RangeSet* pages) noexcept {
   for (size_t i = from - first_; i < count_; i = next_[i]) pages->AddWithin(bounds, &sets_[i]);
 }
 
-void TakenPages::JoinGroup() noexcept {
-  for (size_t i = count_ - 1; i-- > count_ - kGroup;) {
-    sets_[i].AddAll(sets_[i + 1]);
-    next_[i] = count_;
-  }
-}
-
-void TakenPages::Note(Position since, Readers* readers) const noexcept {
-  if (since < End()) readers->set(std::max(since, first_) - first_);
-}
-
-void TakenPages::Join(const Readers& readers) noexcept {
-  RangeSet all;
-  for (size_t i = count_; i-- > 0;) {
-    all.AddAll(sets_[i]);
-    if (!readers.test(i)) continue;
-    sets_[i].Clear();
-    sets_[i].AddAll(all);
+void TakenPages::JoinLast(size_t group) noexcept {
+  for (size_t i = count_; i-- > count_ - group;) {
+    if (next_[i] == count_) continue;
+    sets_[i].AddAll(sets_[next_[i]]);
     next_[i] = count_;
   }
 }

@@ -6,7 +6,6 @@
 #define UFFD_CORE_TAKEN_PAGES_H_
 
 #include <array>
-#include <bitset>
 #include <cstddef>
 #include <cstdint>
 
@@ -15,7 +14,7 @@
 namespace uffd {
 
 class TakenPages {
-  static constexpr size_t kMostSets = 128;
+  static constexpr size_t kMostSets = 256;
 
  public:
   // How far a reader has read.
@@ -29,22 +28,18 @@ class TakenPages {
   void Read(Position* since, Range bounds, RangeSet* pages) noexcept;
   // What was put down lies in it.
   Range Hull() const noexcept { return hull_; }
-  // Which of the sets are the first that somebody has not read.
-  using Readers = std::bitset<kMostSets>;
-  void Note(Position since, Readers* readers) const noexcept;
-  // Before all these read, and it is cleared: makes of what each of them has to read one set.
-  void Join(const Readers& readers) noexcept;
   void Clear() noexcept;
 
  private:
   static constexpr size_t kMostRanges = 1024;
-  // So many are joined as soon as they are there, for those who are far behind.
-  static constexpr size_t kGroup = 8;
+  // So many are joined as soon as they are there, for those who are far behind: they read a set for
+  // each of the largest groups, and a few at both ends.
+  static constexpr size_t kGroups[] = {8, 64};
   // Ranges, for which a set keeps room.
   static constexpr size_t kKeptRoom = 64;
 
-  // The last of them: each has what those after it have, too.
-  void JoinGroup() noexcept;
+  // The last `group` of them: each has what those after it have, too.
+  void JoinLast(size_t group) noexcept;
 
   std::array<RangeSet, kMostSets> sets_;
   std::array<size_t, kMostSets> next_{};  // the first that a set does not have

@@ -41,7 +41,8 @@ void TrackingDomain::Detach(DomainTracker* tracker) noexcept {
 
 Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  ReadTaken(tracker);
+  unread_.Clear();
+  taken_.Read(&tracker->read_, tracker->pages_, &unread_);
   RangeSet written;
   // Into the room that the caller has.
   if (dirty->Empty()) std::swap(written, *dirty);
@@ -53,11 +54,13 @@ Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty
     written.Add(tracker->pages_);
   }
   if (rearm == Rearm::kNo) {
+    tracker->pending_.AddAll(unread_);
     dirty->AddAll(std::move(written));
     dirty->AddAll(tracker->pending_);
     return Done{};
   }
   PassOn(tracker, &written);
+  written.AddAll(unread_);
   WriteLog writes;
   marks_->TakeWrites(tracker->pages_, &writes);
   if (!writes.Empty()) {
@@ -311,10 +314,6 @@ void TrackingDomain::ReadTaken(DomainTracker* tracker) noexcept {
 
 void TrackingDomain::HaveAllRead() noexcept {
   if (taken_.Empty()) return;
-  TakenPages::Readers readers;
-  trackers_.ForEachOverlapping(
-      taken_.Hull(), [&](const DomainTracker* tracker) { taken_.Note(tracker->read_, &readers); });
-  taken_.Join(readers);
   trackers_.ForEachOverlapping(taken_.Hull(),
                                [this](DomainTracker* tracker) { ReadTaken(tracker); });
   taken_.Clear();

@@ -77,6 +77,8 @@ class TrackingDomain {
   PageMarks* const marks_;
   RangeIndex<DomainTracker*> trackers_;
   TakenPages taken_;
+  // What a tracker has to read of it, in room that is in the caches: those of a thousand are not.
+  RangeSet unread_;
 
   // What was settled since BeginSettling, ascending: in pages of our own, for the heap may be what
   // is watched.
