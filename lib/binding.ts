@@ -270,6 +270,8 @@ export interface NativeSnapshotHistory {
   diffLive(entry: number, views: Uint8Array[]): Float64Array[] | NativeFailure;
   read(entry: number, memory: number, offset: number, into: Uint8Array): NativeFailure | undefined;
   drop(entry: number): NativeFailure | undefined;
+  /** What dropped entries held alone is given back, by another thread where one is at hand. */
+  releaseDropped(): void;
   /** Of all entries. */
   bytes(): number | NativeFailure;
   /** What dropping it would free. */

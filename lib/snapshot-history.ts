@@ -111,6 +111,7 @@ export class SnapshotHistory<State = unknown> implements Disposable {
     this.#entries.add({ id, label, byteLengths, addedBytes: this.bytes - before, state });
     this.#dropOldest();
     this.#native.warmUp();
+    this.#native.releaseDropped();
     return id;
   }
 
@@ -191,6 +192,7 @@ export class SnapshotHistory<State = unknown> implements Disposable {
   delete(id: number): void {
     this.#checkReady();
     this.#drop(this.#entry('id', id));
+    this.#native.releaseDropped();
   }
 
   /** Oldest first. */
@@ -298,8 +300,10 @@ export class SnapshotHistory<State = unknown> implements Disposable {
   }
 
   #dropOldest(): void {
-    const { maxEntries = Infinity, maxBytes = Infinity } = this.#options;
-    while (this.#entries.size > 1 && (this.#entries.size > maxEntries || this.bytes > maxBytes)) {
+    const { maxEntries = Infinity, maxBytes } = this.#options;
+    // To ask for the bytes is to wait for what was dropped.
+    const isTooLarge = (): boolean => maxBytes !== undefined && this.bytes > maxBytes;
+    while (this.#entries.size > 1 && (this.#entries.size > maxEntries || isTooLarge())) {
       this.#drop(this.#entries.oldest!);
     }
   }

@@ -48,9 +48,9 @@ Napi::Function SnapshotHistoryWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::CheckRestore>("checkRestore"),
        InstanceMethod<&Wrap::Restore>("restore"), InstanceMethod<&Wrap::Diff>("diff"),
        InstanceMethod<&Wrap::DiffLive>("diffLive"), InstanceMethod<&Wrap::Read>("read"),
-       InstanceMethod<&Wrap::Drop>("drop"), InstanceMethod<&Wrap::Bytes>("bytes"),
-       InstanceMethod<&Wrap::OwnBytes>("ownBytes"), InstanceMethod<&Wrap::WarmUp>("warmUp"),
-       InstanceMethod<&Wrap::Close>("close")});
+       InstanceMethod<&Wrap::Drop>("drop"), InstanceMethod<&Wrap::ReleaseDropped>("releaseDropped"),
+       InstanceMethod<&Wrap::Bytes>("bytes"), InstanceMethod<&Wrap::OwnBytes>("ownBytes"),
+       InstanceMethod<&Wrap::WarmUp>("warmUp"), InstanceMethod<&Wrap::Close>("close")});
 }
 
 SnapshotHistoryWrap::SnapshotHistoryWrap(const Napi::CallbackInfo& info)
@@ -117,6 +117,10 @@ Napi::Value SnapshotHistoryWrap::Drop(const Napi::CallbackInfo& info) {
   if (!history_) return FailureObject(info.Env(), kClosed);
   history_->Drop(Integer(info[0]));
   return info.Env().Undefined();
+}
+
+void SnapshotHistoryWrap::ReleaseDropped(const Napi::CallbackInfo& /*info*/) {
+  if (history_) history_->ReleaseDropped();
 }
 
 Napi::Value SnapshotHistoryWrap::Bytes(const Napi::CallbackInfo& info) {

@@ -471,6 +471,20 @@ test('several threads take entries at once, each with a second thread', async ()
   await passScenario('history', 'severalHelped', { timeoutMs: 30_000 });
 });
 
+for (const when of ['begun', 'not begun']) {
+  for (const what of ['asked for', 'taken', 'restored', 'closed']) {
+    test(`what was dropped is given back by a second thread, ${when} when it is ${what}`, async () => {
+      await passScenario('history', 'droppedMeanwhile', { args: [when, what] });
+    });
+  }
+}
+
+for (const seed of ['1', '2', '3']) {
+  test(`what is left of a history is the same, whoever gives back what was dropped: seed ${seed}`, async () => {
+    await passScenario('history', 'droppedInTurns', { args: [seed], timeoutMs: 60_000 });
+  });
+}
+
 test('it never waits for a second thread that waits for it (D1)', async () => {
   await passScenario('history', 'helperFaults');
 });

@@ -41,6 +41,12 @@ class Helper::Thread {
   void Give(Work* work) noexcept {
     principal_ = static_cast<uint32_t>(gettid());
     work_ = work;
+    is_handed_off_ = false;
+    SetState(State::kStarted);
+  }
+  void HandOff(std::unique_ptr<Work> work) noexcept {
+    work_ = work.release();
+    is_handed_off_ = true;
     SetState(State::kStarted);
   }
   // False when it has begun.
@@ -73,24 +79,31 @@ class Helper::Thread {
   void AwaitWork() noexcept;
   void Run() noexcept;
   void Help() noexcept;
+  void DoHandedOff() noexcept;
 
   std::atomic<State> state_{State::kAbsent};
   std::atomic<bool> is_awake_{false};
   pthread_t id_{};
   uint32_t principal_ = 0;  // who is helped, and waits
   Work* work_ = nullptr;
+  bool is_handed_off_ = false;  // and nobody ends it
 };
 
 class Helper::Threads {
  public:
-  // Null: there are too many already, or the system makes no more.
-  static Thread* Take() noexcept {
+  static Thread* TakeResting() noexcept {
     for (Thread& each : All()) {
       if (each.TakeIfAwake()) return &each;
     }
     for (Thread& each : All()) {
       if (each.TakeIfResting()) return &each;
     }
+    return nullptr;
+  }
+
+  // Null: there are too many already, or the system makes no more.
+  static Thread* Take() noexcept {
+    if (Thread* const resting = TakeResting()) return resting;
     bool failed = false;
     for (Thread& each : All()) {
       if (each.Create(&failed)) return &each;
@@ -171,13 +184,22 @@ void Helper::Thread::AwaitWork() noexcept {
 
 void Helper::Thread::Run() noexcept {
   UFFD_BARRIER("helper begins", nullptr);
-  {
+  if (is_handed_off_) {
+    DoHandedOff();
+  } else {
     const StandIn stand_in(Threads::IndexOf(this), principal_);
     if (Leave(State::kStarted, State::kBegun)) Help();
   }
   is_awake_ = true;
   // One that was called off is nobody's.
-  SetState(state_ == State::kCalledOff ? State::kResting : State::kDone);
+  const bool is_nobodys = is_handed_off_ || state_ == State::kCalledOff;
+  SetState(is_nobodys ? State::kResting : State::kDone);
+}
+
+void Helper::Thread::DoHandedOff() noexcept {
+  const std::unique_ptr<Work> work(work_);
+  while (work->DoPart()) {
+  }
 }
 
 void Helper::Thread::Help() noexcept {
@@ -216,6 +238,15 @@ bool Helper::Start(Work* work) noexcept {
   // Left to itself the kernel may choose this thread's processor although another one is idle.
   if (others) thread_->RunOn(*others);
   thread_->Give(work);
+  return true;
+}
+
+bool Helper::HandOff(std::unique_ptr<Work> work) noexcept {
+  if (!HasProcessor() && !UFFD_HELPS_ALWAYS()) return false;
+  Thread* const thread = UFFD_HELPS_ALWAYS() ? Threads::Take() : Threads::TakeResting();
+  if (thread == nullptr) return false;
+  if (const auto others = OtherProcessors()) thread->RunOn(*others);
+  thread->HandOff(std::move(work));
   return true;
 }
 

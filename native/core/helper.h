@@ -4,6 +4,7 @@
 #define UFFD_CORE_HELPER_H_
 
 #include <chrono>
+#include <memory>
 #include <optional>
 
 namespace uffd {
@@ -25,6 +26,10 @@ class Helper {
   ~Helper() { End(); }
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
+
+  // One that is there already does all of it while this thread goes on, and then lets go of it.
+  // False: none is, or none would have a processor.
+  static bool HandOff(std::unique_ptr<Work> work) noexcept;
 
   // False: there is no other processor, no thread for it, or nobody has run the last one that was
   // called off. `work` is called until End at most.

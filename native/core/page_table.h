@@ -26,6 +26,11 @@ struct PageVersion {
 
 class PageTable {
  public:
+  struct Size {
+    uint64_t pages = 0;
+    uint64_t tables = 0;
+  };
+
   static constexpr uint64_t kTableBytes = 64;
   // Page numbers are below this: 256 TiB of memory.
   static constexpr uint64_t kMostPages = uint64_t{1} << 36;
@@ -57,6 +62,9 @@ class PageTable {
   // What would be freed if the version was released now.
   uint64_t OwnBytes(const PageVersion& version) const noexcept { return OwnBytes(version.root, 0); }
   uint64_t Bytes() const noexcept { return pages_.Bytes() + tables_.Bytes(); }
+  Size InUse() const noexcept {
+    return {pages_.Bytes() / PageSize(), tables_.Bytes() / kTableBytes};
+  }
   // `pages`: how many free ones to keep at hand.
   void GiveBack(uint64_t pages) noexcept;
 

@@ -207,7 +207,7 @@ Status SnapshotHistory::CheckReadable() const noexcept {
 }
 
 PageVersion SnapshotHistory::Head(size_t memory) const noexcept {
-  return head_ == 0 ? PageVersion{} : entries_.at(head_)[memory].pages;
+  return head_ == 0 ? PageVersion{} : entries_.at(head_).versions[memory].pages;
 }
 
 Result<SnapshotHistory::Versions> SnapshotHistory::CopyOfHead() noexcept {
@@ -231,7 +231,7 @@ Result<SnapshotHistory::Versions> SnapshotHistory::CopyOfHead() noexcept {
 
 // A memory that shrank has no bytes there, and no tracker that tells.
 Status SnapshotHistory::ForgetBehindEnd(size_t index, Version* version) noexcept {
-  if (head_ == 0 || entries_.at(head_)[index].bytes <= version->bytes) return Done{};
+  if (head_ == 0 || entries_.at(head_).versions[index].bytes <= version->bytes) return Done{};
   const Memory& memory = memories_[index];
   Status done = Done{};
   table_.ForEachDifference({}, Head(index), [&](uint64_t page, uint32_t, uint32_t) {
@@ -249,13 +249,14 @@ void SnapshotHistory::Release(const Versions& versions) noexcept {
 
 Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
                                        uint64_t most_bytes) noexcept {
+  dropped_.Await();
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
   const Status readable = CheckReadable();
   if (!readable) return readable.Error();
   Result<Versions> begun = CopyOfHead();
   if (!begun) return begun.Error();
-  const uint64_t before = table_.Bytes();
+  const PageTable::Size before = table_.InUse();
   Taking taking(this, std::move(begun.Value()));
   std::vector<ConsistentCopy::Memory> memories;
   for (const Memory& memory : memories_) memories.push_back({memory.live, memory.tracker.get()});
@@ -272,18 +273,18 @@ Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
     table_.GiveBack(spare_pages_);
     return done.Error();
   }
+  const PageTable::Size now = table_.InUse();
+  const PageTable::Size added{now.pages - before.pages, now.tables - before.tables};
   // The first has everything, and nothing follows from that for the next.
-  if (head_ != 0) {
-    spare_pages_ = std::min((table_.Bytes() - before) / PageSize(), kMostSpare);
-  }
+  if (head_ != 0) spare_pages_ = std::min(added.pages, kMostSpare);
   head_ = ++last_entry_;
-  entries_[head_] = taking.Made();
+  entries_[head_] = {taking.Made(), added};
   return head_;
 }
 
 Status SnapshotHistory::CheckRestore(uint64_t entry,
                                      const std::vector<Range>& live) const noexcept {
-  const Versions& versions = entries_.at(entry);
+  const Versions& versions = entries_.at(entry).versions;
   for (size_t i = 0; i < memories_.size(); i++) {
     if (live[i].Length() < versions[i].bytes) return Failure{ERANGE, "snapshot"};
   }
@@ -324,6 +325,7 @@ void SnapshotHistory::PutBack(const Memory& memory, const Version& version,
 
 Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
     uint64_t entry, const std::vector<Range>& live) noexcept {
+  dropped_.Await();
   const Status fits = CheckRestore(entry, live);
   if (!fits) return fits.Error();
   const Status followed = Follow(live);
@@ -334,7 +336,7 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
     for (const Range& pages : emptied.Ranges()) memory.tracker->MarkDirty(pages);
     if (!empty) return empty.Error();
   }
-  const Versions& versions = entries_.at(entry);
+  const Versions& versions = entries_.at(entry).versions;
   std::vector<RangeSet> candidates(memories_.size());
   for (size_t i = 0; i < memories_.size(); i++) {
     const Status found = Candidates(i, versions[i], &candidates[i]);
@@ -370,13 +372,13 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
   return done.Error();
 }
 
-std::vector<SnapshotHistory::Difference> SnapshotHistory::Diff(uint64_t a,
-                                                               uint64_t b) const noexcept {
+std::vector<SnapshotHistory::Difference> SnapshotHistory::Diff(uint64_t a, uint64_t b) noexcept {
+  dropped_.Await();
   std::vector<Difference> differences;
   for (size_t i = 0; i < memories_.size(); i++) {
     const Memory& memory = memories_[i];
-    const Version& left = entries_.at(a)[i];
-    const Version& right = entries_.at(b)[i];
+    const Version& left = entries_.at(a).versions[i];
+    const Version& right = entries_.at(b).versions[i];
     const uint64_t start = memory.live.start;
     Difference difference;
     difference.bytes = {start, start + std::max(left.bytes, right.bytes)};
@@ -398,6 +400,7 @@ std::vector<SnapshotHistory::Difference> SnapshotHistory::Diff(uint64_t a,
 
 Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
     uint64_t entry, const std::vector<Range>& live) noexcept {
+  dropped_.Await();
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
   const Status readable = CheckReadable();
@@ -405,7 +408,7 @@ Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
   std::vector<Difference> differences;
   for (size_t i = 0; i < memories_.size(); i++) {
     Memory& memory = memories_[i];
-    const Version& version = entries_.at(entry)[i];
+    const Version& version = entries_.at(entry).versions[i];
     RangeSet candidates;
     const Status found = Candidates(i, version, &candidates);
     if (!found) return found.Error();
@@ -434,8 +437,9 @@ void SnapshotHistory::AddBehindEnd(const Memory& memory, const Version& version,
 }
 
 void SnapshotHistory::Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length,
-                           uint8_t* to) const noexcept {
-  const PageVersion& version = entries_.at(entry)[memory].pages;
+                           uint8_t* to) noexcept {
+  dropped_.Await();
+  const PageVersion& version = entries_.at(entry).versions[memory].pages;
   const uint64_t lead = memories_[memory].live.start % PageSize();
   for (uint64_t at = lead + offset; at < lead + offset + length;) {
     const uint64_t in_page = at % PageSize();
@@ -452,8 +456,9 @@ void SnapshotHistory::Read(uint64_t entry, size_t memory, uint64_t offset, uint6
 }
 
 void SnapshotHistory::Drop(uint64_t entry) noexcept {
+  dropped_.Await();
   const auto dropped = entries_.find(entry);
-  const Versions versions = std::move(dropped->second);
+  const Versions versions = std::move(dropped->second.versions);
   const auto next = entries_.erase(dropped);
   if (head_ == entry) {
     // Another becomes what the memories are held against; where it differs counts as written.
@@ -469,8 +474,9 @@ void SnapshotHistory::Drop(uint64_t entry) noexcept {
       });
     }
   }
-  Release(versions);
-  table_.GiveBack(spare_pages_);
+  for (const Version& version : versions) dropped_.Add(version.pages, spare_pages_);
+  // Mostly it was the only one that had what the entry after it has others for.
+  if (next != entries_.end()) dropped_.Expect(next->second.added);
 }
 
 SnapshotHistory::~SnapshotHistory() {
@@ -479,7 +485,8 @@ SnapshotHistory::~SnapshotHistory() {
 
 std::shared_ptr<WarmUp> SnapshotHistory::BeginWarmUp() noexcept {
   if (warm_up_ != nullptr) return nullptr;
-  std::shared_ptr<WarmUp> next = table_.WarmUpFor(spare_pages_);
+  const uint64_t missing = spare_pages_ - std::min(spare_pages_, dropped_.Expected().pages);
+  std::shared_ptr<WarmUp> next = table_.WarmUpFor(missing);
   if (next->Empty()) return nullptr;
   warm_up_ = next;
   return next;
@@ -487,13 +494,22 @@ std::shared_ptr<WarmUp> SnapshotHistory::BeginWarmUp() noexcept {
 
 void SnapshotHistory::EndWarmUp() noexcept {
   if (warm_up_ == nullptr) return;
+  dropped_.Await();
   table_.EndWarmUp(*warm_up_);
   warm_up_ = nullptr;
 }
 
-uint64_t SnapshotHistory::OwnBytes(uint64_t entry) const noexcept {
+uint64_t SnapshotHistory::Bytes() noexcept {
+  dropped_.Await();
+  return table_.Bytes();
+}
+
+uint64_t SnapshotHistory::OwnBytes(uint64_t entry) noexcept {
+  dropped_.Await();
   uint64_t bytes = 0;
-  for (const Version& version : entries_.at(entry)) bytes += table_.OwnBytes(version.pages);
+  for (const Version& version : entries_.at(entry).versions) {
+    bytes += table_.OwnBytes(version.pages);
+  }
   return bytes;
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/dirty_engine.h"
 #include "core/dirty_tracker.h"
+#include "core/dropped_versions.h"
 #include "core/mapping.h"
 #include "core/page_table.h"
 #include "core/parallel_copy.h"
@@ -55,20 +56,22 @@ class SnapshotHistory {
   Result<Restored> Restore(uint64_t entry, const std::vector<Range>& live) noexcept;
   Status CheckRestore(uint64_t entry, const std::vector<Range>& live) const noexcept;
   // The pages whose bytes differ, those of the size that only one has counting as zeros.
-  std::vector<Difference> Diff(uint64_t a, uint64_t b) const noexcept;
+  std::vector<Difference> Diff(uint64_t a, uint64_t b) noexcept;
   Result<std::vector<Difference>> DiffLive(uint64_t entry, const std::vector<Range>& live) noexcept;
-  void Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length,
-            uint8_t* to) const noexcept;
+  void Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length, uint8_t* to) noexcept;
+  // What it alone holds is given back after ReleaseDropped, or by what comes next.
   void Drop(uint64_t entry) noexcept;
+  // Meanwhile, by a helper, or at once.
+  void ReleaseDropped() noexcept { dropped_.HandOver(); }
   // What the next entry will probably take: new memory, a page fault and a clearing each, that a
   // program would stand still for. To be run by another thread and then ended here; null when there
-  // is nothing to do, or one on its way.
+  // is nothing to do, or one on its way. Before ReleaseDropped.
   std::shared_ptr<WarmUp> BeginWarmUp() noexcept;
   void EndWarmUp() noexcept;
 
-  uint64_t Bytes() const noexcept { return table_.Bytes(); }
+  uint64_t Bytes() noexcept;
   // What dropping the entry would free now.
-  uint64_t OwnBytes(uint64_t entry) const noexcept;
+  uint64_t OwnBytes(uint64_t entry) noexcept;
 
  private:
   struct Memory {
@@ -86,6 +89,10 @@ class SnapshotHistory {
     uint64_t bytes = 0;  // size of the memory
   };
   using Versions = std::vector<Version>;  // one for each memory
+  struct Entry {
+    Versions versions;
+    PageTable::Size added;  // to what the entries before it hold
+  };
   class Taking;
 
   SnapshotHistory() = default;
@@ -110,9 +117,10 @@ class SnapshotHistory {
                         Visit visit) noexcept;
 
   PageTable table_;
+  DroppedVersions dropped_{&table_};
   ParallelCopy copies_;  // into it
   std::vector<Memory> memories_;
-  std::map<uint64_t, Versions> entries_;
+  std::map<uint64_t, Entry> entries_;
   // Invariant: a page that no tracker calls written holds what it does in this entry; 0: zeros.
   uint64_t head_ = 0;
   uint64_t last_entry_ = 0;

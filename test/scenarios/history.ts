@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
-import { testing, threadName, untilAsleepInFutex } from '../support/testing.js';
+import { testing, threadName, untilAsleepInFutex, untilSomebodyWaitsAt } from '../support/testing.js';
 import { residentBytes } from './resident.js';
 import { MEMORIES } from './copy-on-write-kinds.js';
-import { PAGE, pagesOf, touch } from './dirty-support.js';
+import { PAGE, pagesOf, seeded, touch } from './dirty-support.js';
 import { startWriter } from './barrier-writer.js';
+import type { Opening } from './history-opener.js';
 import type { WhileCopying } from './history-writer.js';
 
 const MIB = 2 ** 20;
@@ -131,6 +133,8 @@ export function helperRests(): void {
   for (let i = 1; i <= 20; i++) {
     region.bytes.fill(i, 0, 1024 * PAGE);
     history.take();
+    // What was dropped is given back by it, too.
+    while (testing().helpersAtWork() > 0);
     assert.equal(helpers().length, 1);
   }
   untilAsleepInFutex(Number(helpers()[0]));
@@ -138,14 +142,90 @@ export function helperRests(): void {
   assert.ok(history.read(history.entries[1]!.id, 0, 1024 * PAGE).every((byte) => byte === 20));
 }
 
-/** Threads that are helped at the same time have a second thread each. */
+/** Threads that are helped at the same time have a second thread each, and one that gives back meanwhile. */
 export async function severalHelped(): Promise<void> {
   testing().helpAlways(true);
   const takers = Array.from({ length: 5 }, () => new Worker(path.join(__dirname, 'history-taker.js')));
   for (const [code] of await Promise.all(takers.map((taker) => once(taker, 'exit')))) assert.equal(code, 0);
   const helpers = readdirSync('/proc/self/task').filter((tid) => threadName(tid) === 'uffd-helper');
-  assert.ok(helpers.length >= 1 && helpers.length <= 5, `${helpers.length} second threads`);
+  assert.ok(helpers.length >= 1 && helpers.length <= 10, `${helpers.length} second threads`);
   while (testing().helpersAtWork() > 0) await nextTurn();
+}
+
+/** What a dropped entry held is given back by a second thread, and who needs it meanwhile waits or does it. */
+export async function droppedMeanwhile(when: string, what: string): Promise<void> {
+  const DROPPED = 'dropped versions are released';
+  const region = Region.allocate({ bytes: 2048 * PAGE });
+  const entryOf = (history: SnapshotHistory, value: number): number => {
+    region.bytes.fill(value, 0, 512 * PAGE);
+    return history.take();
+  };
+  using alone = new SnapshotHistory(region, { maxEntries: 2 });
+  using history = new SnapshotHistory(region, { maxEntries: 2 });
+  for (const each of [alone, history]) for (const value of [1, 2]) entryOf(each, value);
+  entryOf(alone, 3);
+  testing().helpAlways(true);
+  testing().closeBarrier(when === 'not begun' ? 'helper begins' : DROPPED);
+  let ended: Promise<unknown> | undefined;
+  const go = new SharedArrayBuffer(4);
+  if (when === 'begun') {
+    const opening: Opening = { barrier: DROPPED, go };
+    const opener = new Worker(path.join(__dirname, 'history-opener.js'), { workerData: opening });
+    ended = once(opener, 'exit');
+    await once(opener, 'message');
+  }
+  const third = entryOf(history, 3);
+  // Whoever gives it back is held where it is, and this returned.
+  if (when === 'begun') {
+    untilSomebodyWaitsAt(DROPPED);
+    const flag = new Int32Array(go);
+    Atomics.store(flag, 0, 1);
+    Atomics.notify(flag, 0);
+  }
+  if (what === 'asked for') assert.equal(history.bytes, alone.bytes);
+  if (what === 'taken') assert.equal(history.read(entryOf(history, 4), 0, 1)[0], 4);
+  if (what === 'restored') assert.equal(history.restore(third).pages, 0);
+  if (what === 'closed') history.close();
+  await ended;
+  testing().openBarrier('helper begins');
+  while (testing().helpersAtWork() > 0) await nextTurn();
+  assert.equal(history.bytes, what === 'closed' ? 0 : alone.bytes);
+  if (what !== 'closed') assert.ok(history.read(third, 0, 512 * PAGE).every((byte) => byte === 3));
+}
+
+/** Entries that are dropped by two threads or by one: what is left is the same. */
+export function droppedInTurns(seed: string): void {
+  const pages = 256;
+  const random = seeded(Number(seed));
+  const one = Region.allocate({ bytes: pages * PAGE });
+  const two = Region.allocate({ bytes: pages * PAGE });
+  const options = { maxEntries: 4 };
+  const pair = [one, two].map((region) => ({ region, history: new SnapshotHistory(region, options) }));
+  for (let round = 0; round < 400; round++) {
+    const writes = Array.from({ length: random(60) }, () => random(pages));
+    const choice = random(8);
+    const at = random(4);
+    const look = random(3);
+    const results = pair.map(({ region, history }, i) => {
+      testing().helpAlways(i === 1);
+      for (const page of writes) touch(region.bytes, page, round);
+      const { entries } = look === 0 ? history : { entries: [] };
+      const id = history.size === 0 ? undefined : history.current;
+      if (choice === 0 && id !== undefined) history.undo();
+      else if (choice === 1 && entries.length > 1) history.delete(entries[at % entries.length]!.id);
+      else if (choice === 2 && id !== undefined) history.restore(id);
+      else history.take();
+      const newest = history.current;
+      return [
+        look === 0 ? history.entries : [],
+        look === 1 ? history.bytes : 0,
+        newest === undefined ? '' : createHash('md5').update(history.read(newest)).digest('hex'),
+      ];
+    });
+    assert.deepEqual(results[0], results[1], `round ${round}`);
+  }
+  assert.equal(Buffer.compare(one.bytes, two.bytes), 0);
+  for (const { history } of pair) history.close();
 }
 
 /** The second thread faults, on pages that were given back, and who would answer waits for it (D1). */
