@@ -1,5 +1,8 @@
 #include "core/dropped_versions.h"
 
+#include <sched.h>
+
+#include <chrono>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -14,6 +17,11 @@ namespace {
 // have a helper awake.
 constexpr uint64_t kWorthAHelper = 1024;
 
+using Clock = std::chrono::steady_clock;
+
+// What takes longer may have lost its processor.
+constexpr std::chrono::microseconds kUsual(200);
+
 }  // namespace
 
 class DroppedVersions::State {
@@ -27,12 +35,37 @@ class DroppedVersions::State {
   }
 
   void Forget() noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto lock = LockWhenItIsDone();
     versions_.clear();
+  }
+
+  void Await() noexcept {
+    const auto lock = LockWhenItIsDone();
+    ReleaseAll();
   }
 
   void Release() noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
+    ReleaseAll();
+  }
+
+ private:
+  // The helper may have lost its processor, and this one is idle when it is waited for.
+  std::unique_lock<std::mutex> LockWhenItIsDone() noexcept {
+    std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    const auto usual = Clock::now() + kUsual;
+    while (!lock && Clock::now() < usual) {
+      sched_yield();
+      static_cast<void>(lock.try_lock());
+    }
+    if (!lock) {
+      Helper::LetRunAnywhere();
+      lock.lock();
+    }
+    return lock;
+  }
+
+  void ReleaseAll() noexcept {
     if (versions_.empty()) return;
     UFFD_BARRIER("dropped versions are released", nullptr);
     for (const PageVersion& version : versions_) table_->Release(version);
@@ -40,7 +73,6 @@ class DroppedVersions::State {
     table_->GiveBack(keep_);
   }
 
- private:
   std::mutex mutex_;  // whoever has it has the table, as long as there are versions
   PageTable* const table_;
   std::vector<PageVersion> versions_;
@@ -78,7 +110,7 @@ void DroppedVersions::HandOver() noexcept {
 
 void DroppedVersions::Await() noexcept {
   if (is_empty_) return;
-  state_->Release();
+  state_->Await();
   is_empty_ = true;
   expected_ = {};
 }

@@ -41,30 +41,43 @@ class Helper::Thread {
   void Give(Work* work) noexcept {
     principal_ = static_cast<uint32_t>(gettid());
     work_ = work;
-    is_handed_off_ = false;
     SetState(State::kStarted);
   }
   void HandOff(std::unique_ptr<Work> work) noexcept {
     work_ = work.release();
-    is_handed_off_ = true;
-    SetState(State::kStarted);
+    SetState(State::kHandedOff);
   }
   // False when it has begun.
   bool CallOff() noexcept;
   void End() noexcept;
   void RunOn(const cpu_set_t& processors) const noexcept { LetRunOn(id_, processors); }
+  void RunAnywhere() const noexcept {
+    if (const auto processors = OwnProcessors()) RunOn(*processors);
+  }
 
   // It rests, and does not sleep yet.
   bool IsAwake() const noexcept { return is_awake_ && state_ == State::kResting; }
   bool IsAtWork() const noexcept { return state_ >= State::kStarted; }
-  // Before it began, and nobody has run it since.
-  bool IsCalledOff() const noexcept { return state_ == State::kCalledOff; }
+  // It has not come to what nobody waits for, or was called off.
+  bool IsLate() const noexcept {
+    return state_ == State::kHandedOff || state_ == State::kCalledOff;
+  }
   // In a forked child, which has no such thread.
   void Forget() noexcept { state_ = State::kAbsent; }
 
  private:
   // None is at work before kStarted.
-  enum class State : int { kAbsent, kResting, kTaken, kDone, kStarted, kBegun, kOver, kCalledOff };
+  enum class State : int {
+    kAbsent,
+    kResting,
+    kTaken,
+    kDone,
+    kStarted,
+    kHandedOff,
+    kBegun,
+    kOver,
+    kCalledOff
+  };
 
   static void* Main(void* self) noexcept;
 
@@ -72,9 +85,6 @@ class Helper::Thread {
   void SetState(State state) noexcept {
     state_ = state;
     state_.notify_all();
-  }
-  void RunAnywhere() const noexcept {
-    if (const auto processors = OwnProcessors()) RunOn(*processors);
   }
   void AwaitWork() noexcept;
   void Run() noexcept;
@@ -86,7 +96,6 @@ class Helper::Thread {
   pthread_t id_{};
   uint32_t principal_ = 0;  // who is helped, and waits
   Work* work_ = nullptr;
-  bool is_handed_off_ = false;  // and nobody ends it
 };
 
 class Helper::Threads {
@@ -110,6 +119,13 @@ class Helper::Threads {
       if (failed) break;
     }
     return nullptr;
+  }
+
+  // What comes next would not be run either.
+  static bool IsAnyLate() noexcept {
+    const auto& threads = All();
+    return std::any_of(threads.begin(), threads.end(),
+                       [](const Thread& each) { return each.IsLate(); });
   }
 
   static std::array<Thread, StandIn::kMost>& All() noexcept {
@@ -184,15 +200,15 @@ void Helper::Thread::AwaitWork() noexcept {
 
 void Helper::Thread::Run() noexcept {
   UFFD_BARRIER("helper begins", nullptr);
-  if (is_handed_off_) {
+  bool is_nobodys = Leave(State::kHandedOff, State::kBegun);
+  if (is_nobodys) {
     DoHandedOff();
   } else {
     const StandIn stand_in(Threads::IndexOf(this), principal_);
     if (Leave(State::kStarted, State::kBegun)) Help();
+    is_nobodys = state_ == State::kCalledOff;
   }
   is_awake_ = true;
-  // One that was called off is nobody's.
-  const bool is_nobodys = is_handed_off_ || state_ == State::kCalledOff;
   SetState(is_nobodys ? State::kResting : State::kDone);
 }
 
@@ -225,12 +241,7 @@ bool Helper::HasProcessor() noexcept {
 }
 
 bool Helper::Start(Work* work) noexcept {
-  const auto& threads = Threads::All();
-  // The next would not be run either.
-  if (std::any_of(threads.begin(), threads.end(),
-                  [](const Thread& each) { return each.IsCalledOff(); })) {
-    return false;
-  }
+  if (Threads::IsAnyLate()) return false;
   const auto others = OtherProcessors();
   if (!others && !UFFD_HELPS_ALWAYS()) return false;
   thread_ = Threads::Take();
@@ -242,12 +253,18 @@ bool Helper::Start(Work* work) noexcept {
 }
 
 bool Helper::HandOff(std::unique_ptr<Work> work) noexcept {
-  if (!HasProcessor() && !UFFD_HELPS_ALWAYS()) return false;
+  if (Threads::IsAnyLate() || (!HasProcessor() && !UFFD_HELPS_ALWAYS())) return false;
   Thread* const thread = UFFD_HELPS_ALWAYS() ? Threads::Take() : Threads::TakeResting();
   if (thread == nullptr) return false;
   if (const auto others = OtherProcessors()) thread->RunOn(*others);
   thread->HandOff(std::move(work));
   return true;
+}
+
+void Helper::LetRunAnywhere() noexcept {
+  for (const Thread& each : Threads::All()) {
+    if (each.IsAtWork()) each.RunAnywhere();
+  }
 }
 
 #ifdef UFFD_TEST_BARRIERS

@@ -28,8 +28,10 @@ class Helper {
   Helper& operator=(const Helper&) = delete;
 
   // One that is there already does all of it while this thread goes on, and then lets go of it.
-  // False: none is, or none would have a processor.
+  // False: none is, none would have a processor, or the last that was handed off waits for it yet.
   static bool HandOff(std::unique_ptr<Work> work) noexcept;
+  // Whoever waits for what was handed off leaves its processor to it, too.
+  static void LetRunAnywhere() noexcept;
 
   // False: there is no other processor, no thread for it, or nobody has run the last one that was
   // called off. `work` is called until End at most.
