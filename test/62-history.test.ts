@@ -479,6 +479,10 @@ for (const when of ['begun', 'not begun']) {
   }
 }
 
+test('who comes late to what was dropped finds nothing that was not handed over', async () => {
+  await passScenario('history', 'droppedBeforeHandOver');
+});
+
 for (const seed of ['1', '2', '3']) {
   test(`what is left of a history is the same, whoever gives back what was dropped: seed ${seed}`, async () => {
     await passScenario('history', 'droppedInTurns', { args: [seed], timeoutMs: 60_000 });

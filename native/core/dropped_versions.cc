@@ -28,9 +28,9 @@ class DroppedVersions::State {
  public:
   explicit State(PageTable* table) noexcept : table_(table) {}
 
-  void Add(const PageVersion& version, uint64_t keep) noexcept {
+  void Add(const std::vector<PageVersion>& versions, uint64_t keep) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    versions_.push_back(version);
+    versions_.insert(versions_.end(), versions.begin(), versions.end());
     keep_ = keep;
   }
 
@@ -98,20 +98,30 @@ DroppedVersions::DroppedVersions(PageTable* table) noexcept
 DroppedVersions::~DroppedVersions() { state_->Forget(); }
 
 void DroppedVersions::Add(const PageVersion& version, uint64_t keep) noexcept {
-  state_->Add(version, keep);
-  is_empty_ = false;
+  versions_.push_back(version);
+  keep_ = keep;
+}
+
+// Only now does whoever comes late to what was handed over before find these.
+void DroppedVersions::Give() noexcept {
+  if (versions_.empty()) return;
+  state_->Add(versions_, keep_);
+  versions_.clear();
+  is_given_ = true;
 }
 
 void DroppedVersions::HandOver() noexcept {
-  if (is_empty_) return;
+  if (versions_.empty()) return;
+  Give();
   const bool is_worth = expected_.tables >= kWorthAHelper || UFFD_HELPS_ALWAYS();
   if (!is_worth || !Helper::HandOff(std::make_unique<Releasing>(state_))) Await();
 }
 
 void DroppedVersions::Await() noexcept {
-  if (is_empty_) return;
+  Give();
+  if (!is_given_) return;
   state_->Await();
-  is_empty_ = true;
+  is_given_ = false;
   expected_ = {};
 }
 

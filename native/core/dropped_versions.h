@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/page_table.h"
 
@@ -33,9 +34,12 @@ class DroppedVersions {
  private:
   class State;
   class Releasing;
+  void Give() noexcept;
 
   const std::shared_ptr<State> state_;
-  bool is_empty_ = true;
+  std::vector<PageVersion> versions_;  // added, and nobody else's yet
+  uint64_t keep_ = 0;
+  bool is_given_ = false;  // there were others, and they may not be given back yet
   PageTable::Size expected_;
 };
 

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, SnapshotHistory, Userfaultfd } from '../../lib/index.js';
+import { binding } from '../../lib/binding.js';
 import { testing, threadName, untilAsleepInFutex, untilSomebodyWaitsAt } from '../support/testing.js';
 import { residentBytes } from './resident.js';
 import { MEMORIES } from './copy-on-write-kinds.js';
@@ -193,6 +194,43 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
   while (testing().helpersAtWork() > 0) await nextTurn();
   assert.equal(history.bytes, what === 'closed' ? 0 : alone.bytes);
   if (what !== 'closed') assert.ok(history.read(third, 0, written).every((byte) => byte === 3));
+}
+
+/** Who comes late to what was dropped before finds nothing of what is dropped now, and not handed over yet. */
+export function droppedBeforeHandOver(): void {
+  const DROPPED = 'dropped versions are released';
+  let meanwhile = (): void => {};
+  const native = binding();
+  const Native = native.SnapshotHistory;
+  native.SnapshotHistory = class extends Native {
+    override warmUp(): void {
+      meanwhile();
+      super.warmUp();
+    }
+  };
+  const region = Region.allocate({ bytes: 64 * PAGE });
+  using history = new SnapshotHistory(region, { maxEntries: 2 });
+  const entryOf = (value: number): number => {
+    region.bytes.fill(value);
+    return history.take();
+  };
+  entryOf(1);
+  entryOf(2);
+  testing().helpAlways(true);
+  testing().closeBarrier('helper begins');
+  entryOf(3);
+  let found: boolean | undefined;
+  meanwhile = () => {
+    testing().closeBarrier(DROPPED);
+    testing().openBarrier('helper begins');
+    const isHeld = (): boolean => testing().waitingAt(DROPPED) > 0;
+    while (testing().helpersAtWork() > 0 && !isHeld());
+    found = isHeld();
+    testing().openBarrier(DROPPED);
+  };
+  const fourth = entryOf(4);
+  assert.equal(found, false);
+  assert.ok(history.read(fourth).every((byte) => byte === 4));
 }
 
 /** Entries that are dropped by two threads or by one: what is left is the same. */
