@@ -370,7 +370,8 @@ export function aliasThatIsGone(name: string, buffer: string): void {
         global.gc!();
         stays.bytes[0] = 1;
         assert.equal(ofStays.collect().pageCount, 1);
-        assert.equal(buffers.length, 2);
+        // Also what keeps them until here.
+        assert.ok(buffers.every(({ byteLength }) => byteLength > 0 === (buffer === 'shared')));
         ofStays.close();
         stays.close();
       }

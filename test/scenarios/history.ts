@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -179,6 +179,7 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
   }
   const third = entryOf(history, 3);
   // Whoever gives it back is held where it is, and this returned.
+  if (when === 'not begun') assert.equal(testing().helpersAtWork(), 1);
   if (when === 'begun') {
     untilSomebodyWaitsAt(DROPPED);
     const flag = new Int32Array(go);
@@ -250,7 +251,7 @@ export function droppedInTurns(seed: string): void {
       testing().helpAlways(i === 1);
       for (const page of writes) touch(region.bytes, page, round);
       const { entries } = look === 0 ? history : { entries: [] };
-      const id = history.size === 0 ? undefined : history.current;
+      const id = history.current;
       if (choice === 0 && id !== undefined) history.undo();
       else if (choice === 1 && entries.length > 1) history.delete(entries[at % entries.length]!.id);
       else if (choice === 2 && id !== undefined) history.restore(id);

@@ -13,8 +13,9 @@ const DIRECTORY = '/sys/kernel/mm/hugepages/hugepages-2048kB';
 
 /**
  * A process of its own takes the pages and gives them back when its input ends. The setting is changed
- * under a lock of its own, by a difference, so that several may hold pages at a time. Pages that were given back while a mapping still
- * had them count as surplus until it ends; taken for a part of the setting they would stay in it.
+ * under a lock of its own, by a difference, so that several may hold pages at a time. Pages that were
+ * given back while a mapping still had them count as surplus until it ends; taken for a part of the
+ * setting they would stay in it.
  */
 const KEEPER = `
 trap '' INT TERM HUP
