@@ -31,7 +31,7 @@ constexpr std::chrono::microseconds kUsualPart(20);
 
 }  // namespace
 
-// It never ends. Whoever has taken it has it until CallOff or End.
+// It never ends. Whoever has taken it has it until HandOff, CallOff or End.
 class Helper::Thread {
  public:
   bool TakeIfAwake() noexcept { return IsAwake() && TakeIfResting(); }
