@@ -50,6 +50,7 @@
       "native/core/native_thread.cc",
       "native/core/nonzero_pages.cc",
       "native/core/open_faults.cc",
+      "native/core/packed_pages.cc",
       "native/core/page_allocator.cc",
       "native/core/page_copy.cc",
       "native/core/page_digests.cc",

@@ -144,9 +144,9 @@ export interface NativeDirtyTracker {
   ): NativeFailure | undefined;
   /** Becomes one more reader of what `other` tracks. */
   join(view: Uint8Array, keepAlive: object, other: NativeDirtyTracker): NativeFailure | undefined;
-  /** `[offset, length, …]` in bytes. */
-  collect(view: Uint8Array): Float64Array | NativeFailure;
-  peek(view: Uint8Array): Float64Array | NativeFailure;
+  /** As `PackedPages` reads them. */
+  collect(view: Uint8Array): string | NativeFailure;
+  peek(view: Uint8Array): string | NativeFailure;
   /** `[offset, threadId, …]` of what was collected since, and how many more there were. */
   takeWrites(view: Uint8Array): { writes: Float64Array; missed: number } | NativeFailure;
   /** The next collect of each reader reports the pages of these `[offset, length, …]`. */

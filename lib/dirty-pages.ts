@@ -3,17 +3,18 @@
 import { inspect } from 'node:util';
 import { binding } from './binding.js';
 import { invalidType, invalidValue, noMemory } from './errors.js';
-import { firstWrites, writesIn, type FirstWrite, type KnownWrites } from './first-writes.js';
+import { firstWrites, writesIn, type FirstWrite } from './first-writes.js';
+import { ListedPages, type PageSet } from './page-set.js';
 import {
-  bytesIn,
   differenceOf,
   holds,
   intersectionOf,
   setBits,
   unionOf,
   type RangeList,
+  type RangeReader,
 } from './range-list.js';
-import { toRegion, type Region, type Trackable } from './region.js';
+import { toRegion, type Trackable } from './region.js';
 import { checkConstruct, checkInteger, CONSTRUCT } from './validate.js';
 
 /** A run of dirty pages. Bytes from the start of the memory, clipped to it. */
@@ -22,39 +23,6 @@ export interface DirtyRange {
   length: number;
   /** Which of several memories; absent when there is one. */
   memory?: number;
-}
-
-/** @internal One memory's part of a page set. */
-export interface PageSet {
-  ranges: RangeList;
-  /** Undefined in a set of no live memory, such as the difference of two files. */
-  region: Region | undefined;
-  /** Of the memory when the set was made, in bytes. */
-  size: number;
-  /** In bytes; 1 for a set of bytes. */
-  pageSize: number;
-  /** Where the memory starts inside its first page, in bytes: 0 but for buffers of V8. */
-  lead: number;
-  /** Undefined where the engine does not tell. */
-  writes?: KnownWrites | undefined;
-}
-
-/** @internal */
-export function pageSetOf(
-  region: Region,
-  view: Uint8Array,
-  ranges: RangeList,
-  writes?: KnownWrites,
-): PageSet {
-  const { pageSize } = region;
-  return {
-    ranges,
-    region,
-    size: view.byteLength,
-    pageSize,
-    lead: binding().addressInPage(view, pageSize),
-    writes: writes === undefined ? undefined : writesIn(ranges, writes),
-  };
 }
 
 /**
@@ -69,22 +37,24 @@ export class DirtyPages implements Iterable<DirtyRange> {
   /** @internal */
   constructor(token: typeof CONSTRUCT, sets: readonly PageSet[]) {
     checkConstruct('DirtyPages', token);
-    this.pageSize = Math.min(...sets.map((set) => set.pageSize));
+    let pageSize = Infinity;
+    for (const set of sets) pageSize = Math.min(pageSize, set.pageSize);
+    this.pageSize = pageSize;
     this.#sets = sets;
   }
 
   /** How many pages, whole or in part. */
   get pageCount(): number {
-    return this.#sets.reduce((sum, set) => sum + countPages(set), 0);
+    return this.#sets.reduce((sum, set) => sum + countPages(set.read(), set), 0);
   }
 
   /** The bytes of those pages that lie in the memory. */
   get byteLength(): number {
-    return this.#sets.reduce((sum, { ranges }) => sum + bytesIn(ranges), 0);
+    return this.#sets.reduce((sum, set) => sum + countBytes(set), 0);
   }
 
   get isEmpty(): boolean {
-    return this.#sets.every(({ ranges }) => ranges.length === 0);
+    return this.#sets.every((set) => !set.read().next());
   }
 
   /** How many memories this set speaks of. */
@@ -154,7 +124,9 @@ export class DirtyPages implements Iterable<DirtyRange> {
     if (set.region === undefined) throw noMemory();
     const view = set.region.bytes;
     const ranges = binding().DirtyTracker.differingBytes(view, toRegion('copy', copy).bytes, set.ranges);
-    return new DirtyPages(CONSTRUCT, [{ ...set, ranges, size: view.byteLength, pageSize: 1, lead: 0 }]);
+    const { region, writes } = set;
+    const bytes = new ListedPages(ranges, { region, size: view.byteLength, pageSize: 1, lead: 0, writes });
+    return new DirtyPages(CONSTRUCT, [bytes]);
   }
 
   /** `[offset, length, …]` in bytes, ascending; a copy. */
@@ -164,20 +136,21 @@ export class DirtyPages implements Iterable<DirtyRange> {
 
   /** One bit for each page of the memory, the lowest bit of a byte first: page `n` is bit `n % 8` of byte `n >> 3`. */
   toBitmap(memory = 0): Uint8Array {
-    const { ranges, size, pageSize, lead } = this.#set(memory);
+    const set = this.#set(memory);
+    const { size, pageSize, lead } = set;
     const bitmap = new Uint8Array(Math.ceil(Math.ceil((lead + size) / pageSize) / 8));
-    for (let i = 0; i < ranges.length; i += 2) {
-      const first = lead + ranges[i]!;
-      setBits(bitmap, Math.floor(first / pageSize), Math.floor((first + ranges[i + 1]! - 1) / pageSize));
+    for (const reader = set.read(); reader.next();) {
+      const first = lead + reader.offset;
+      setBits(bitmap, Math.floor(first / pageSize), Math.floor((first + reader.length - 1) / pageSize));
     }
     return bitmap;
   }
 
   *[Symbol.iterator](): Generator<DirtyRange, undefined, undefined> {
     const several = this.#sets.length > 1;
-    for (const [memory, { ranges }] of this.#sets.entries()) {
-      for (let i = 0; i < ranges.length; i += 2) {
-        const range = { offset: ranges[i]!, length: ranges[i + 1]! };
+    for (const [memory, set] of this.#sets.entries()) {
+      for (const reader = set.read(); reader.next();) {
+        const range = { offset: reader.offset, length: reader.length };
         yield several ? { ...range, memory } : range;
       }
     }
@@ -227,28 +200,35 @@ export class DirtyPages implements Iterable<DirtyRange> {
       const ranges = combine(set.ranges, others[i]!.ranges);
       const known = [set.writes, others[i]!.writes];
       const writes = known.some((each) => each !== undefined) ? writesIn(ranges, ...known) : undefined;
-      return { ...set, ranges, size: Math.max(set.size, others[i]!.size), writes };
+      const { region, pageSize, lead } = set;
+      const size = Math.max(set.size, others[i]!.size);
+      return new ListedPages(ranges, { region, size, pageSize, lead, writes });
     });
     return new DirtyPages(CONSTRUCT, sets);
   }
 }
 
 /** @internal */
-export function countPages({
-  ranges,
-  lead,
-  pageSize,
-}: Pick<PageSet, 'ranges' | 'lead' | 'pageSize'>): number {
+export function countPages(
+  reader: RangeReader,
+  { lead, pageSize }: Pick<PageSet, 'lead' | 'pageSize'>,
+): number {
   let pages = 0;
   // A page that two ranges share, which sets made from others can have, counts once.
   let counted = -1;
-  for (let i = 0; i < ranges.length; i += 2) {
-    const first = Math.max(Math.floor((lead + ranges[i]!) / pageSize), counted + 1);
-    const last = Math.floor((lead + ranges[i]! + ranges[i + 1]! - 1) / pageSize);
+  while (reader.next()) {
+    const first = Math.max(Math.floor((lead + reader.offset) / pageSize), counted + 1);
+    const last = Math.floor((lead + reader.offset + reader.length - 1) / pageSize);
     pages += Math.max(last - first + 1, 0);
     counted = last;
   }
   return pages;
+}
+
+function countBytes(set: PageSet): number {
+  let bytes = 0;
+  for (const reader = set.read(); reader.next();) bytes += reader.length;
+  return bytes;
 }
 
 function counted(count: number, unit: string): string {

@@ -5,10 +5,11 @@ import { binding, isFailure, type NativeDirtyTracker, type NativeFailure } from 
 import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
 import type { KnownWrites } from './first-writes.js';
 import { warnOfMerging } from './memory-merging.js';
-import { DirtyPages, pageSetOf } from './dirty-pages.js';
+import { DirtyPages } from './dirty-pages.js';
 import { checkWatchOptions, watchIterator, type WatchOptions } from './dirty-watch.js';
 import { busyError, closedError, errnoName, invalidValue, rangeHasOwner, systemError } from './errors.js';
-import type { RangeList } from './range-list.js';
+import { PackedPages } from './packed-pages.js';
+import type { PageSet } from './page-set.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import { isPageExact, toRegions } from './trackable.js';
 import {
@@ -35,6 +36,8 @@ export interface DirtyTrackerOptions {
 interface Tracked {
   region: Region;
   native: NativeDirtyTracker;
+  /** In bytes: of the pages that the native half tells. */
+  pageSize: number;
   leaveRegion: () => void;
 }
 
@@ -215,7 +218,7 @@ export class DirtyTracker implements Disposable {
         ? native.open(bytes, keepAlive, engineNumber(engine, this.#userModeOnly), pageSize, liesIn)
         : native.join(bytes, keepAlive, source);
     if (failure !== undefined) throw trackingError(failure);
-    return { region, native, leaveRegion: attach(this.#user) };
+    return { region, native, pageSize, leaveRegion: attach(this.#user) };
   }
 
   #release(): void {
@@ -243,20 +246,20 @@ export class DirtyTracker implements Disposable {
   #read(how: 'collect' | 'peek'): DirtyPages {
     this.#checkOpen();
     // All views first: a memory that is gone must not cost the others what they would report.
-    const views = this.#tracked.map(({ region }) => region.bytes);
-    const lists: RangeList[] = [];
-    for (const [i, { native }] of this.#tracked.entries()) {
-      const ranges = native[how](views[i]!);
-      if (isFailure(ranges)) {
-        if (how === 'collect') this.#putBack(lists, views);
-        throw trackingError(ranges);
+    const views: Uint8Array[] = [];
+    for (const { region } of this.#tracked) views.push(region.bytes);
+    const sets: PageSet[] = [];
+    for (let i = 0; i < views.length; i++) {
+      const view = views[i]!;
+      const { region, native, pageSize } = this.#tracked[i]!;
+      const packed = native[how](view);
+      if (isFailure(packed)) {
+        if (how === 'collect') this.#putBack(sets, views);
+        throw trackingError(packed);
       }
-      lists.push(ranges);
+      const writes = how === 'collect' ? this.#writesTo(native, view) : undefined;
+      sets.push(new PackedPages(packed, view.byteLength, pageSize, region, writes));
     }
-    const sets = this.#tracked.map(({ region, native }, i) => {
-      const writes = how === 'collect' ? this.#writesTo(native, views[i]!) : undefined;
-      return pageSetOf(region, views[i]!, lists[i]!, writes);
-    });
     return new DirtyPages(CONSTRUCT, sets);
   }
 
@@ -266,8 +269,8 @@ export class DirtyTracker implements Disposable {
   }
 
   /** What was taken from the kernel and cannot be handed over is in the next collect. */
-  #putBack(lists: readonly RangeList[], views: readonly Uint8Array[]): void {
-    for (const [i, ranges] of lists.entries()) this.#tracked[i]!.native.putBack(views[i]!, ranges);
+  #putBack(sets: readonly PageSet[], views: readonly Uint8Array[]): void {
+    for (const [i, { ranges }] of sets.entries()) this.#tracked[i]!.native.putBack(views[i]!, ranges);
   }
 }
 

@@ -21,6 +21,9 @@ const memoryBuffer =
   typeof WebAssembly === 'undefined' ? () => undefined : intrinsic(WebAssembly.Memory.prototype, 'buffer');
 const arrayBufferLength = intrinsic(ArrayBuffer.prototype, 'byteLength');
 const sharedBufferLength = intrinsic(SharedArrayBuffer.prototype, 'byteLength');
+// Undefined where Node.js has no such buffers.
+const isResizable = intrinsic(ArrayBuffer.prototype, 'resizable');
+const isGrowable = intrinsic(SharedArrayBuffer.prototype, 'growable');
 const typedArray = {
   buffer: intrinsic(TypedArrayPrototype, 'buffer'),
   offset: intrinsic(TypedArrayPrototype, 'byteOffset'),
@@ -63,6 +66,18 @@ export function extentOf(
   if (isDetached(buffer)) throw detachedError();
   const length = types.isSharedArrayBuffer(buffer) ? sharedBufferLength(buffer) : arrayBufferLength(buffer);
   return [buffer, 0, length as number];
+}
+
+/** @internal Whether the bytes stay where they are, and as many, for as long as their buffer is not detached. */
+export function hasFixedExtent(source: MemorySource): boolean {
+  if (isWasmMemory(source)) return false;
+  const buffer = ArrayBuffer.isView(source) ? extentOf(source)[0] : source;
+  return !(types.isSharedArrayBuffer(buffer) ? isGrowable(buffer) : isResizable(buffer));
+}
+
+/** @internal In bytes; 0 when its buffer is detached. */
+export function lengthOf(view: Uint8Array): number {
+  return typedArray.length(view) as number;
 }
 
 /** @internal */

@@ -2,6 +2,31 @@
 
 export type RangeList = Float64Array;
 
+/** Stands before the first of some ranges until `next()`, which is false behind the last. */
+export interface RangeReader {
+  offset: number;
+  length: number;
+  next(): boolean;
+}
+
+export class ListReader implements RangeReader {
+  offset = 0;
+  length = 0;
+  readonly #ranges: RangeList;
+  #at = 0;
+
+  constructor(ranges: RangeList) {
+    this.#ranges = ranges;
+  }
+
+  next(): boolean {
+    if (this.#at >= this.#ranges.length) return false;
+    this.offset = this.#ranges[this.#at++]!;
+    this.length = this.#ranges[this.#at++]!;
+    return true;
+  }
+}
+
 /** Edge `k` of a list: the start of a range when even, its end when odd. */
 function edge(ranges: RangeList, k: number): number {
   if (k >= ranges.length) return Infinity;

@@ -4,7 +4,14 @@ import { inspect, types } from 'node:util';
 import { allocate, BACKINGS, carrierBytes, type AllocateOptions, type Backing } from './allocation.js';
 import { binding, isFailure, type NativeMemory, type NativeRegion, type NativeToken } from './binding.js';
 import { closedError, errnoName, invalidType, invalidValue, systemError } from './errors.js';
-import { extentOf, isMemorySource, isWasmMemory, type MemorySource } from './memory-source.js';
+import {
+  extentOf,
+  hasFixedExtent,
+  isMemorySource,
+  isWasmMemory,
+  lengthOf,
+  type MemorySource,
+} from './memory-source.js';
 import { attachHandle, makeHandle, type RegionHandle } from './region-handle.js';
 import { sharedCarrier } from './shared-carrier.js';
 import { checkConstruct, checkPageRange, CONSTRUCT } from './validate.js';
@@ -104,6 +111,7 @@ export class Region implements Disposable {
   #source: MemorySource | undefined;
   readonly #owned: Owned | undefined;
   readonly #users = new Set<WeakRef<RegionUser>>();
+  readonly #hasFixedExtent: boolean;
   #view: Uint8Array | undefined;
   #closed = false;
 
@@ -124,6 +132,7 @@ export class Region implements Disposable {
     this.kind = kind;
     this.#source = source;
     this.#owned = owned;
+    this.#hasFixedExtent = hasFixedExtent(source);
   }
 
   /**
@@ -306,6 +315,8 @@ export class Region implements Disposable {
 
   #currentView(): Uint8Array {
     if (this.#closed) throw closedError('region');
+    // What every look at a tracked memory begins with.
+    if (this.#hasFixedExtent && this.#view !== undefined && lengthOf(this.#view) > 0) return this.#view;
     const [buffer, offset, length] = extentOf(this.#source!);
     if (
       this.#view?.buffer !== buffer ||

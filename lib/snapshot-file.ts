@@ -7,6 +7,7 @@ import { DirtyPages } from './dirty-pages.js';
 import { closedError, invalidValue, snapshotPageSize } from './errors.js';
 import { filePlace } from './file-place.js';
 import { checkLazyOptions, isLazy, LazyRestore, type LazyRestoreOptions } from './lazy-restore.js';
+import { ListedPages } from './page-set.js';
 import type { Trackable } from './region.js';
 import type { SnapshotChain } from './snapshot-chain.js';
 import { compactChain } from './snapshot-compact.js';
@@ -155,7 +156,7 @@ export class SnapshotFile implements Disposable {
           const lengths = [chainA, chainB].map(({ newest }) => newest.memories[memory]!.byteLength);
           const size = Math.max(...lengths);
           const ranges = (await differingPages(chainA, chainB, memory)).toRanges(pageSize, size);
-          sets.push({ ranges, region: undefined, size, pageSize, lead: 0 });
+          sets.push(new ListedPages(ranges, { region: undefined, size, pageSize, lead: 0 }));
         }
         return new DirtyPages(CONSTRUCT, sets);
       }),

@@ -4,8 +4,9 @@ import { inspect, types } from 'node:util';
 import { binding, isFailure, type NativeFailure, type NativeSnapshotHistory } from './binding.js';
 import { cutError, othersCanWrite } from './consistent-cut.js';
 import { chooseEngine, engineNumber, warnOfFallback, type DirtyEngine } from './dirty-engine.js';
-import { DirtyPages, pageSetOf } from './dirty-pages.js';
+import { DirtyPages } from './dirty-pages.js';
 import { busyError, closedError, errnoName, invalidType, invalidValue, UffdError } from './errors.js';
+import { ListedPages } from './page-set.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import type { RestoreStats } from './snapshot.js';
 import { toRegions } from './trackable.js';
@@ -166,10 +167,10 @@ export class SnapshotHistory<State = unknown> implements Disposable {
     const sizes = to?.byteLengths ?? views.map((view) => view.byteLength);
     return new DirtyPages(
       CONSTRUCT,
-      sets.map((ranges, i) => ({
-        ...pageSetOf(this.#regions[i]!, views[i]!, ranges),
-        size: Math.max(from.byteLengths[i]!, sizes[i]!),
-      })),
+      sets.map((ranges, i) => {
+        const size = Math.max(from.byteLengths[i]!, sizes[i]!);
+        return ListedPages.of(this.#regions[i]!, views[i]!, ranges, size);
+      }),
     );
   }
 

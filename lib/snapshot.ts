@@ -3,8 +3,9 @@
 import type { Readable } from 'node:stream';
 import { inspect } from 'node:util';
 import { isFailure, type NativeSnapshot } from './binding.js';
-import { DirtyPages, pageSetOf } from './dirty-pages.js';
+import { DirtyPages } from './dirty-pages.js';
 import { abortError, closedError } from './errors.js';
+import { ListedPages } from './page-set.js';
 import { toRegions } from './trackable.js';
 import { regionInternals, type Region, type RegionUser, type Trackable } from './region.js';
 import type { SaveStats } from './snapshot-encoder.js';
@@ -162,7 +163,7 @@ export class Snapshot implements Disposable {
     if (isFailure(sets)) throw snapshotError(sets);
     return new DirtyPages(
       CONSTRUCT,
-      sets.map((ranges, i) => pageSetOf(this.#regions[i]!, views[i]!, ranges)),
+      sets.map((ranges, i) => ListedPages.of(this.#regions[i]!, views[i]!, ranges)),
     );
   }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/packed_pages.h"
+
 namespace uffd {
 
 Napi::Object FailureObject(Napi::Env env, const Failure& failure) {
@@ -97,6 +99,17 @@ Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory) {
   const Range tail = std::prev(end)->Intersect(memory);
   offsets[count * 2 - 1] = static_cast<double>(tail.Length());
   return offsets;
+}
+
+// A string, as V8 makes one among its young objects, in memory that has its pages: an ArrayBuffer
+// is new memory with a fault for each.
+Napi::String PackedPagesString(Napi::Env env, RangeSet* pages, Range memory, uint64_t page_size) {
+  thread_local PackedPages packed;
+  packed.Assign(pages, memory, page_size);
+  napi_value string = nullptr;
+  const napi_status made = napi_create_string_latin1(env, packed.Data(), packed.Size(), &string);
+  NAPI_THROW_IF_FAILED(env, made, Napi::String());
+  return {env, string};
 }
 
 Napi::Object WritesObject(Napi::Env env, const WriteLog& log, Range memory) {

@@ -30,6 +30,8 @@ std::optional<Range> PartOfView(const Napi::Value& view, const Napi::Value& offs
 std::vector<Range> RangesOf(const Napi::Value& offsets, Range memory);
 // [offset, length, …] in bytes from the start of `memory`, clipped to it.
 Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory);
+// What a tracker found, for who may never look at every range (core/packed_pages.h).
+Napi::String PackedPagesString(Napi::Env env, RangeSet* pages, Range memory, uint64_t page_size);
 // { writes: [offset, thread id, …] of those in `memory`, missed }.
 Napi::Object WritesObject(Napi::Env env, const WriteLog& log, Range memory);
 

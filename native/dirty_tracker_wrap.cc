@@ -90,7 +90,7 @@ Napi::Value DirtyTrackerWrap::ReadPages(const Napi::CallbackInfo& info, Read rea
   RangeSet dirty;
   const Status done = (consumer_.get()->*read)(now, &dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
-  const Napi::Value pages = OffsetsArray(info.Env(), &dirty, now);
+  const Napi::Value pages = PackedPagesString(info.Env(), &dirty, now, consumer_->MemoryPageSize());
   DirtyConsumer::Recycle(&dirty);
   return pages;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { DirtyTracker, Region, type DirtyPages, type Trackable } from '../lib/index.js';
+import { PackedPages } from '../lib/packed-pages.js';
 import { PAGE, pageRun, pagesOf, seeded, sorted, touch } from './scenarios/dirty-support.js';
 
 /** What a tracker of `memory` says after `write`. */
@@ -102,6 +103,79 @@ test('it refuses offsets and memories that cannot be', () => {
     assert.throws(() => dirty.has(0, memory), { code: 'ERR_OUT_OF_RANGE' });
     assert.throws(() => dirty.of(memory), { code: 'ERR_OUT_OF_RANGE' });
   }
+});
+
+/** The same, asked in every way: in order first, before there is a list of it. */
+function assertSays(dirty: DirtyPages, ranges: readonly (readonly [offset: number, length: number])[]): void {
+  const bytes = ranges.reduce((sum, [, length]) => sum + length, 0);
+  for (let i = 0; i < 2; i++) {
+    assert.equal(dirty.isEmpty, ranges.length === 0);
+    assert.equal(dirty.byteLength, bytes);
+    assert.deepEqual(
+      [...dirty],
+      ranges.map(([offset, length]) => ({ offset, length })),
+    );
+    assert.deepEqual([...dirty.toFloat64Array()], ranges.flat());
+  }
+}
+
+test('it says the same of pages that are far apart and of long runs, read in order or as a list', () => {
+  const region = Region.allocate({ bytes: 2 ** 32 - PAGE, hugePages: 'never' });
+  // Numbers of one, two and three digits in what the addon hands over: their edges, and one beside them.
+  const distances = [0, 1, 126, 127, 128, 129, 16_382, 16_383, 16_384, 16_385, 300_000];
+  const ranges: [number, number][] = [];
+  const dirty = dirtyAfter(region, () => {
+    let page = 0;
+    for (const distance of distances) {
+      for (const run of [1, 127, 128, 129]) {
+        page += distance;
+        for (let i = 0; i < run; i++) touch(region.bytes, page + i, 1);
+        const last = ranges.at(-1);
+        if (distance === 0 && last !== undefined) last[1] += run * PAGE;
+        else ranges.push([page * PAGE, run * PAGE]);
+        page += run;
+        if (page + 400_000 > region.byteLength / PAGE) break;
+      }
+    }
+  });
+  assertSays(dirty, ranges);
+  assert.equal(dirty.pageCount, dirty.byteLength / PAGE);
+  const bitmap = dirty.toBitmap();
+  for (const [offset, length] of ranges) {
+    for (const [at, bit] of [
+      [offset - PAGE, 0],
+      [offset, 1],
+      [offset + length - PAGE, 1],
+      [offset + length, 0],
+    ] as const) {
+      const page = at / PAGE;
+      if (page >= 0) assert.equal((bitmap[page >> 3]! >> (page & 7)) & 1, bit, `page ${page}`);
+    }
+  }
+  region.close();
+});
+
+test('it reads what the addon packs, of memory larger than this machine has', () => {
+  const digits = (...numbers: number[]): string => {
+    const bytes: number[] = [];
+    for (let number of numbers) {
+      for (; number >= 128; number = Math.floor(number / 128)) bytes.push((number % 128) + 128);
+      bytes.push(number);
+    }
+    return String.fromCharCode(...bytes);
+  };
+  const size = 2 ** 52;
+  const pages = size / PAGE;
+  const lead = 2 ** 30 - 100;
+  const set = new PackedPages(digits(lead, 2 ** 35, 1, 2 ** 21 - 1, 2 ** 32), size, 2 ** 30);
+  const first = 2 ** 35;
+  const second = first + 2 ** 21;
+  assert.equal(set.lead, lead);
+  assert.deepEqual([...set.ranges], [first * PAGE - lead, PAGE, second * PAGE - lead, 2 ** 32 * PAGE]);
+  // Clipped at both ends.
+  const all = new PackedPages(digits(lead, 0, pages + 2 ** 30 / PAGE), size, 2 ** 30);
+  assert.deepEqual([...all.ranges], [0, size]);
+  assert.deepEqual([...new PackedPages(digits(lead), size, PAGE).ranges], []);
 });
 
 test('it clips the first and the last page to a buffer that is not page-aligned', () => {

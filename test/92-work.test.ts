@@ -20,7 +20,7 @@ test('it takes another ioctl only for what does not fit into the result of one',
 });
 
 test('it makes no JavaScript object for a page that was collected', async () => {
-  await passScenario('work', 'heapOfCollect', { nodeArgs: ['--expose-gc'] });
+  await passScenario('work', 'memoryOfCollect', { nodeArgs: ['--expose-gc'] });
 });
 
 test('it starts and ends a tracker with the ioctls that it takes, and no others', async () => {

@@ -4,6 +4,7 @@ import { binding, isFailure, type NativeDirtyTracker } from '../binding.js';
 import { engineNumber, type DirtyEngine } from '../dirty-engine.js';
 import { systemError, UffdError } from '../errors.js';
 import { extentOf, type MemorySource } from '../memory-source.js';
+import { PackedPages } from '../packed-pages.js';
 import type { SeenMemory, WatchedKind } from './records.js';
 
 export class WatchedMemory {
@@ -46,12 +47,12 @@ export class WatchedMemory {
       if (error instanceof UffdError && error.code === 'ERR_UFFD_DETACHED') return this.gone('detached');
       throw error;
     }
-    const ranges = this.#native.collect(view);
-    if (isFailure(ranges)) throw systemError(ranges);
+    const packed = this.#native.collect(view);
+    if (isFailure(packed)) throw systemError(packed);
+    const { pageSize } = binding();
+    const { lead, ranges } = new PackedPages(packed, view.byteLength, pageSize);
     if (ranges.length === 0 && view.byteLength === this.#byteLength) return undefined;
     this.#byteLength = view.byteLength;
-    const { pageSize } = binding();
-    const lead = binding().addressInPage(view);
     const shared = lead !== 0 || view.byteLength % pageSize !== 0;
     return {
       ...this.#described('live', view.byteLength),

@@ -3,7 +3,7 @@
 
 import { countPages } from '../dirty-pages.js';
 import type { HeatLook } from '../heat.js';
-import { bytesIn, unionOf, type RangeList } from '../range-list.js';
+import { bytesIn, ListReader, unionOf, type RangeList } from '../range-list.js';
 import type { Look, ProgramRecord, SeenMemory } from './records.js';
 
 /** Looks that the picture goes back. */
@@ -163,7 +163,11 @@ export class WatchedProgram {
       .map(({ id, lead, pageSize, ranges: list }) => {
         const ranges = Float64Array.from(list);
         const { memory } = thread.memories.get(id)!;
-        return { memory, pages: countPages({ ranges, lead, pageSize }), bytes: bytesIn(ranges) };
+        return {
+          memory,
+          pages: countPages(new ListReader(ranges), { lead, pageSize }),
+          bytes: bytesIn(ranges),
+        };
       });
     const pages = written.reduce((sum, each) => sum + each.pages, 0);
     const bytes = written.reduce((sum, each) => sum + each.bytes, 0);
@@ -224,7 +228,7 @@ function measure(state: MemoryState, ranges: RangeList, intervalMs: number): voi
   const { byteLength, pageSize, lead } = state;
   state.intervalMs = intervalMs;
   state.ranges = ranges;
-  state.pages = countPages({ ranges, lead, pageSize });
+  state.pages = countPages(new ListReader(ranges), { lead, pageSize });
   state.bytes = bytesIn(ranges);
   state.pagesPerSecond = (state.pages * 1000) / intervalMs;
   state.bytesPerSecond = (state.bytes * 1000) / intervalMs;

@@ -38,6 +38,7 @@ class DirtyConsumer {
   void MarkDirty(Range bytes) noexcept;
   // Of this reader only: what it collected and could not hand over.
   void PutBack(Range bytes) noexcept;
+  uint64_t MemoryPageSize() const noexcept { return shared_->page_size; }
 
  private:
   struct Shared {
