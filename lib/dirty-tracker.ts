@@ -248,17 +248,22 @@ export class DirtyTracker implements Disposable {
     // All views first: a memory that is gone must not cost the others what they would report.
     const views: Uint8Array[] = [];
     for (const { region } of this.#tracked) views.push(region.bytes);
-    const sets: PageSet[] = [];
+    const collected: string[] = [];
     for (let i = 0; i < views.length; i++) {
-      const view = views[i]!;
-      const { region, native, pageSize } = this.#tracked[i]!;
-      const packed = native[how](view);
+      const packed = this.#tracked[i]!.native[how](views[i]!);
       if (isFailure(packed)) {
-        if (how === 'collect') this.#putBack(sets, views);
+        if (how === 'collect') this.#putBack(collected, views);
         throw trackingError(packed);
       }
+      collected.push(packed);
+    }
+    const sets: PageSet[] = [];
+    for (let i = 0; i < views.length; i++) {
+      const { region, native, pageSize } = this.#tracked[i]!;
+      const view = views[i]!;
+      // When nothing can fail any more: they are told once.
       const writes = how === 'collect' ? this.#writesTo(native, view) : undefined;
-      sets.push(new PackedPages(packed, view.byteLength, pageSize, region, writes));
+      sets.push(new PackedPages(collected[i]!, view.byteLength, pageSize, region, writes));
     }
     return new DirtyPages(CONSTRUCT, sets);
   }
@@ -269,8 +274,12 @@ export class DirtyTracker implements Disposable {
   }
 
   /** What was taken from the kernel and cannot be handed over is in the next collect. */
-  #putBack(sets: readonly PageSet[], views: readonly Uint8Array[]): void {
-    for (const [i, { ranges }] of sets.entries()) this.#tracked[i]!.native.putBack(views[i]!, ranges);
+  #putBack(collected: readonly string[], views: readonly Uint8Array[]): void {
+    for (const [i, packed] of collected.entries()) {
+      const { native, pageSize } = this.#tracked[i]!;
+      const view = views[i]!;
+      native.putBack(view, new PackedPages(packed, view.byteLength, pageSize).ranges);
+    }
   }
 }
 

@@ -52,10 +52,11 @@ export function isMemorySource(value: unknown): value is MemorySource {
   return isWasmMemory(value) || types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value);
 }
 
+/** @internal */
+export type Extent = [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number];
+
 /** @internal Where the bytes are now. */
-export function extentOf(
-  source: MemorySource,
-): [buffer: ArrayBuffer | SharedArrayBuffer, offset: number, length: number] {
+export function extentOf(source: MemorySource): Extent {
   if (ArrayBuffer.isView(source)) {
     const get = types.isDataView(source) ? dataView : typedArray;
     const buffer = get.buffer(source) as ArrayBuffer | SharedArrayBuffer;
@@ -68,11 +69,13 @@ export function extentOf(
   return [buffer, 0, length as number];
 }
 
-/** @internal Whether the bytes stay where they are, and as many, for as long as their buffer is not detached. */
-export function hasFixedExtent(source: MemorySource): boolean {
-  if (isWasmMemory(source)) return false;
-  const buffer = ArrayBuffer.isView(source) ? extentOf(source)[0] : source;
-  return !(types.isSharedArrayBuffer(buffer) ? isGrowable(buffer) : isResizable(buffer));
+/** @internal Where they are until their buffer is detached; undefined of what may grow or shrink. */
+export function fixedExtentOf(source: MemorySource): Extent | undefined {
+  if (isWasmMemory(source)) return undefined;
+  const extent = extentOf(source);
+  const [buffer] = extent;
+  const mayChange = types.isSharedArrayBuffer(buffer) ? isGrowable(buffer) : isResizable(buffer);
+  return mayChange ? undefined : extent;
 }
 
 /** @internal In bytes; 0 when its buffer is detached. */

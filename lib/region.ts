@@ -6,10 +6,11 @@ import { binding, isFailure, type NativeMemory, type NativeRegion, type NativeTo
 import { closedError, errnoName, invalidType, invalidValue, systemError } from './errors.js';
 import {
   extentOf,
-  hasFixedExtent,
+  fixedExtentOf,
   isMemorySource,
   isWasmMemory,
   lengthOf,
+  type Extent,
   type MemorySource,
 } from './memory-source.js';
 import { attachHandle, makeHandle, type RegionHandle } from './region-handle.js';
@@ -111,7 +112,7 @@ export class Region implements Disposable {
   #source: MemorySource | undefined;
   readonly #owned: Owned | undefined;
   readonly #users = new Set<WeakRef<RegionUser>>();
-  readonly #hasFixedExtent: boolean;
+  #fixedExtent: Extent | undefined;
   #view: Uint8Array | undefined;
   #closed = false;
 
@@ -132,7 +133,7 @@ export class Region implements Disposable {
     this.kind = kind;
     this.#source = source;
     this.#owned = owned;
-    this.#hasFixedExtent = hasFixedExtent(source);
+    this.#fixedExtent = fixedExtentOf(source);
   }
 
   /**
@@ -282,6 +283,7 @@ export class Region implements Disposable {
     for (const user of [...this.#users]) user.deref()?.regionClosing(this);
     this.#closed = true;
     this.#view = undefined;
+    this.#fixedExtent = undefined;
     if (this.#owned?.mapping !== undefined) {
       if (types.isArrayBuffer(this.#source)) binding().detach(this.#source, this.#owned.mapping);
       else binding().leave(this.#owned.mapping);
@@ -313,11 +315,15 @@ export class Region implements Disposable {
     return () => this.#users.delete(reference);
   }
 
+  /** Every look at a tracked memory begins with this. */
+  #extent(): Extent {
+    const isThere = this.#view !== undefined && lengthOf(this.#view) > 0;
+    return (isThere ? this.#fixedExtent : undefined) ?? extentOf(this.#source!);
+  }
+
   #currentView(): Uint8Array {
     if (this.#closed) throw closedError('region');
-    // What every look at a tracked memory begins with.
-    if (this.#hasFixedExtent && this.#view !== undefined && lengthOf(this.#view) > 0) return this.#view;
-    const [buffer, offset, length] = extentOf(this.#source!);
+    const [buffer, offset, length] = this.#extent();
     if (
       this.#view?.buffer !== buffer ||
       this.#view.byteOffset !== offset ||

@@ -22,6 +22,7 @@ it('counts everything as written when its loop is lost, and goes on with a new o
 it('finds pages that lost content or protection without a fault (B2, B10, B11)', 'lostProtection');
 it('waits for nobody when it cannot arm a page while others write', 'mappedAnewUnderWriters');
 it('tells which thread wrote, and where', 'tellsWhoWrote');
+it('tells it with the pages, also when a collect failed in between', 'tellsLaterWhoWrote');
 it('counts the writes that are too many to be kept, and loses no page', 'manyWrites');
 it('refuses memory that shares its pages with other data, by name (B9)', 'refusesBuffers');
 it('is the only owner of what it tracks', 'owns');

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { DirtyTracker, Region, type DirtyPages, type Trackable } from '../lib/index.js';
 import { PackedPages } from '../lib/packed-pages.js';
-import { PAGE, pageRun, pagesOf, seeded, sorted, touch } from './scenarios/dirty-support.js';
+import { PAGE, pageRun, pagesOf, resizableBuffer, seeded, sorted, touch } from './scenarios/dirty-support.js';
 
 /** What a tracker of `memory` says after `write`. */
 function dirtyAfter(memory: Trackable | Trackable[], write: () => void): DirtyPages {
@@ -222,6 +222,29 @@ test('it clips both ends of a buffer smaller than a page', () => {
   const right = dirtyAfter(across, () => (across[10] = 1));
   assert.deepEqual([...right], [{ offset: 10, length: 10 }]);
   assert.deepEqual([right.pageCount, right.byteLength], [1, 10]);
+});
+
+test('it is empty of a buffer that shrank to nothing inside a page', () => {
+  const buffer = resizableBuffer(2 * PAGE + 100, 16 * PAGE);
+  const view = new Uint8Array(buffer, 100);
+  for (const engine of ['wp-async', 'compare'] as const) {
+    buffer.resize(2 * PAGE + 100);
+    using tracker = new DirtyTracker(view, { engine });
+    new Uint8Array(buffer).fill(engine.length);
+    buffer.resize(100);
+    const dirty = tracker.collect();
+    assertSays(dirty, []);
+    assert.equal(dirty.pageCount, 0);
+  }
+});
+
+test('it is right of memory whose view says something else of its length', () => {
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  using tracker = new DirtyTracker(region);
+  Object.defineProperty(region.bytes, 'byteLength', { value: 100 });
+  touch(region.bytes, 3, 1);
+  assertSays(tracker.collect(), [[3 * PAGE, PAGE]]);
+  assert.equal(region.byteLength, 4 * PAGE);
 });
 
 test('it tells the memories of a tracker apart', () => {

@@ -26,8 +26,10 @@ size_t Digits(uint64_t number) noexcept {
 
 void PackedPages::Assign(RangeSet* pages, Range memory, uint64_t page_size) {
   const std::vector<Range>& ranges = pages->Ranges();
-  const Range whole = memory.RoundOutward(page_size);
-  const uint64_t lead = memory.start - whole.start;
+  const uint64_t lead = memory.start % page_size;
+  Range whole = memory.RoundOutward(page_size);
+  // No byte lies in a page, wherever there are none.
+  if (memory.Empty()) whole.end = whole.start;
   const uint64_t unit = PageSize();
   const int shift = std::countr_zero(unit);
   MakeRoom(Digits(lead) + ranges.size() * 2 * Digits(whole.Length() >> shift));

@@ -1,4 +1,4 @@
-// A set of pages in few bytes, as lib/page-set.ts reads it: numbers to base 128, the lowest digit
+// A set of pages in few bytes, as lib/packed-pages.ts reads it: numbers to base 128, the lowest digit
 // first, each digit but a number's last with bit 7. The first number is where the memory begins in
 // its first page, in bytes. Then for each range: how many pages lie between it and the one before
 // (or that first page), and how many it has. These are pages of the system, also where the memory
@@ -24,7 +24,8 @@ class PackedPages {
  private:
   void MakeRoom(size_t bytes);
 
-  // Room that is there already costs no page faults, but more than this is not kept.
+  // Room that is there already costs no page faults. More than this is let go of by the next set
+  // that needs less.
   static constexpr size_t kKeptRoom = size_t{1} << 20;
 
   std::unique_ptr<char[]> bytes_;

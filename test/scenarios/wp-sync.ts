@@ -212,6 +212,21 @@ export function tellsWhoWrote(): void {
   right!.end();
 }
 
+/** The last of several memories cannot be armed where it grew, as somebody else has it there. */
+export function tellsLaterWhoWrote(): void {
+  const region = Region.allocate({ bytes: 4 * PAGE });
+  const wasm = new WebAssembly.Memory({ initial: 1, maximum: 4 });
+  using tracker = track([region, wasm]);
+  touch(region.bytes, 1, 1);
+  wasm.grow(1);
+  using other = new DirtyTracker(new Uint8Array(wasm.buffer, 65_536), { engine: 'wp-async' });
+  assert.throws(() => tracker.collect(), { code: 'ERR_UFFD_BUSY' });
+  other.close();
+  const dirty = tracker.collect();
+  assert.deepEqual(pagesOf(dirty.of(0)), [1]);
+  assert.deepEqual(dirty.writes, [{ memory: 0, offset: PAGE, threadId: kernelThreadId() }]);
+}
+
 /** The list of writes is bounded, the pages are not. */
 export function manyWrites(): void {
   const pages = 20_000;
