@@ -159,12 +159,13 @@ const programs: Record<string, (...args: string[]) => unknown> = {
   /** A memory, made late, that grows, is given away, and one that is freed. */
   lives: async () => {
     await nextLook();
-    let bytes: Uint8Array | undefined = new Uint8Array(1 << 20).fill(1);
+    const bytes = new Uint8Array(1 << 20).fill(1);
     await nextLook();
     structuredClone(bytes, { transfer: [bytes.buffer] });
-    bytes = undefined;
     (() => write(new WebAssembly.Memory({ initial: 3 }), 1))();
     await nextLook();
+    // Held until that was seen: a buffer that was collected before is told as freed.
+    assert.equal(bytes.byteLength, 0);
     for (let i = 0; i < 10; i++) {
       (globalThis as { gc?: () => void }).gc!();
       await nextLook();
