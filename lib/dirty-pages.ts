@@ -6,6 +6,7 @@ import { invalidType, invalidValue, noMemory } from './errors.js';
 import { firstWrites, writesIn, type FirstWrite } from './first-writes.js';
 import { ListedPages, type PageSet } from './page-set.js';
 import {
+  bytesIn,
   differenceOf,
   holds,
   intersectionOf,
@@ -50,7 +51,7 @@ export class DirtyPages implements Iterable<DirtyRange> {
 
   /** The bytes of those pages that lie in the memory. */
   get byteLength(): number {
-    return this.#sets.reduce((sum, set) => sum + countBytes(set), 0);
+    return this.#sets.reduce((sum, set) => sum + bytesIn(set.read()), 0);
   }
 
   get isEmpty(): boolean {
@@ -223,12 +224,6 @@ export function countPages(
     counted = last;
   }
   return pages;
-}
-
-function countBytes(set: PageSet): number {
-  let bytes = 0;
-  for (const reader = set.read(); reader.next();) bytes += reader.length;
-  return bytes;
 }
 
 function counted(count: number, unit: string): string {

@@ -67,9 +67,10 @@ export function differenceOf(a: RangeList, b: RangeList): RangeList {
   return combine(a, b, (inA, inB) => inA && !inB);
 }
 
-export function bytesIn(ranges: RangeList): number {
+/** Reads to the end. */
+export function bytesIn(reader: RangeReader): number {
   let bytes = 0;
-  for (let i = 1; i < ranges.length; i += 2) bytes += ranges[i]!;
+  while (reader.next()) bytes += reader.length;
   return bytes;
 }
 

@@ -1,7 +1,7 @@
 // What was written, for people who look at a test that failed.
 
 import { binding } from './binding.js';
-import { bytesIn, intersectionOf, type RangeList } from './range-list.js';
+import { bytesIn, intersectionOf, ListReader, type RangeList } from './range-list.js';
 
 /** One memory after a function ran. */
 export interface Written {
@@ -53,7 +53,7 @@ export function describeWrites(written: Written, ranges: RangeList): string {
   const count = countPages(pages, written);
   if (count === 0) return 'Nothing was written.';
   const lines = [
-    `${plural(count, 'page was', 'pages were')} written, ${plural(bytesIn(differing), 'byte differs', 'bytes differ')}:`,
+    `${plural(count, 'page was', 'pages were')} written, ${plural(bytesIn(new ListReader(differing)), 'byte differs', 'bytes differ')}:`,
   ];
   let shown = 0;
   for (const page of eachPage(pages, written)) {
@@ -95,7 +95,7 @@ function pageLines(written: Written, page: RangeList): string[] {
   const differing = intersectionOf(written.bytes, page);
   const head = `  page ${pageOf(page[0]!, written)}, offset ${page[0]!} (${hexadecimal(page[0]!)})`;
   if (differing.length === 0) return [`${head}: written with the bytes it had`];
-  const lines = [`${head}: ${plural(bytesIn(differing), 'byte differs', 'bytes differ')}`];
+  const lines = [`${head}: ${plural(bytesIn(new ListReader(differing)), 'byte differs', 'bytes differ')}`];
   let next = 0;
   let rows = 0;
   for (let i = 0; i < differing.length && rows < SHOWN_ROWS; i += 2) {

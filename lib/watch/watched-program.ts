@@ -166,7 +166,7 @@ export class WatchedProgram {
         return {
           memory,
           pages: countPages(new ListReader(ranges), { lead, pageSize }),
-          bytes: bytesIn(ranges),
+          bytes: bytesIn(new ListReader(ranges)),
         };
       });
     const pages = written.reduce((sum, each) => sum + each.pages, 0);
@@ -229,7 +229,7 @@ function measure(state: MemoryState, ranges: RangeList, intervalMs: number): voi
   state.intervalMs = intervalMs;
   state.ranges = ranges;
   state.pages = countPages(new ListReader(ranges), { lead, pageSize });
-  state.bytes = bytesIn(ranges);
+  state.bytes = bytesIn(new ListReader(ranges));
   state.pagesPerSecond = (state.pages * 1000) / intervalMs;
   state.bytesPerSecond = (state.bytes * 1000) / intervalMs;
   state.share = byteLength === 0 ? 0 : state.bytes / byteLength;
