@@ -13,12 +13,12 @@ constexpr uint64_t kMostAtOnce = 1'000'000;  // ns
 }  // namespace
 
 EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
-                                 std::function<bool()> at_exit, std::function<bool()> answered) {
+                                 std::function<bool()> at_exit) {
   uv_loop_t* loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) {
     throw Napi::Error::New(env, "this environment has no event loop");
   }
-  auto* channel = new EventChannel(env, on_readable, std::move(at_exit), std::move(answered));
+  auto* channel = new EventChannel(env, on_readable, std::move(at_exit));
   uv_async_init(loop, &channel->async_, &EventChannel::OnAsync);
   channel->async_.data = channel;
   uv_unref(reinterpret_cast<uv_handle_t*>(&channel->async_));
@@ -26,13 +26,11 @@ EventChannel* EventChannel::Open(Napi::Env env, Napi::Function on_readable,
   return channel;
 }
 
-EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit,
-                           std::function<bool()> answered)
+EventChannel::EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit)
     : env_(env),
       on_readable_(Napi::Persistent(on_readable)),
       context_(env, "userfaultfd"),
-      at_exit_(std::move(at_exit)),
-      answered_(std::move(answered)) {}
+      at_exit_(std::move(at_exit)) {}
 
 void EventChannel::Poke() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -52,7 +50,7 @@ void EventChannel::Close(bool leak) noexcept {
     leak_ = leak;
   }
   at_exit_ = nullptr;
-  answered_ = nullptr;
+  reader_ = nullptr;
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), &EventChannel::OnClosed);
 }
 
@@ -85,6 +83,7 @@ void EventChannel::Deliver() noexcept {
     return;
   }
   gone_ = outer;
+  if (reader_ != nullptr) reader_->LeaveReading();
   linger_.Ended(uv_hrtime());
 }
 
@@ -106,15 +105,22 @@ bool EventChannel::CallReader(const bool& gone) noexcept {
 }
 
 bool EventChannel::PokedSoon() noexcept {
-  if (!answered_ || !answered_() || !linger_.IsWorthIt() || HasOtherWork()) return false;
+  if (reader_ == nullptr || !reader_->TakeAllAnswered() || !linger_.IsWorthIt() || HasOtherWork()) {
+    return false;
+  }
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     lingering_ = true;
     poked_ = false;
   }
   const uint64_t until = uv_hrtime() + Lingering::kLongest;
-  // The fault loop may have been woken on this processor. Who else is there may keep it for long.
-  while (!poked_ && uv_hrtime() < until && !HasOtherWork()) sched_yield();
+  do {
+    reader_->ReadFaults();
+    if (poked_) break;
+    // Who was just woken may be on this processor, and faults as soon as it runs.
+    sched_yield();
+    reader_->ReadFaults();
+  } while (!poked_ && uv_hrtime() < until && !HasOtherWork());
   const bool in_time = uv_hrtime() < until;
   const std::lock_guard<std::mutex> lock(mutex_);
   lingering_ = false;

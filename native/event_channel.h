@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 
+#include "core/awake_reader.h"
 #include "core/fault_loop.h"
 #include "lingering.h"
 
@@ -18,10 +19,12 @@ namespace uffd {
 class EventChannel final : public Notifier {
  public:
   // `at_exit` runs when the environment ends before Close() was called; it returns what Close()
-  // takes. `answered`: whether handlers ended faults since it was asked, and have none left to end.
+  // takes.
   static EventChannel* Open(Napi::Env env, Napi::Function on_readable,
-                            std::function<bool()> at_exit,
-                            std::function<bool()> answered = nullptr);
+                            std::function<bool()> at_exit);
+  // Once its faults were answered the event loop stays awake for the next ones of this, which must
+  // live until Close().
+  void StayAwakeFor(AwakeReader* reader) noexcept { reader_ = reader; }
 
   void Poke() noexcept override;
   // The object deletes itself when libuv has let go of it; `leak` keeps it for a loop that would
@@ -31,8 +34,7 @@ class EventChannel final : public Notifier {
   void SetRef(bool ref) noexcept;
 
  private:
-  EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit,
-               std::function<bool()> answered);
+  EventChannel(Napi::Env env, Napi::Function on_readable, std::function<bool()> at_exit);
   ~EventChannel() override = default;
 
   void Deliver() noexcept;
@@ -57,7 +59,7 @@ class EventChannel final : public Notifier {
   bool lingering_ = false;
   std::atomic<bool> poked_{false};  // while lingering
   bool* gone_ = nullptr;            // set when this is deleted under those who run in it
-  std::function<bool()> answered_;  // empty once closed
+  AwakeReader* reader_ = nullptr;   // null once closed
   Lingering linger_;
 };
 

@@ -5,8 +5,9 @@
 namespace uffd {
 namespace {
 
-// Who was woken so soon after its last events would have had these while lingering.
-constexpr uint64_t kSoon = 50'000;
+// Who was woken so soon after its last events would have had these while lingering: two wake-ups,
+// of the fault loop and of the event loop, are most of it.
+constexpr uint64_t kSoon = 150'000;
 constexpr int kMostInVain = 2;
 constexpr int kMostNeeded = 256;
 

@@ -126,12 +126,12 @@ Napi::Value UserfaultfdWrap::Open(const Napi::CallbackInfo& info) {
     session_->Release(EndingPatience::Haste::kEnding);
     return session_->Leaked();
   };
-  const auto answered = [this] { return session_ && session_->TakeAllAnswered(); };
-  channel_ = EventChannel::Open(env, info[3].As<Napi::Function>(), at_exit, answered);
+  channel_ = EventChannel::Open(env, info[3].As<Napi::Function>(), at_exit);
   Session::Opened opened = Session::Open(request, channel_);
   Napi::Object result = Napi::Object::New(env);
   if (opened.session) {
     session_ = std::move(opened.session);
+    channel_->StayAwakeFor(session_.get());
     result.Set("features", Napi::BigInt::New(env, session_->Features()));
     result.Set("access", Napi::Number::New(env, static_cast<int>(session_->OpenedBy())));
   } else {

@@ -143,11 +143,12 @@ void* FaultLoop::ThreadMain(void* self) noexcept {
 void FaultLoop::Run() noexcept {
   while (!stopping_) {
     UFFD_BARRIER("loop-before-poll", &stopping_);
-    pollfd sources[kOwnSources + ForkedChildren::kMost] = {{uffd_->Fd(), POLLIN, 0},
+    const bool aside = loan_.StandAside();
+    pollfd sources[kOwnSources + ForkedChildren::kMost] = {{aside ? -1 : uffd_->Fd(), POLLIN, 0},
                                                            {poke_event_.Get(), POLLIN, 0}};
     uint64_t children[ForkedChildren::kMost];
     const size_t count = server_->Children().WaitFor(sources + kOwnSources, children);
-    const int ready = poll(sources, kOwnSources + count, WaitMs());
+    const int ready = poll(sources, kOwnSources + count, WaitMs(aside));
     progress_++;
     if (ready < 0 && errno != EINTR && errno != EAGAIN) server_->Fail(errno);
     if ((sources[0].revents & (POLLERR | POLLNVAL)) != 0) server_->Fail(EIO);
@@ -177,15 +178,41 @@ void FaultLoop::Run() noexcept {
 }
 
 // Until a fault is due, or for ever.
-int FaultLoop::WaitMs() noexcept {
+int FaultLoop::WaitMs(bool aside) noexcept {
   if (fault_count_ > 0 || read_again_soon_) return kDeferredRetryMs;
   if (spin_ && FaultServer::Clock::now() < spin_until_) return 0;
   auto next = server_->NextDue();
   const auto look = server_->Children().NextLook();
   if (look && (!next || *look < *next)) next = look;
-  if (!next) return -1;
+  const int most = aside ? ReadingLoan::kLookMs : INT_MAX;
+  if (!next) return aside ? most : -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - FaultServer::Clock::now());
-  return static_cast<int>(std::clamp<int64_t>(left.count(), 0, INT_MAX));
+  return static_cast<int>(std::clamp<int64_t>(left.count(), 0, most));
+}
+
+void FaultLoop::ReadAside() noexcept {
+  uffd_msg messages[kReadAtOnce];
+  reading_aside_ = true;
+  loan_.NoteReading();
+  const uint64_t stamp = server_->Now();
+  const Result<size_t> count = uffd_->Read(messages, kReadAtOnce);
+  const size_t faults = count ? count.Value() : 0;  // the loop finds what is wrong
+  if (faults > 0) UFFD_BARRIER("aside-after-read", &stopping_);
+  const auto now = FaultServer::Clock::now();
+  bool due = false;
+  for (size_t i = 0; i < faults; i++) {
+    Event fault = DecodeEvent(messages[i]);
+    fault.stamp = stamp;
+    fault.read_at = now;
+    Place(&fault);
+    due = server_->HandOverAside(fault) || due;
+  }
+  reading_aside_ = false;
+  if (due || (faults > 0 && !loan_.IsKnown())) Poke();
+}
+
+void FaultLoop::LeaveAside() noexcept {
+  if (loan_.GiveBack()) Poke();
 }
 
 bool FaultLoop::ReadBatch() noexcept {

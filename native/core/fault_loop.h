@@ -1,6 +1,6 @@
-// The thread that reads a userfaultfd and has its faults served. One per open userfaultfd, never a
-// pool thread. It runs no JavaScript, allocates nothing on the way of a fault and touches no memory
-// that may fault.
+// The thread that reads a userfaultfd and has its faults served (reading_loan.h: who else may read,
+// for a moment). One per open userfaultfd, never a pool thread. It runs no JavaScript, allocates
+// nothing on the way of a fault and touches no memory that may fault.
 #ifndef UFFD_CORE_FAULT_LOOP_H_
 #define UFFD_CORE_FAULT_LOOP_H_
 
@@ -16,6 +16,7 @@
 #include "core/fault.h"
 #include "core/fault_server.h"
 #include "core/file_descriptor.h"
+#include "core/reading_loan.h"
 #include "core/registration_table.h"
 #include "core/result.h"
 #include "core/userfaultfd.h"
@@ -43,6 +44,13 @@ class FaultLoop {
   // Waits until the loop has applied and served whatever it had read when this was called (or has
   // ended), at most until `deadline`: false when that is over.
   bool AwaitPass(std::chrono::steady_clock::time_point deadline) noexcept;
+  // In the loop's place, by a thread that is awake anyway: hands over the page faults that wait.
+  // Only where there are no other events, and no faults but those of handlers.
+  void ReadAside() noexcept;
+  // That thread reads no more.
+  void LeaveAside() noexcept;
+  // Whether a fault may have been read aside and not yet handed over.
+  bool IsReadAside() const noexcept { return reading_aside_.load(); }
   // How often all that was read was served, and whether something of it must be tried again.
   uint64_t Passes() noexcept;
   bool HasDeferred() const noexcept { return deferred_.load(); }
@@ -69,7 +77,7 @@ class FaultLoop {
   void ServeBatch() noexcept;
   void Place(Event* fault) const noexcept;
   bool IsEndedWith(size_t index, const std::array<bool, kBatch>& open) const noexcept;
-  int WaitMs() noexcept;
+  int WaitMs(bool aside) noexcept;
 
   Userfaultfd* const uffd_;
   const RegistrationTable* const table_;
@@ -87,6 +95,8 @@ class FaultLoop {
   uint64_t passes_ = 0;  // under progress_mutex_: how often all that was read was served
   std::atomic<uint32_t> open_faults_{0};
   std::atomic<bool> deferred_{false};
+  ReadingLoan loan_;
+  std::atomic<bool> reading_aside_{false};
 
   std::mutex progress_mutex_;  // for those who wait for the loop; see AwaitReading, Stop
   std::condition_variable progressed_;

@@ -1,4 +1,5 @@
-// The bounded hand-over from one fault loop to one reader: a single-producer single-consumer ring.
+// The bounded hand-over from who reads faults to who reads events: a ring with one producer at a
+// time and one consumer.
 // Lock-free on purpose: a reader that held a lock and then faulted would stop the loop that serves
 // it.
 #ifndef UFFD_CORE_FAULT_QUEUE_H_
@@ -23,9 +24,9 @@ class FaultQueue {
 
   static Result<std::unique_ptr<FaultQueue>> Create() noexcept;
 
-  // Loop thread only. A record that does not fit is counted, not stored: nobody waits for it, its
-  // fault was resolved before. For faults that somebody must still end there is room that the
-  // others do not get.
+  // Under the FaultServer's mutex. A record that does not fit is counted, not stored: nobody waits
+  // for it, its fault was resolved before. For faults that somebody must still end there is room
+  // that the others do not get.
   bool Push(const Event& event) noexcept;
   // Reader thread only.
   bool Pop(Event* event) noexcept;

@@ -33,6 +33,7 @@ Outcome FaultServer::Serve(const Event& fault) noexcept {
     registration = Current(fault, 0);
     if (!registration) return Outcome::kDiscarded;
     by = registration->policy->handler ? ReasonToEndNow(fault, *registration) : EndedBy::kLoop;
+    if (by == EndedBy::kOwnThread) last_own_fault_ = Clock::now();
     if (!by) return HandOver(fault, *registration->policy);
   }
   return EndNatively({fault, *by, 0}, std::move(registration));
@@ -48,6 +49,11 @@ std::optional<EndedBy> FaultServer::ReasonToEndNow(
   return std::nullopt;
 }
 
+bool FaultServer::HasOwnFaultsLately() const noexcept {
+  constexpr std::chrono::milliseconds kLately(100);
+  return Clock::now() - last_own_fault_.load() < kLately;
+}
+
 Outcome FaultServer::HandOver(const Event& fault, const Policy& policy) noexcept {
   if (open_.IsOpen(fault.page, fault.reason)) return Outcome::kAttached;
   Event event = fault;
@@ -56,6 +62,21 @@ Outcome FaultServer::HandOver(const Event& fault, const Policy& policy) noexcept
   if (event.id == 0) return resolver_.Wake(fault.page).outcome;
   Record(event);
   return Outcome::kHandedOver;
+}
+
+bool FaultServer::HandOverAside(const Event& fault) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::optional<Registration> registration = Current(fault, 0);
+  if (!registration) return false;
+  HandOver(fault, *registration->policy);
+  const std::optional<EndedBy> by = ReasonToEndNow(fault, *registration);
+  if (!by) return false;
+  const auto now = Clock::now();
+  ForEachOpenLike(fault, [&](OpenFaults::Entry* entry) {
+    entry->due = now;
+    entry->due_to = *by;
+  });
+  return true;
 }
 
 // The registration of a fault that must still be ended. The thread of any other fault is woken: it
@@ -248,10 +269,8 @@ void FaultServer::EndRemoved(Range range) noexcept {
 }
 
 void FaultServer::EndOpen(const Event& fault, Ending ending) noexcept {
-  open_.ForEachOpen([&](OpenFaults::Entry* entry) {
-    const bool same =
-        entry->fault.page.start == fault.page.start && entry->fault.reason == fault.reason;
-    if (same && !entry->claimed) open_.End(entry, ending);
+  ForEachOpenLike(fault, [&](OpenFaults::Entry* entry) {
+    if (!entry->claimed) open_.End(entry, ending);
   });
 }
 

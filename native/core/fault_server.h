@@ -101,6 +101,11 @@ class FaultServer {
   // A fault was not ended when it was due. Waits for nothing, so that it can be asked of a loop
   // that stands still.
   bool IsOverdue() noexcept;
+  // Of a fault for a handler that another thread than the loop's has read: handed over, also if it
+  // must be ended without JavaScript, which is then due. True: it is, and the loop must be told.
+  bool HandOverAside(const Event& fault) noexcept;
+  // Whether the loop ended faults of who would have to end them himself.
+  bool HasOwnFaultsLately() const noexcept;
   // The way of a handler: claim, answer, then finish or abandon. Nothing when it has ended, or its
   // page was given back.
   std::optional<Claim> ClaimFault(uint64_t id) noexcept;
@@ -129,8 +134,17 @@ class FaultServer {
   std::optional<Registration> Current(const Event& fault, uint64_t open_id) noexcept;
   Outcome HandOver(const Event& fault, const Policy& policy) noexcept;
   void NoteGivenBack(Range range) noexcept;
-  // The unclaimed ones of that page, for that reason.
+  // The unclaimed ones like it.
   void EndOpen(const Event& fault, Ending ending) noexcept;
+  // Of that page, for that reason.
+  template <typename Visit>
+  void ForEachOpenLike(const Event& fault, Visit visit) noexcept {
+    open_.ForEachOpen([&](OpenFaults::Entry* entry) {
+      const bool same =
+          entry->fault.page.start == fault.page.start && entry->fault.reason == fault.reason;
+      if (same) visit(entry);
+    });
+  }
   void EndRemoved(Range range) noexcept;
   bool IsRemoved(uint64_t id) noexcept;
   void MakeDue(EndedBy by, uint32_t registration = 0) noexcept;
@@ -146,6 +160,7 @@ class FaultServer {
   FaultResolver resolver_;
   EventGate gate_;
   std::atomic<int> fatal_error_{0};
+  std::atomic<Clock::time_point> last_own_fault_{};
 
   // Held for one decision and the ioctl that carries it out; never while user memory is touched, a
   // source loaded, malloc called (a thread that forks has its locks) or a result awaited.

@@ -31,6 +31,9 @@ constexpr int kSlowTicks = 120;
 constexpr std::chrono::milliseconds kPoisonPatience(30'000);
 constexpr std::chrono::milliseconds kHastyPoison(400);
 
+constexpr uint64_t kEventFeatures = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
+                                    UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP;
+
 int ErrorOf(const Status& status) noexcept { return status ? 0 : status.Error().error; }
 int ErrorOf(const Partial& partial) noexcept { return partial.error; }
 
@@ -94,6 +97,7 @@ Session::Session(Userfaultfd uffd, std::unique_ptr<FaultQueue> queue, Notifier* 
     : uffd_(std::move(uffd)),
       queue_(std::move(queue)),
       notifier_(notifier),
+      leaves_all_to_handlers_((uffd_.Features() & kEventFeatures) == 0),
       server_(std::make_unique<FaultServer>(&uffd_, &table_, queue_.get(), notifier,
                                             static_cast<uint32_t>(gettid()))),
       loop_(std::make_unique<FaultLoop>(&uffd_, &table_, server_.get())) {}
@@ -134,6 +138,7 @@ Result<Session::Registered> Session::Register(Range range,
     registration.given_back = std::move(given_back.Value());
   }
   Unmerge(range);
+  if (!policy->handler) leaves_all_to_handlers_ = false;
   // In the table first: a fault may come before the ioctl returns.
   const Result<uint32_t> added = table_.Add(std::move(registration));
   if (!added) return added.Error();
@@ -371,6 +376,18 @@ Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_
   }
 }
 
+void Session::ReadFaults() noexcept {
+  const InFlight call(this);
+  if (!call.Admitted() || !leaves_all_to_handlers_) return;
+  // Faults of the reader's own wait until the loop looks again.
+  if (!server_->HasOwnFaultsLately()) loop_->ReadAside();
+}
+
+void Session::LeaveReading() noexcept {
+  const InFlight call(this);
+  if (call.Admitted()) loop_->LeaveAside();
+}
+
 bool Session::TakeChild(uint64_t id) noexcept {
   const InFlight call(this);
   return call.Admitted() && server_->Children().Take(id);
@@ -463,6 +480,7 @@ bool Session::AwaitServed(uint32_t id, bool owes, EndingPatience patience) noexc
     if (!await([&] { return loop_->Passes() != seen; })) return false;
   }
   const auto has_open = [&] {
+    if (loop_->IsReadAside()) return true;
     return id == 0 ? server_->HasOpenFaults() : server_->HasOpenFaultsOf(id);
   };
   if (!has_open() && !(owes && loop_->HasDeferred())) return true;

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/awake_reader.h"
 #include "core/ending_patience.h"
 #include "core/fault_loop.h"
 #include "core/fault_queue.h"
@@ -19,7 +20,7 @@
 
 namespace uffd {
 
-class Session : public std::enable_shared_from_this<Session> {
+class Session final : public AwakeReader, public std::enable_shared_from_this<Session> {
  public:
   struct Opened;
   struct Registered {
@@ -33,7 +34,7 @@ class Session : public std::enable_shared_from_this<Session> {
                      Loop loop = Loop::kSleeps) noexcept;
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  ~Session();
+  ~Session() override;
 
   // Every method below may be called from any thread and fails with ESHUTDOWN once released.
   Result<Registered> Register(Range range, const std::shared_ptr<const Policy>& policy,
@@ -95,10 +96,11 @@ class Session : public std::enable_shared_from_this<Session> {
   // stuck: neither the end of the process nor a watchdog in a hurry releases it.
   void ServeToTheEnd() noexcept { to_the_end_ = true; }
   bool ServesToTheEnd() const noexcept { return to_the_end_.load(); }
-  // Whether a handler ended faults since this was asked, and none is left for it to end.
-  bool TakeAllAnswered() noexcept {
+  bool TakeAllAnswered() noexcept override {
     return answered_.exchange(false) && !server_->SeesOpenFaults();
   }
+  void ReadFaults() noexcept override;
+  void LeaveReading() noexcept override;
   bool HasOpenFaults() noexcept { return server_->HasOpenFaults(); }
 
   // The release routine. Whoever calls it (close, the exit listener, the environment's clean-up,
@@ -173,6 +175,8 @@ class Session : public std::enable_shared_from_this<Session> {
   RegistrationTable table_;
   Notifier* const notifier_;
   std::atomic<bool> answered_{false};  // a fault, by a handler
+  // There are no events to be applied and no faults but those of handlers.
+  std::atomic<bool> leaves_all_to_handlers_;
   std::unique_ptr<FaultServer> server_;
   std::unique_ptr<FaultLoop> loop_;
 
