@@ -92,8 +92,9 @@ export class EventReader {
     this.#events = [];
     let drained = false;
     while (this.#events.length === 0 && !drained) {
-      if (scratch.length < this.batch * FIELDS) scratch = new Float64Array(this.batch * FIELDS);
-      const raw = scratch.subarray(0, this.batch * FIELDS);
+      const size = this.batch * FIELDS;
+      if (scratch.length < size) scratch = new Float64Array(size);
+      const raw = scratch.length === size ? scratch : scratch.subarray(0, size);
       const count = this.#native.drain(raw);
       for (let i = 0; i < count; i++) {
         const event = this.#decode(raw, i * FIELDS);

@@ -2,8 +2,8 @@
 
 import { inspect } from 'node:util';
 import type { NativeEnding, NativeUserfaultfd } from './binding.js';
-import { asBytes, checkSource } from './bytes.js';
-import { faultEnded, invalidValue, outOfRange, systemError } from './errors.js';
+import { asBytes } from './bytes.js';
+import { errnoName, faultEnded, invalidValue, outOfRange, sourceRegistered, systemError } from './errors.js';
 import type { Region } from './region.js';
 import { checkConstruct, checkFlag, checkOptions } from './validate.js';
 
@@ -125,16 +125,13 @@ export class PageFault {
    * armed and its mode is not `write-protect`, `ERR_UFFD_SOURCE_REGISTERED` when reading `bytes` could
    * itself fault.
    */
+  // eslint-disable-next-line @typescript-eslint/require-await -- a promise inside would take three turns more
   async resolve(
     bytes?: ArrayBufferView | ArrayBuffer | SharedArrayBuffer,
-    options: ResolveOptions = {},
+    options?: ResolveOptions,
   ): Promise<boolean> {
-    const given = checkOptions('options', options, ['writeProtect']);
-    const writeProtect = checkFlag('options.writeProtect', given['writeProtect'], false);
-    if (writeProtect) this.#checkArming();
-    return Promise.resolve(
-      this.#end(FILL, bytes === undefined ? undefined : this.#page(bytes), writeProtect),
-    );
+    const writeProtect = options !== undefined && this.#isToBeArmed(options);
+    return this.#end(FILL, bytes === undefined ? undefined : this.#page(bytes), writeProtect);
   }
 
   /**
@@ -172,13 +169,17 @@ export class PageFault {
   #end(answer: number, bytes: Uint8Array | undefined, writeProtect: boolean): boolean {
     if (this.resolved) throw faultEnded(this.endedBy!, this.action);
     const done = this.#owner.resolveFault(this.#id, answer, bytes, writeProtect);
+    // What cannot be read without a fault was not tried.
+    if (done < 0 && errnoName(done) === 'ELOOP') throw sourceRegistered();
     if (done < 0) throw systemError({ errno: done, syscall: this.#syscall(answer, bytes) });
     this.#ending = done;
     if (endedByOf(done) !== 'handler') throw faultEnded(this.endedBy!, this.action);
     return this.action !== 'wake';
   }
 
-  #checkArming(): void {
+  #isToBeArmed(options: ResolveOptions): boolean {
+    const given = checkOptions('options', options, ['writeProtect']);
+    if (!checkFlag('options.writeProtect', given['writeProtect'], false)) return false;
     if (this.reason === 'write-protect') {
       throw invalidValue(
         'options.writeProtect',
@@ -187,6 +188,7 @@ export class PageFault {
       );
     }
     if (!this.resolved) this.#owner.checkArming(this.region);
+    return true;
   }
 
   #page(bytes: unknown): Uint8Array {
@@ -202,7 +204,6 @@ export class PageFault {
     if (source.byteLength !== pageSize) {
       throw outOfRange('bytes.byteLength', `${pageSize}, one page of this region`, source.byteLength);
     }
-    checkSource(source);
     return source;
   }
 

@@ -4,6 +4,7 @@
 
 #include "convert.h"
 #include "core/holder_list.h"
+#include "core/registry.h"
 #include "core/test_barrier.h"
 #include "memory_wrap.h"
 
@@ -219,11 +220,12 @@ Napi::Value UserfaultfdWrap::ResolveFault(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const uint64_t id = IdArgument(info[0]);
   const auto answer = static_cast<Session::Answer>(info[1].As<Napi::Number>().Int32Value());
-  const uint8_t* bytes =
-      info[2].IsUndefined() ? nullptr : reinterpret_cast<uint8_t*>(ViewRange(info[2]).start);
+  const Range bytes = info[2].IsUndefined() ? Range{} : ViewRange(info[2]);
+  if (Registry::Get().MayFault(bytes)) return Napi::Number::New(env, -ELOOP);
   const auto protect =
       info[3].As<Napi::Boolean>().Value() ? Session::Protect::kYes : Session::Protect::kKeep;
-  const Session::Resolved resolved = session_->ResolveFault(id, answer, bytes, protect);
+  const Session::Resolved resolved = session_->ResolveFault(
+      id, answer, reinterpret_cast<const uint8_t*>(bytes.start), protect);
   return Napi::Number::New(env,
                            resolved.error != 0 ? -resolved.error : EndingNumber(resolved.ending));
 }

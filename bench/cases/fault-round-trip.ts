@@ -15,6 +15,8 @@ import type { ServeFaultsData } from '../workers/serve-faults.js';
 /** Faults of a round. */
 const FAULTS = 500;
 const ROUNDS = 20;
+/** Of a Worker, until its code is compiled as it is in a program that has served for a while. */
+const WARM_UP = 8;
 /** Rounds of a Worker take new pages each time. */
 const SERVED_BYTES = 256 * MIB;
 
@@ -71,7 +73,8 @@ async function missingRow(bench: Bench, faults: number): Promise<void> {
     const bare = await bench.program('fault_loop', 'missing', 'sleeps', faults);
     await bench.row({
       name: 'Missing pages, native loop and JavaScript in a Worker',
-      rounds: ROUNDS,
+      rounds: 2 * ROUNDS,
+      warmUp: WARM_UP,
       sides: {
         native: native.touch,
         'JavaScript in a Worker': () => fromMemory.touch(faults),

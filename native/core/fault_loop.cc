@@ -196,8 +196,13 @@ void FaultLoop::ReadAside() noexcept {
   loan_.NoteReading();
   const uint64_t stamp = server_->Now();
   const Result<size_t> count = uffd_->Read(messages, kReadAtOnce);
-  const size_t faults = count ? count.Value() : 0;  // the loop finds what is wrong
-  if (faults > 0) UFFD_BARRIER("aside-after-read", &stopping_);
+  // The loop finds what is wrong.
+  const size_t faults = count ? count.Value() : 0;
+  if (faults == 0) {
+    reading_aside_ = false;
+    return;
+  }
+  UFFD_BARRIER("aside-after-read", &stopping_);
   const auto now = FaultServer::Clock::now();
   bool due = false;
   for (size_t i = 0; i < faults; i++) {
@@ -208,7 +213,7 @@ void FaultLoop::ReadAside() noexcept {
     due = server_->HandOverAside(fault) || due;
   }
   reading_aside_ = false;
-  if (due || (faults > 0 && !loan_.IsKnown())) Poke();
+  if (due || !loan_.IsKnown()) Poke();
 }
 
 void FaultLoop::LeaveAside() noexcept {

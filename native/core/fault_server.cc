@@ -51,11 +51,12 @@ std::optional<EndedBy> FaultServer::ReasonToEndNow(
 
 bool FaultServer::HasOwnFaultsLately() const noexcept {
   constexpr std::chrono::milliseconds kLately(100);
-  return Clock::now() - last_own_fault_.load() < kLately;
+  const Clock::time_point last = last_own_fault_;
+  return last != Clock::time_point{} && Clock::now() - last < kLately;
 }
 
 Outcome FaultServer::HandOver(const Event& fault, const Policy& policy) noexcept {
-  if (open_.IsOpen(fault.page, fault.reason)) return Outcome::kAttached;
+  if (open_.Attach(fault.page, fault.reason)) return Outcome::kAttached;
   Event event = fault;
   event.id = open_.Add(fault, Clock::now() + policy.deadline);
   // As many threads sleep as there are entries: this one asks again until one is free.
@@ -420,16 +421,17 @@ bool FaultServer::IsRemoved(uint64_t id) noexcept {
   return entry != nullptr && entry->due_to == EndedBy::kRemoved;
 }
 
-// A thread may have faulted on the page once more while it was claimed, and been attached: whoever
-// waits there is woken after the end.
+// A thread may have faulted on the page once more while it was claimed, and been attached after the
+// answer woke those who were: it is woken after the end.
 void FaultServer::Finish(uint64_t id, Ending ending) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   OpenFaults::Entry* const entry = open_.FindOpen(id);
   if (entry == nullptr) return;
   const Range page = entry->fault.page;
+  const bool attached = entry->attached;
   wake_log_.Note(page);
   open_.End(entry, ending);
-  resolver_.Wake(page);
+  if (attached) resolver_.Wake(page);
 }
 
 void FaultServer::Abandon(uint64_t id) noexcept {

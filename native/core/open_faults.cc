@@ -30,10 +30,12 @@ uint64_t OpenFaults::Add(const Event& fault, Clock::time_point due) noexcept {
   return id;
 }
 
-bool OpenFaults::IsOpen(Range page, FaultReason reason) const noexcept {
+bool OpenFaults::Attach(Range page, FaultReason reason) noexcept {
   for (size_t i = 0; i < open_count_; i++) {
-    const Entry& entry = table_->entries[table_->open[i]];
-    if (entry.fault.page.start == page.start && entry.fault.reason == reason) return true;
+    Entry& entry = table_->entries[table_->open[i]];
+    if (entry.fault.page.start != page.start || entry.fault.reason != reason) continue;
+    entry.attached = true;
+    return true;
   }
   return false;
 }

@@ -34,6 +34,7 @@ class OpenFaults {
     EndedBy due_to = EndedBy::kDeadline;
     bool open = false;
     bool claimed = false;
+    bool attached = false;  // others came to it
     Ending ending;
   };
 
@@ -44,8 +45,8 @@ class OpenFaults {
   // 0 when all entries are open.
   uint64_t Add(const Event& fault, Clock::time_point due) noexcept;
   // Another thread's fault for the same reason, or the same thread's once more after a signal: one
-  // fault, ended once, and whatever ends it wakes the page.
-  bool IsOpen(Range page, FaultReason reason) const noexcept;
+  // fault, ended once, and whatever ends it wakes the page. False: none is open.
+  bool Attach(Range page, FaultReason reason) noexcept;
   Entry* FindOpen(uint64_t id) noexcept;
   // What is known of it; EndedBy::kForgotten when many others came after it.
   Ending EndingOf(uint64_t id) const noexcept;
