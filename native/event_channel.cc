@@ -105,22 +105,19 @@ bool EventChannel::CallReader(const bool& gone) noexcept {
 }
 
 bool EventChannel::PokedSoon() noexcept {
-  if (reader_ == nullptr || !reader_->TakeAllAnswered() || !linger_.IsWorthIt() || HasOtherWork()) {
-    return false;
-  }
+  if (reader_ == nullptr || !reader_->TakeAllAnswered() || !linger_.IsWorthIt()) return false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     lingering_ = true;
     poked_ = false;
   }
   const uint64_t until = uv_hrtime() + Lingering::kLongest;
-  do {
-    reader_->ReadFaults();
-    if (poked_) break;
+  reader_->ReadFaults();
+  while (!poked_ && uv_hrtime() < until && !HasOtherWork()) {
     // Who was just woken may be on this processor, and faults as soon as it runs.
     sched_yield();
     reader_->ReadFaults();
-  } while (!poked_ && uv_hrtime() < until && !HasOtherWork());
+  }
   const bool in_time = uv_hrtime() < until;
   const std::lock_guard<std::mutex> lock(mutex_);
   lingering_ = false;
