@@ -224,8 +224,8 @@ Napi::Value UserfaultfdWrap::ResolveFault(const Napi::CallbackInfo& info) {
   if (Registry::Get().MayFault(bytes)) return Napi::Number::New(env, -ELOOP);
   const auto protect =
       info[3].As<Napi::Boolean>().Value() ? Session::Protect::kYes : Session::Protect::kKeep;
-  const Session::Resolved resolved = session_->ResolveFault(
-      id, answer, reinterpret_cast<const uint8_t*>(bytes.start), protect);
+  const Session::Resolved resolved =
+      session_->ResolveFault(id, answer, reinterpret_cast<const uint8_t*>(bytes.start), protect);
   return Napi::Number::New(env,
                            resolved.error != 0 ? -resolved.error : EndingNumber(resolved.ending));
 }
