@@ -66,6 +66,7 @@ describe('the nets under a handler', () => {
   it('nor when the loop has not yet applied what it read (B23)', 'removedAndNotApplied');
   it('leave a fault alone that is being resolved, and free who faults meanwhile', 'claimHeld');
   it('hand over a fault anew that came while the one before was being ended', 'faultsAgainWhileWoken');
+  it('wake who comes to a page between its answer and the end of its fault', 'comesBeforeTheEnd');
   it('are watched themselves: a loop that stands still is found out (A8)', 'stuckWithOpenFault');
   for (const how of ['handler', 'deadline', 'unregister']) {
     test(`poison only when asked to: ${how} (C4)`, async () => {

@@ -364,6 +364,7 @@ Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_
     case Outcome::kResolved:
     case Outcome::kAlreadyPresent:
     case Outcome::kDiscarded: {
+      UFFD_BARRIER("resolve-before-finish", nullptr);
       const Ending ending{EndedBy::kHandler, done.action};
       server_->Finish(id, ending);
       answered_ = true;

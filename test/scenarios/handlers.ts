@@ -19,6 +19,7 @@ import {
   type UffdEvent,
 } from '../../lib/index.js';
 import { sleepersInFault, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
+import type { LatecomerOrder } from './handlers-latecomer.js';
 import type { ServerOrder } from './handlers-server.js';
 import {
   eventually,
@@ -635,6 +636,29 @@ export async function faultsAgainWhileWoken(): Promise<void> {
   await (await nextFault(events)).resolve(page(region, 6));
   await done(thread);
   assert.equal(thread.lastRead, 6);
+}
+
+/** Attached when the answer had woken everybody: only the end can wake it. */
+export async function comesBeforeTheEnd(): Promise<void> {
+  withoutWatchdog();
+  const memory = sharedMemory(1);
+  const region = Region.from(memory);
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'missing', { resolve: 'handler', deadlineMs: NEVER_MS });
+  const events = uffd.events();
+  const thread = reader(region, 3);
+  const fault = await nextFault(events);
+  testing().closeBarrier('resolve-before-finish');
+  const workerData: LatecomerOrder = { memory, page: 3, control: thread.control };
+  const latecomer = new Worker(path.join(__dirname, 'handlers-latecomer.js'), { workerData });
+  const told = once(latecomer, 'message');
+  await once(latecomer, 'online');
+  // Blocks this thread at the barrier until the Worker opens it.
+  assert.equal(await fault.resolve(page(region, 7)), true);
+  await done(thread);
+  assert.equal(thread.lastRead, 7);
+  await (await nextFault(events)).resolve(page(region, 8));
+  assert.deepEqual(await told, [8]);
 }
 
 /** Its fault is read together with that of a Worker on the same page, which is not ended but handed over. */

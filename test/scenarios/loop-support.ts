@@ -77,7 +77,8 @@ export function kernelThreadId(): number {
 /** Another thread, which touches pages of a shared region on command. */
 export class Toucher {
   readonly worker: Worker;
-  readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL.length * 4));
+  /** For other threads: see CONTROL. */
+  readonly control = new Int32Array(new SharedArrayBuffer(CONTROL.length * 4));
 
   constructor(bytes: Uint8Array, options: TouchOptions = {}) {
     const workerData: TouchOrder = {
@@ -88,35 +89,35 @@ export class Toucher {
       access: 'write',
       value: 1,
       ...options,
-      control: this.#control,
+      control: this.control,
     };
     this.worker = new Worker(path.join(__dirname, 'loop-toucher.js'), { workerData });
     this.worker.unref();
-    Atomics.wait(this.#control, CONTROL.tid, 0);
+    Atomics.wait(this.control, CONTROL.tid, 0);
   }
 
   /** The kernel's id of its thread. */
   get tid(): number {
-    return this.#control[CONTROL.tid]!;
+    return this.control[CONTROL.tid]!;
   }
 
   /** How many touches were done since it began. */
   get touched(): number {
-    return Atomics.load(this.#control, CONTROL.touched);
+    return Atomics.load(this.control, CONTROL.touched);
   }
 
   get lastRead(): number {
-    return Atomics.load(this.#control, CONTROL.lastRead);
+    return Atomics.load(this.control, CONTROL.lastRead);
   }
 
   get finishedRound(): number {
-    return Atomics.load(this.#control, CONTROL.finishedRound);
+    return Atomics.load(this.control, CONTROL.finishedRound);
   }
 
   /** Starts a round of touches. */
   go(round = 1): void {
-    Atomics.store(this.#control, CONTROL.round, round);
-    Atomics.notify(this.#control, CONTROL.round);
+    Atomics.store(this.control, CONTROL.round, round);
+    Atomics.notify(this.control, CONTROL.round);
   }
 
   /** Blocks until that round is done. */
