@@ -321,6 +321,8 @@ export interface NativeTesting {
   hideProtection(hide: boolean): void;
   /** Whether a second thread helps also where no processor is idle, and however soon the work would be done. */
   helpAlways(always: boolean): void;
+  /** Event loops stay awake for the next fault after every answer, however late it was lately. */
+  lingerAlways(always: boolean): void;
   /** How many such threads do not rest; one that was called off does when it has noticed. */
   helpersAtWork(): number;
   /** The next PAGEMAP_SCAN is done by the kernel and then fails with this positive errno. */

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "core/test_barrier.h"
+
 namespace uffd {
 namespace {
 
@@ -105,7 +107,8 @@ bool EventChannel::CallReader(const bool& gone) noexcept {
 }
 
 bool EventChannel::PokedSoon() noexcept {
-  if (reader_ == nullptr || !reader_->TakeAllAnswered() || !linger_.IsWorthIt()) return false;
+  if (reader_ == nullptr || !reader_->TakeAllAnswered()) return false;
+  if (!linger_.IsWorthIt() && !UFFD_LINGERS_ALWAYS()) return false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     lingering_ = true;

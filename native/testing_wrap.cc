@@ -47,6 +47,10 @@ void HideProtection(const Napi::CallbackInfo& info) {
   testing::HideProtection(info[0].As<Napi::Boolean>());
 }
 
+void LingerAlways(const Napi::CallbackInfo& info) {
+  testing::LingerAlways(info[0].As<Napi::Boolean>());
+}
+
 void HelpAlways(const Napi::CallbackInfo& info) {
   testing::HelpAlways(info[0].As<Napi::Boolean>());
 }
@@ -235,6 +239,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("refuseIoctl", Napi::Function::New<RefuseIoctl>(env, "refuseIoctl"));
   hooks.Set("refusePopulateRead", Napi::Function::New<RefusePopulate>(env, "refusePopulateRead"));
   hooks.Set("withholdFeatures", Napi::Function::New<WithholdFeatures>(env, "withholdFeatures"));
+  hooks.Set("lingerAlways", Napi::Function::New<LingerAlways>(env, "lingerAlways"));
   hooks.Set("helpAlways", Napi::Function::New<HelpAlways>(env, "helpAlways"));
   hooks.Set("helpersAtWork", Napi::Function::New<HelpersAtWork>(env, "helpersAtWork"));
   hooks.Set("hideProtection", Napi::Function::New<HideProtection>(env, "hideProtection"));

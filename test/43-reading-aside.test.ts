@@ -6,7 +6,7 @@ import { passScenario, runScenario, type ScenarioOptions } from './support/scena
 
 function it(title: string, scenario: string, args: string[] = [], options: ScenarioOptions = {}): void {
   test(title, async () => {
-    await passScenario('reading-aside', scenario, { args, timeoutMs: 30_000, ...options });
+    await passScenario('reading-aside', scenario, { args, timeoutMs: 60_000, ...options });
   });
 }
 

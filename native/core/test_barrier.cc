@@ -34,6 +34,7 @@ std::atomic<int> g_injected_scan{0};
 std::atomic<uint64_t> g_withheld{0};
 std::atomic<bool> g_sees_protection{true};
 std::atomic<bool> g_helps_always{false};
+std::atomic<bool> g_lingers_always{false};
 std::atomic<uint32_t> g_scan_room{0};
 // Read before the lock: a loop that passes open barriers must not slow down or allocate.
 std::atomic<int> g_closed{0};
@@ -96,6 +97,9 @@ void HideProtection(bool hide) { g_sees_protection = !hide; }
 bool SeesProtection() { return g_sees_protection.load(); }
 void HelpAlways(bool always) { g_helps_always = always; }
 bool HelpsAlways() { return g_helps_always.load(); }
+
+void LingerAlways(bool always) { g_lingers_always = always; }
+bool LingersAlways() { return g_lingers_always.load(); }
 
 void SetScanRoom(uint32_t regions) { g_scan_room = regions; }
 uint32_t ScanRoom() { return g_scan_room.load(); }

@@ -35,6 +35,9 @@ bool SeesProtection();
 // Helpers are started also where no processor is idle, and however soon the work would be done.
 void HelpAlways(bool always);
 bool HelpsAlways();
+// Event loops stay awake for the next fault after every answer, however late it was lately.
+void LingerAlways(bool always);
+bool LingersAlways();
 // How many regions one PAGEMAP_SCAN has room for, of buffers that are made from here on; 0: as many
 // as in earnest.
 void SetScanRoom(uint32_t regions);
@@ -49,6 +52,7 @@ uint32_t ScanRoom();
 #define UFFD_WITHHELD_FEATURES() ::uffd::testing::WithheldFeatures()
 #define UFFD_SEES_PROTECTION() ::uffd::testing::SeesProtection()
 #define UFFD_HELPS_ALWAYS() ::uffd::testing::HelpsAlways()
+#define UFFD_LINGERS_ALWAYS() ::uffd::testing::LingersAlways()
 #define UFFD_SCAN_ROOM() ::uffd::testing::ScanRoom()
 
 #else
@@ -60,6 +64,7 @@ uint32_t ScanRoom();
 #define UFFD_WITHHELD_FEATURES() 0
 #define UFFD_SEES_PROTECTION() true
 #define UFFD_HELPS_ALWAYS() false
+#define UFFD_LINGERS_ALWAYS() false
 #define UFFD_SCAN_ROOM() 0
 
 #endif  // UFFD_TEST_BARRIERS
