@@ -139,12 +139,13 @@ export class PageFault {
    * as from a memory error. UFFDIO_POISON (Linux 6.6), feature POISON; for a source that failed.
    * @throws {UffdError} `ERR_UFFD_FAULT_ENDED` as `resolve()`, `ERR_UFFD_FEATURE`.
    */
+  // eslint-disable-next-line @typescript-eslint/require-await -- as resolve()
   async poison(): Promise<boolean> {
     if (this.reason === 'write-protect') {
       throw invalidValue('fault', 'must be a missing or minor one to be poisoned', this);
     }
     if (!this.resolved) this.#owner.checkPoison('fault.poison()');
-    return Promise.resolve(this.#end(POISON, undefined, false));
+    return this.#end(POISON, undefined, false);
   }
 
   [inspect.custom](_depth: number, options: object): string {

@@ -44,7 +44,7 @@ export interface RegisterOptions {
   /**
    * `'native'` (default): the loop thread ends every fault itself; the iterator observes. `'handler'`:
    * JavaScript ends it with `fault.resolve()`, and the loop does so when JavaScript cannot: a fault of
-   * the consuming thread at once, any other after `deadlineMs` or when nobody consumes.
+   * the consuming thread within a millisecond or two, any other after `deadlineMs` or when nobody consumes.
    */
   resolve?: 'native' | 'handler';
   /** For `'handler'`: milliseconds from reading a fault to ending it without JavaScript. Default 1,000. */

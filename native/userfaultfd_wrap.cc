@@ -221,7 +221,7 @@ Napi::Value UserfaultfdWrap::ResolveFault(const Napi::CallbackInfo& info) {
   const uint64_t id = IdArgument(info[0]);
   const auto answer = static_cast<Session::Answer>(info[1].As<Napi::Number>().Int32Value());
   const Range bytes = info[2].IsUndefined() ? Range{} : ViewRange(info[2]);
-  if (Registry::Get().MayFault(bytes)) return Napi::Number::New(env, -ELOOP);
+  if (!bytes.Empty() && Registry::Get().MayFault(bytes)) return Napi::Number::New(env, -ELOOP);
   const auto protect =
       info[3].As<Napi::Boolean>().Value() ? Session::Protect::kYes : Session::Protect::kKeep;
   const Session::Resolved resolved =

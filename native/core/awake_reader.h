@@ -9,7 +9,7 @@ class AwakeReader {
   virtual ~AwakeReader() = default;
   // Whether handlers ended faults since this was asked, and have none left to end.
   virtual bool TakeAllAnswered() noexcept = 0;
-  // Reads the faults that wait, and hands them over. Waits for nothing.
+  // Reads the faults that wait, and hands them over. Waits for no fault.
   virtual void ReadFaults() noexcept = 0;
   // It reads no more.
   virtual void LeaveReading() noexcept = 0;

@@ -66,14 +66,16 @@ Outcome FaultServer::HandOver(const Event& fault, const Policy& policy) noexcept
 }
 
 bool FaultServer::HandOverAside(const Event& fault) noexcept {
+  std::optional<Registration> registration;
   const std::lock_guard<std::mutex> lock(mutex_);
-  const std::optional<Registration> registration = Current(fault, 0);
+  registration = Current(fault, 0);
   if (!registration) return false;
   HandOver(fault, *registration->policy);
   const std::optional<EndedBy> by = ReasonToEndNow(fault, *registration);
   if (!by) return false;
   const auto now = Clock::now();
   ForEachOpenLike(fault, [&](OpenFaults::Entry* entry) {
+    if (entry->due_to == EndedBy::kRemoved) return;
     entry->due = now;
     entry->due_to = *by;
   });
@@ -126,6 +128,8 @@ Outcome FaultServer::EndNatively(const Task& task,
     entry->due_to = task.by;
     return Outcome::kHandedOver;
   }
+  // Somebody else may have read a fault of that page, and not handed it over yet (test 43).
+  if (registration->policy->handler) wake_log_.Note(task.fault.page);
   if (entry != nullptr) {
     open_.End(entry, {task.by, answer.action});
     return answer.outcome;

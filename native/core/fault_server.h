@@ -1,5 +1,6 @@
 // What becomes of each fault and event of one userfaultfd: the decisions, and the one lock under
-// which they are made. The fault loop reads and calls; JavaScript threads resolve and wake.
+// which they are made. The fault loop reads and calls, and so may an event loop that is awake
+// (reading_loan.h); JavaScript threads resolve and wake.
 //
 // `resolve: 'native'`: the loop ends the fault and records it. `resolve: 'handler'`: the fault is
 // handed over and stays open until JavaScript claims it, or the loop ends it because
@@ -50,10 +51,11 @@ class FaultServer {
   FaultServer(const FaultServer&) = delete;
   FaultServer& operator=(const FaultServer&) = delete;
 
+  // The stamp of what is read next, by any thread.
+  uint64_t Now() const noexcept { return wake_log_.Now(); }
+
   // Loop thread.
 
-  // The stamp of what is read next.
-  uint64_t Now() const noexcept { return wake_log_.Now(); }
   Outcome Serve(const Event& fault) noexcept;
   // Anything but a page fault: applied to the registrations and the open faults, then recorded.
   void Observe(Event event) noexcept;
@@ -104,7 +106,7 @@ class FaultServer {
   // Of a fault for a handler that another thread than the loop's has read: handed over, also if it
   // must be ended without JavaScript, which is then due. True: it is, and the loop must be told.
   bool HandOverAside(const Event& fault) noexcept;
-  // Whether the loop ended faults of who would have to end them himself.
+  // Whether the loop ended faults of the consumer's own thread, or of one it waits for.
   bool HasOwnFaultsLately() const noexcept;
   // The way of a handler: claim, answer, then finish or abandon. Nothing when it has ended, or its
   // page was given back.

@@ -7,6 +7,9 @@
 //
 // A loop that sleeps for longer than kLookMs does not know of deadlines that came since: who hands
 // a fault over pokes it unless it stands aside.
+//
+// Between its reading and its hand-over a fault depends on that other thread alone, and has no
+// deadline yet: two lock acquisitions, as long as that thread gets a processor.
 #ifndef UFFD_CORE_READING_LOAN_H_
 #define UFFD_CORE_READING_LOAN_H_
 

@@ -175,7 +175,7 @@ class Session final : public AwakeReader, public std::enable_shared_from_this<Se
   RegistrationTable table_;
   Notifier* const notifier_;
   std::atomic<bool> answered_{false};  // a fault, by a handler
-  // There are no events to be applied and no faults but those of handlers.
+  // There are no events to be applied and never were faults but those of handlers.
   std::atomic<bool> leaves_all_to_handlers_;
   std::unique_ptr<FaultServer> server_;
   std::unique_ptr<FaultLoop> loop_;

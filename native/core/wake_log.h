@@ -10,7 +10,8 @@
 //
 // With the log the loop sees that P's writer was woken since the fault was read, and only wakes it
 // again; it faults anew if it still must (test 30, B13). Arming alone wakes nobody: the fault is
-// still true and is resolved.
+// still true and is resolved. What the loop itself ends in place of a handler is noted, too: an
+// event loop that is awake may have read a fault of that page.
 #ifndef UFFD_CORE_WAKE_LOG_H_
 #define UFFD_CORE_WAKE_LOG_H_
 

@@ -248,6 +248,9 @@ export async function refusesOtherBytes(): Promise<void> {
   untilAsleepInFault(thread.tid);
   await fault.resolve(page(region, 1));
   await done(thread);
+  await assert.rejects(fault.resolve(region.bytes.subarray(pageSize, 2 * pageSize)), {
+    code: 'ERR_UFFD_FAULT_ENDED',
+  });
   uffd.close();
 }
 

@@ -11,7 +11,7 @@ import { type OpenOptions, PageFault, Region, type RegisterOptions, Userfaultfd 
 import { testing } from '../support/testing.js';
 import { eventually, ready, Toucher, until, withoutWatchdog } from './loop-support.js';
 import type { AsideOrder } from './reading-aside-consumer.js';
-import type { OpenerOrder } from './reading-aside-opener.js';
+import type { OpenAfter, OpenerOrder } from './reading-aside-opener.js';
 
 const PAGE = 4096;
 const FAULTS = 256;
@@ -27,6 +27,8 @@ interface Flood {
   begin: () => void;
   /** The rounds that were touched to their end. */
   finished: () => number;
+  /** Of the other thread: see CONTROL. */
+  control: Int32Array;
 }
 
 /** Another thread that reads page after page, the first FAULTS of `pages`, and waits for each. */
@@ -46,6 +48,7 @@ function flood(options: RegisterOptions = {}, opening: OpenOptions = {}, pages =
       thread.go(++round);
     },
     finished: () => thread.finishedRound,
+    control: thread.control,
   };
 }
 
@@ -65,10 +68,10 @@ function contentOf(fault: PageFault): Uint8Array {
 }
 
 /** Closes the barrier and has it opened as often, each time after `again` and somebody waited there. */
-function openWhenReached(times = 1): { seen(): number; again(): void } {
+function openWhenReached(times = 1, after?: OpenAfter): { seen: () => number; again: () => void } {
   const seen = new Int32Array(new SharedArrayBuffer(8));
   testing().closeBarrier(BARRIER);
-  const workerData: OpenerOrder = { barrier: BARRIER, seen, times };
+  const workerData: OpenerOrder = { barrier: BARRIER, seen, times, ...(after && { after }) };
   new Worker(path.join(__dirname, 'reading-aside-opener.js'), { workerData }).unref();
   return {
     seen: () => Atomics.load(seen, 0),
@@ -104,7 +107,7 @@ export async function handsOver(): Promise<void> {
 export async function keepsDeadlines(): Promise<void> {
   const TIMES = 5;
   const { faults, begin, finished } = flood({ deadlineMs: 300 });
-  const opener = openWhenReached(TIMES);
+  const opener = openWhenReached(TIMES, { is: 'loop asleep' });
   let unanswered = 0;
   for (let round = 1; unanswered < TIMES; round++) {
     begin();
@@ -124,23 +127,44 @@ export async function keepsDeadlines(): Promise<void> {
   }
 }
 
-/** A consumer that faults itself while the loop stands aside. */
-export async function endsItsOwnFaults(): Promise<void> {
-  const { region, faults, begin, finished } = flood({}, {}, 2 * FAULTS);
-  begin();
-  let own = 0;
-  for (let left = FAULTS; left > 0;) {
-    const fault = await next(faults);
-    if (fault.endedBy === 'own-thread') {
-      own++;
-      continue;
+/** Another thread's fault of the same page was ended by its deadline when this one was read and not handed over. */
+export async function endsWithItsPage(): Promise<void> {
+  const { region, faults, begin, finished, control } = flood({ deadlineMs: 300 });
+  const opener = openWhenReached(1, { is: 'page touched', bytes: region.bytes, stride: PAGE, control });
+  for (let round = 1; opener.seen() === 0; round++) {
+    begin();
+    for (let i = 0; i < FAULTS; i++) {
+      const fault = await next(faults);
+      assert.equal(fault.pageOffset, i * PAGE);
+      // Where processors are taken, its deadline may have passed.
+      await fault.resolve(contentOf(fault)).catch(() => undefined);
     }
-    left--;
-    await fault.resolve(contentOf(fault));
-    assert.equal(region.bytes[fault.pageOffset + FAULTS * PAGE], 0);
+    await eventually(() => finished() === round);
   }
-  for (; own < FAULTS; own++) assert.equal((await next(faults)).endedBy, 'own-thread');
-  await eventually(() => finished() === 1);
+}
+
+/** A consumer that faults itself while the loop stands aside, which it does when a fault was read so. */
+export async function endsItsOwnFaults(): Promise<void> {
+  const TIMES = 5;
+  /** A thread that faults itself is not let read for a while. */
+  const RESTS_MS = 150;
+  const { region, faults, begin, finished } = flood({}, {}, FAULTS + TIMES);
+  const opener = openWhenReached(TIMES);
+  let own = 0;
+  for (let round = 1; own < TIMES; round++) {
+    begin();
+    for (let i = 0; i < FAULTS;) {
+      const fault = await next(faults);
+      if (fault.endedBy === 'own-thread') continue;
+      i++;
+      await fault.resolve(contentOf(fault));
+      if (opener.seen() === own) continue;
+      assert.equal(region.bytes[(FAULTS + own) * PAGE], 0);
+      if (++own < TIMES) opener.again();
+      await new Promise((resolve) => setTimeout(resolve, RESTS_MS));
+    }
+    await eventually(() => finished() === round);
+  }
 }
 
 /**
@@ -157,7 +181,12 @@ export function isReleasedInTheMiddle(): void {
   const workerData: AsideOrder = { handle: region.handle, ready: registered };
   new Worker(path.join(__dirname, 'reading-aside-consumer.js'), { workerData }).unref();
   Atomics.wait(registered, 0, 0);
-  const order: OpenerOrder = { barrier: BARRIER, seen, times: 1, afterThread: process.pid };
+  const order: OpenerOrder = {
+    barrier: BARRIER,
+    seen,
+    times: 1,
+    after: { is: 'thread waiting', tid: process.pid },
+  };
   new Worker(path.join(__dirname, 'reading-aside-opener.js'), { workerData: order }).unref();
   const thread = new Toucher(region.bytes, { stride: PAGE, count: FAULTS, access: 'read' });
   for (let round = 1; Atomics.load(seen, 0) === 0; round++) {
