@@ -96,7 +96,10 @@ export interface NativeUserfaultfd {
     length: number,
     mode: number,
   ): NativePartial;
-  /** `answer`: 0 what the reason asks for (`bytes` for a missing page, else zeros), 1 poison. Below 0: an errno; ELOOP: reading `bytes` could itself fault. */
+  /**
+   * `answer`: 0 what the reason asks for (`bytes` for a missing page, else zeros), 1 poison. Below 0: an
+   * errno; ELOOP: reading `bytes` could itself fault.
+   */
   resolveFault(
     id: number,
     answer: number,

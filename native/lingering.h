@@ -7,7 +7,7 @@
 namespace uffd {
 
 // A thread whose fault was ended often has the next one at once. To stay awake for that saves the
-// event loop a sleep, and the thread a third of its wait; where nothing comes it is time of a
+// event loop a sleep, and the thread half of its wait; where nothing comes it is time of a
 // processor. Knows when the last events were done with, and whether waiting was worth it lately.
 class Lingering {
  public:
