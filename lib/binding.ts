@@ -123,7 +123,10 @@ export interface NativeUserfaultfd {
   closeChild(id: number): void;
   setConsumer(present: boolean): void;
   armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
-  /** Fills `out` with events, FIELDS of lib/events.ts numbers each, and returns their number. */
+  /**
+   * Fills `out` with events, FIELDS of lib/events.ts numbers each, and returns their number; below 0 when
+   * none waits and none will come.
+   */
   drain(out: Float64Array): number;
   /** Its loop ends no faults any more. */
   released(): boolean;

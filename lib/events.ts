@@ -68,6 +68,10 @@ export class EventReader {
   /** Of the fork events among them. */
   readonly #children = new WeakMap<UffdEvent, number>();
   #next = 0;
+  /** Nothing waits in the native queue, and who puts something there wakes this. */
+  #quiet = false;
+  #isWoken = true;
+  #atEnd = false;
   /** Events taken from the native queue at a time. */
   batch = 1;
 
@@ -76,9 +80,25 @@ export class EventReader {
     this.#owner = owner;
   }
 
+  /** No event waits and none will come. */
+  get atEnd(): boolean {
+    return this.#atEnd;
+  }
+
+  /** There may be something: an event, or the end. */
+  wake(): void {
+    this.#quiet = false;
+  }
+
+  /** The userfaultfd is closed: nobody wakes this any more. */
+  close(): void {
+    this.#quiet = false;
+    this.#isWoken = false;
+  }
+
   /** The next event, or undefined when nothing waits. */
   take(): UffdEvent | undefined {
-    if (this.#next === this.#events.length) this.#read();
+    if (this.#next === this.#events.length && !this.#quiet) this.#read();
     const event = this.#events[this.#next];
     if (event === undefined) return undefined;
     this.#events[this.#next++] = undefined;
@@ -96,12 +116,14 @@ export class EventReader {
       if (scratch.length < size) scratch = new Float64Array(size);
       const raw = scratch.length === size ? scratch : scratch.subarray(0, size);
       const count = this.#native.drain(raw);
+      this.#atEnd = count < 0;
       for (let i = 0; i < count; i++) {
         const event = this.#decode(raw, i * FIELDS);
         if (event !== undefined) this.#events.push(event);
       }
       drained = count < this.batch;
     }
+    this.#quiet = drained && this.#isWoken;
     if (drained) this.#owner.drained();
   }
 

@@ -13,7 +13,9 @@ export type MemorySource = WasmMemory | ArrayBuffer | SharedArrayBuffer | ArrayB
 
 // The intrinsic getters: a subclass or an own property may say anything, and run code in between.
 function intrinsic(prototype: object, name: string): (object: object) => unknown {
-  return (object) => Reflect.get(prototype, name, object) as unknown;
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- it is bound below
+  const getter = Object.getOwnPropertyDescriptor(prototype, name)?.get;
+  return getter === undefined ? () => undefined : Function.prototype.call.bind(getter);
 }
 const TypedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as object;
 // Node.js without a JIT has no WebAssembly.
@@ -60,6 +62,11 @@ export function extentOf(source: MemorySource): Extent {
   if (ArrayBuffer.isView(source)) {
     const get = types.isDataView(source) ? dataView : typedArray;
     const buffer = get.buffer(source) as ArrayBuffer | SharedArrayBuffer;
+    if (get === typedArray) {
+      const length = typedArray.length(source) as number;
+      // One that is detached or out of bounds has none.
+      if (length > 0) return [buffer, typedArray.offset(source) as number, length];
+    }
     if (isDetached(buffer) || isOutOfBounds(source)) throw detachedError();
     return [buffer, get.offset(source) as number, get.length(source) as number];
   }

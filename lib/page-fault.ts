@@ -1,9 +1,10 @@
 // A page fault as an event, and for those a handler is to end, the way to end it.
 
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import type { NativeEnding, NativeUserfaultfd } from './binding.js';
 import { asBytes } from './bytes.js';
 import { errnoName, faultEnded, invalidValue, outOfRange, sourceRegistered, systemError } from './errors.js';
+import { lengthOf } from './memory-source.js';
 import type { Region } from './region.js';
 import { checkConstruct, checkFlag, checkOptions } from './validate.js';
 
@@ -168,7 +169,9 @@ export class PageFault {
   }
 
   #end(answer: number, bytes: Uint8Array | undefined, writeProtect: boolean): boolean {
-    if (this.resolved) throw faultEnded(this.endedBy!, this.action);
+    // What ended it since its event came is told by the call itself.
+    const known = endedByOf(this.#ending);
+    if (known !== undefined) throw faultEnded(known, this.action);
     const done = this.#owner.resolveFault(this.#id, answer, bytes, writeProtect);
     // What cannot be read without a fault was not tried.
     if (done < 0 && errnoName(done) === 'ELOOP') throw sourceRegistered();
@@ -200,8 +203,10 @@ export class PageFault {
         bytes,
       );
     }
-    const source = asBytes(bytes);
     const { pageSize } = this.region;
+    // The usual case: what it is can be said without making another view of it.
+    if (types.isUint8Array(bytes) && lengthOf(bytes) === pageSize) return bytes;
+    const source = asBytes(bytes);
     if (source.byteLength !== pageSize) {
       throw outOfRange('bytes.byteLength', `${pageSize}, one page of this region`, source.byteLength);
     }

@@ -59,7 +59,7 @@ import {
   CONSTRUCT,
   type ByteRange,
 } from './validate.js';
-import { Consumer } from './waiting-iterator.js';
+import { Consumer, Hold } from './waiting-iterator.js';
 import { letWatchersGo } from './watch/yielding.js';
 
 const DEFAULT_BATCH = 1024;
@@ -99,6 +99,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     },
   };
   readonly #reader: EventReader;
+  readonly #hold = new Hold<Userfaultfd>(this);
   readonly #consumer = new Consumer<UffdEvent>();
   #keepsAlive = true;
   #closed = false;
@@ -115,7 +116,9 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     this.features = knownFeatures(features);
     this.#reader = new EventReader(native, {
       regionOf: (id) => this.#registrations.get(id)?.registration.region ?? this.#retired.get(id)?.deref(),
-      drained: () => this.#retired.clear(),
+      drained: () => {
+        if (this.#retired.size > 0) this.#retired.clear();
+      },
       endingOf: (id) => native.endingOf(id),
       resolveFault: (id, answer, bytes, writeProtect) => native.resolveFault(id, answer, bytes, writeProtect),
       checkArming: (region) => this.#checkMode(region, 'write-protect'),
@@ -135,11 +138,11 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   static open(options: OpenOptions = {}): Userfaultfd {
     const { required, optional, userMode } = checkOpenOptions(options);
     const native = new (binding().Userfaultfd)();
-    // Weakly: an object nobody holds must not be kept by its own native half.
-    const self: { reference?: WeakRef<Userfaultfd> } = {};
+    // An object nobody holds, and nobody waits on, must not be kept by its own native half.
+    const self: { hold?: Hold<Userfaultfd> } = {};
     const opened = native.open(required, optional, userMode, () => {
-      const live = self.reference?.deref();
-      if (live !== undefined) live.#consumer.wake();
+      const live = self.hold?.object;
+      if (live !== undefined) live.#wake();
     });
     if (isFailure(opened)) throw openError(opened);
     const uffd = new Userfaultfd(
@@ -149,7 +152,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       accessName(opened.access),
       attemptsOf(opened.attempts),
     );
-    self.reference = new WeakRef(uffd);
+    self.hold = uffd.#hold;
     if (uffd.features.has('POISON') || uffd.features.has('SIGBUS')) keepSigbusHandler();
     if (uffd.features.has('SIGBUS')) binding().Snapshot.reinstallSigbusHandler();
     return uffd;
@@ -404,7 +407,10 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       {
         take: () => this.#reader.take(),
         ended: () => this.#ended(),
-        waiting: (someone) => this.#native.setRef(someone && this.#keepsAlive),
+        waiting: (someone) => {
+          this.#hold.keep(someone ? this : undefined);
+          this.#native.setRef(someone && this.#keepsAlive);
+        },
         taken: () => this.#native.setConsumer(true),
         released: () => this.#native.setConsumer(false),
         longestTurn: LONGEST_TURN_MS,
@@ -446,6 +452,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     }
     this.#registrations.clear();
     this.#idsOf.clear();
+    this.#reader.close();
     this.#consumer.advance();
   }
 
@@ -460,8 +467,14 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
       : `Userfaultfd { ${this.access}, ${this.#registrations.size} registered, ${[...this.features].join(' ')} }`;
   }
 
+  /** From the event loop: there may be events, or the end of them. */
+  #wake(): void {
+    this.#reader.wake();
+    this.#consumer.wake();
+  }
+
   #ended(): boolean | Error {
-    if (!this.#native.released()) return false;
+    if (!this.#reader.atEnd) return false;
     const failedWith = this.#native.failedWith();
     return failedWith === 0 ? true : loopFailed(failedWith);
   }

@@ -24,18 +24,45 @@ export interface Source<T> {
   longestTurn?: number;
 }
 
-/** Nothing in it leads to the iterator. */
+/** Those somebody may wait on who has nothing but the promise: reason enough not to be collected. */
+const awaited = new Set<Hold<object>>();
+
+/** Nothing in it leads to the iterator, but its hold while somebody waits. */
 interface Dropped {
+  hold: Hold<object>;
   source: Pick<Source<unknown>, 'released'>;
   signal: AbortSignal | undefined;
   onAbort: (() => void) | undefined;
 }
 
 /** Iterators that nobody returned and nobody can reach any more. */
-const dropped = new FinalizationRegistry<Dropped>(({ source, signal, onAbort }) => {
+const dropped = new FinalizationRegistry<Dropped>(({ hold, source, signal, onAbort }) => {
+  awaited.delete(hold);
   if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
   source.released();
 });
+
+/**
+ * Holds an object weakly, and strongly while it is awaited. A WeakRef is asked only when it must be: to
+ * ask one takes longer than all else that is done for an event.
+ */
+export class Hold<T extends object> {
+  readonly #weak: WeakRef<T>;
+  #strong: T | undefined;
+
+  constructor(object: T) {
+    this.#weak = new WeakRef(object);
+  }
+
+  get object(): T | undefined {
+    return this.#strong ?? this.#weak.deref();
+  }
+
+  /** `object`: itself while it is awaited. */
+  keep(object: T | undefined): void {
+    this.#strong = object;
+  }
+}
 
 interface Waiter<T> {
   resolve(result: IteratorResult<T, undefined>): void;
@@ -47,6 +74,7 @@ interface Waiter<T> {
  * generator waits for the `next()` before it, which may never come, and does nothing before the first.
  */
 export class WaitingIterator<T> implements AsyncIterableIterator<T> {
+  readonly #hold = new Hold<WaitingIterator<T>>(this);
   readonly #source: Source<T>;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort: (() => void) | undefined;
@@ -65,16 +93,21 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
       return;
     }
     if (signal !== undefined) {
-      this.#onAbort = WaitingIterator.#aborting(new WeakRef<WaitingIterator<T>>(this), signal);
+      this.#onAbort = WaitingIterator.#aborting(this.#hold, signal);
       signal.addEventListener('abort', this.#onAbort, { once: true });
     }
-    dropped.register(this, { source, signal, onAbort: this.#onAbort }, this);
+    awaited.add(this.#hold);
+    dropped.register(this, { hold: this.#hold, source, signal, onAbort: this.#onAbort }, this);
+  }
+
+  static holdOf<T>(iterator: WaitingIterator<T>): Hold<WaitingIterator<T>> {
+    return iterator.#hold;
   }
 
   /** A signal outlives many iterators and must keep none of them. */
-  static #aborting<T>(iterator: WeakRef<WaitingIterator<T>>, signal: AbortSignal): () => void {
+  static #aborting<T>(hold: Hold<WaitingIterator<T>>, signal: AbortSignal): () => void {
     return () => {
-      const live = iterator.deref();
+      const live = hold.object;
       if (live !== undefined) live.#finish(abortError(signal));
     };
   }
@@ -123,7 +156,12 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
       if (!this.#hasEnded()) break;
     }
     if (this.#finished) this.#settleWaiters();
-    else this.#source.waiting(this.#waiters.length > 0);
+    else this.#tellWaiting(this.#waiters.length > 0);
+  }
+
+  #tellWaiting(someone: boolean): void {
+    this.#hold.keep(someone ? this : undefined);
+    this.#source.waiting(someone);
   }
 
   #hasEnded(): boolean {
@@ -148,8 +186,9 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
     this.#finished = true;
     this.#error = error;
     dropped.unregister(this);
+    awaited.delete(this.#hold);
     if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
-    this.#source.waiting(false);
+    this.#tellWaiting(false);
     this.#source.released();
     this.#settleWaiters();
   }
@@ -168,9 +207,6 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
   }
 }
 
-/** Those somebody waits on, who may have nothing but the promise: reason enough not to be collected. */
-const waitedFor = new Set<object>();
-
 export interface ConsumerSource<T> extends Source<T> {
   /** There is a consumer now. */
   taken(): void;
@@ -179,26 +215,26 @@ export interface ConsumerSource<T> extends Source<T> {
 /** The one consumer that an object may have at a time. */
 export class Consumer<T> {
   /** Weakly: who drops an iterator without `return()` is done with it (test 52, test 31). */
-  #current: WeakRef<WaitingIterator<T>> | undefined;
+  #current: Hold<WaitingIterator<T>> | undefined;
 
   get present(): boolean {
-    return this.#current?.deref() !== undefined;
+    return this.#current?.object !== undefined;
   }
 
   /** Hands over what there is. */
   advance(): void {
-    this.#current?.deref()?.advance();
+    this.#current?.object?.advance();
   }
 
   /** The same, from the event loop. */
   wake(): void {
-    this.#current?.deref()?.wake();
+    this.#current?.object?.wake();
   }
 
   /** Takes the place of the consumer, until the iterator is done or dropped. */
   iterate(source: ConsumerSource<T>, signal: AbortSignal | undefined): AsyncIterableIterator<T> {
-    const place: { reference: WeakRef<WaitingIterator<T>> | undefined; left: boolean } = {
-      reference: undefined,
+    const place: { hold: Hold<WaitingIterator<T>> | undefined; left: boolean } = {
+      hold: undefined,
       left: false,
     };
     // No closure here may hold the iterator itself.
@@ -206,17 +242,12 @@ export class Consumer<T> {
       {
         take: () => source.take(),
         ended: () => source.ended(),
-        waiting: (someone) => {
-          const iterator = place.reference?.deref();
-          if (iterator !== undefined && someone) waitedFor.add(iterator);
-          else if (iterator !== undefined) waitedFor.delete(iterator);
-          source.waiting(someone);
-        },
+        waiting: (someone) => source.waiting(someone),
         released: () => {
           place.left = true;
           // One that was aborted before it began has taken no place, and that of one that was dropped may
           // have been taken since.
-          if (place.reference === undefined || this.#current !== place.reference) return;
+          if (place.hold === undefined || this.#current !== place.hold) return;
           this.#current = undefined;
           source.released();
         },
@@ -226,7 +257,7 @@ export class Consumer<T> {
     );
     // A signal that was aborted before has finished it.
     if (!place.left) {
-      this.#current = place.reference = new WeakRef(iterator);
+      this.#current = place.hold = WaitingIterator.holdOf(iterator);
       source.taken();
     }
     return iterator;

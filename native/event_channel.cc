@@ -115,11 +115,13 @@ bool EventChannel::PokedSoon() noexcept {
     poked_ = false;
   }
   const uint64_t until = uv_hrtime() + Lingering::kLongest;
+  // Who was just woken may have run and faulted already. Else it may be on this processor, and
+  // faults as soon as it runs.
   reader_->ReadFaults();
-  while (!poked_ && uv_hrtime() < until && !HasOtherWork()) {
-    // Who was just woken may be on this processor, and faults as soon as it runs.
+  while (!poked_ && uv_hrtime() < until) {
     sched_yield();
     reader_->ReadFaults();
+    if (!poked_ && HasOtherWork()) break;
   }
   const bool in_time = uv_hrtime() < until;
   const std::lock_guard<std::mutex> lock(mutex_);

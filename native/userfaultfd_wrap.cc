@@ -221,7 +221,11 @@ Napi::Value UserfaultfdWrap::ResolveFault(const Napi::CallbackInfo& info) {
   const uint64_t id = IdArgument(info[0]);
   const auto answer = static_cast<Session::Answer>(info[1].As<Napi::Number>().Int32Value());
   const Range bytes = info[2].IsUndefined() ? Range{} : ViewRange(info[2]);
-  if (!bytes.Empty() && Registry::Get().MayFault(bytes)) return Napi::Number::New(env, -ELOOP);
+  if (!bytes.Empty() && Registry::Get().MayFault(bytes)) {
+    const Ending ending = session_->EndingOf(id);
+    const bool open = ending.by == EndedBy::kNobody;
+    return Napi::Number::New(env, open ? -ELOOP : EndingNumber(ending));
+  }
   const auto protect =
       info[3].As<Napi::Boolean>().Value() ? Session::Protect::kYes : Session::Protect::kKeep;
   const Session::Resolved resolved =
@@ -275,6 +279,8 @@ Napi::Value UserfaultfdWrap::Drain(const Napi::CallbackInfo& info) {
   double* fields = out.Data();
   size_t count = 0;
   Event event;
+  // Asked before the queue: what comes after is not told as if it could not.
+  const bool ended = session_->Released();
   while (count < capacity && session_->Pop(&event)) {
     // A handed-over fault may have ended since.
     const bool handed_over = event.type == EventType::kPageFault && event.id != 0;
@@ -292,6 +298,7 @@ Napi::Value UserfaultfdWrap::Drain(const Napi::CallbackInfo& info) {
     std::copy(std::begin(values), std::end(values), fields + count * kEventFields);
     count++;
   }
+  if (count == 0 && ended) return Napi::Number::New(info.Env(), -1);
   return Napi::Number::New(info.Env(), static_cast<double>(count));
 }
 
