@@ -43,7 +43,7 @@ export class PackedPages implements PageSet {
   }
 
   #list(): RangeList {
-    const list = new Float64Array(countNumbers(this.#packed) - 1);
+    const list = new Float64Array(2 * countRanges(this.#packed));
     let used = 0;
     for (const reader = this.#reader(); reader.next();) {
       list[used++] = reader.offset;
@@ -77,8 +77,9 @@ class PackedReader implements RangeReader {
 
   next(): boolean {
     if (this.#at >= this.#packed.length) return false;
-    const first = this.#page + this.#number();
-    this.#page = first + this.#number();
+    const number = this.#number();
+    const first = this.#page + Math.floor(number / 2);
+    this.#page = first + (number % 2 === 0 ? 1 : this.#number());
     this.offset = Math.max(first * this.#pageSize - this.lead, 0);
     this.length = Math.min(this.#page * this.#pageSize - this.lead, this.#size) - this.offset;
     return true;
@@ -96,10 +97,17 @@ class PackedReader implements RangeReader {
   }
 }
 
-function countNumbers(packed: string): number {
+function countRanges(packed: string): number {
   let count = 0;
-  for (let i = 0; i < packed.length; i++) {
-    if (packed.charCodeAt(i) < MORE) count++;
+  for (let at = behindNumber(packed, 0); at < packed.length; count++) {
+    const hasLength = packed.charCodeAt(at) % 2 === 1;
+    at = behindNumber(packed, at);
+    if (hasLength) at = behindNumber(packed, at);
   }
   return count;
+}
+
+function behindNumber(packed: string, at: number): number {
+  while (packed.charCodeAt(at) >= MORE) at++;
+  return at + 1;
 }

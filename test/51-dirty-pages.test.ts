@@ -122,12 +122,12 @@ function assertSays(dirty: DirtyPages, ranges: readonly (readonly [offset: numbe
 test('it says the same of pages that are far apart and of long runs, read in order or as a list', () => {
   const region = Region.allocate({ bytes: 2 ** 32 - PAGE, hugePages: 'never' });
   // Numbers of one, two and three digits in what the addon hands over: their edges, and one beside them.
-  const distances = [0, 1, 126, 127, 128, 129, 16_382, 16_383, 16_384, 16_385, 300_000];
+  const distances = [0, 1, 62, 63, 64, 65, 127, 128, 8190, 8191, 8192, 8193, 16_384, 300_000];
   const ranges: [number, number][] = [];
   const dirty = dirtyAfter(region, () => {
     let page = 0;
     for (const distance of distances) {
-      for (const run of [1, 127, 128, 129]) {
+      for (const run of [1, 2, 127, 128, 129]) {
         page += distance;
         for (let i = 0; i < run; i++) touch(region.bytes, page + i, 1);
         const last = ranges.at(-1);
@@ -167,13 +167,13 @@ test('it reads what the addon packs, of memory larger than this machine has', ()
   const size = 2 ** 52;
   const pages = size / PAGE;
   const lead = 2 ** 30 - 100;
-  const set = new PackedPages(digits(lead, 2 ** 35, 1, 2 ** 21 - 1, 2 ** 32), size, 2 ** 30);
+  const set = new PackedPages(digits(lead, 2 * 2 ** 35, 2 * (2 ** 21 - 1) + 1, 2 ** 32), size, 2 ** 30);
   const first = 2 ** 35;
   const second = first + 2 ** 21;
   assert.equal(set.lead, lead);
   assert.deepEqual([...set.ranges], [first * PAGE - lead, PAGE, second * PAGE - lead, 2 ** 32 * PAGE]);
   // Clipped at both ends.
-  const all = new PackedPages(digits(lead, 0, pages + 2 ** 30 / PAGE), size, 2 ** 30);
+  const all = new PackedPages(digits(lead, 1, pages + 2 ** 30 / PAGE), size, 2 ** 30);
   assert.deepEqual([...all.ranges], [0, size]);
   assert.deepEqual([...new PackedPages(digits(lead), size, PAGE).ranges], []);
 });

@@ -1,5 +1,6 @@
 #include "core/packed_pages.h"
 
+#include <algorithm>
 #include <bit>
 #include <vector>
 
@@ -10,7 +11,7 @@ namespace {
 
 constexpr uint64_t kBase = 128;
 
-char* Put(uint64_t number, char* to) noexcept {
+inline char* Put(uint64_t number, char* to) noexcept {
   for (; number >= kBase; number /= kBase) *to++ = static_cast<char>(number % kBase + kBase);
   *to++ = static_cast<char>(number);
   return to;
@@ -32,16 +33,24 @@ void PackedPages::Assign(RangeSet* pages, Range memory, uint64_t page_size) {
   if (memory.Empty()) whole.end = whole.start;
   const uint64_t unit = PageSize();
   const int shift = std::countr_zero(unit);
-  MakeRoom(Digits(lead) + ranges.size() * 2 * Digits(whole.Length() >> shift));
+  MakeRoom(Digits(lead) + ranges.size() * 2 * Digits(2 * whole.Length() >> shift));
   char* to = Put(lead, bytes_.get());
   uint64_t done = whole.start;
   for (const Range& range : ranges) {
     // A part of a page stands for the whole one.
-    const Range part = range.RoundOutward(unit).Intersect({done, whole.end});
-    if (part.Empty()) continue;
-    to = Put((part.start - done) >> shift, to);
-    to = Put(part.Length() >> shift, to);
-    done = part.end;
+    const Range rounded = range.RoundOutward(unit);
+    const uint64_t start = std::max(rounded.start, done);
+    const uint64_t end = std::min(rounded.end, whole.end);
+    if (end <= start) continue;
+    const uint64_t between = (start - done) >> shift;
+    const uint64_t count = (end - start) >> shift;
+    done = end;
+    if (count > 1) {
+      to = Put(2 * between + 1, to);
+      to = Put(count, to);
+    } else {
+      to = Put(2 * between, to);
+    }
   }
   size_ = static_cast<size_t>(to - bytes_.get());
 }

@@ -1,8 +1,9 @@
 // A set of pages in few bytes, as lib/packed-pages.ts reads it: numbers to base 128, the lowest
 // digit first, each digit but a number's last with bit 7. The first number is where the memory
 // begins in its first page, in bytes. Then for each range: how many pages lie between it and the
-// one before (or that first page), and how many it has. These are pages of the system, also where
-// the memory has larger ones.
+// one before (or that first page), times two; plus one where it has more than one page, and then
+// how many it has. These are pages of the system, also where the memory has larger ones. So a
+// scattered page is one byte, and little new memory is needed for the string that is made of it.
 #ifndef UFFD_CORE_PACKED_PAGES_H_
 #define UFFD_CORE_PACKED_PAGES_H_
 

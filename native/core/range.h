@@ -44,21 +44,29 @@ class RangeSet {
   void AddInOrder(size_t count, RangeAt range) {
     if (count == 0) return;
     Add(range(0));
-    size_t last = ranges_.size() - 1;
+    if (count == 1) return;
     // Room is made at once: a set that grows as it is filled is moved again and again (test 92).
-    ranges_.resize(last + count);
-    Range* const ranges = ranges_.data();
-    uint64_t end = ranges[last].end;
+    ranges_.reserve(ranges_.size() + count);
+    Range last = ranges_.back();
+    ranges_.pop_back();
+    // Moved there some at a time: resize() would write all of it once more, as zeros.
+    constexpr size_t kAtOnce = 64;
+    Range merged[kAtOnce];
+    size_t used = 0;
     for (size_t i = 1; i < count; i++) {
       const Range next = range(i);
-      if (next.start > end) {
-        ranges[++last] = next;
-        end = next.end;
-      } else if (next.end > end) {
-        ranges[last].end = end = next.end;
+      if (next.start <= last.end) {
+        if (next.end > last.end) last.end = next.end;
+        continue;
       }
+      merged[used++] = last;
+      last = next;
+      if (used < kAtOnce) continue;
+      ranges_.insert(ranges_.end(), merged, merged + used);
+      used = 0;
     }
-    ranges_.resize(last + 1);
+    ranges_.insert(ranges_.end(), merged, merged + used);
+    ranges_.push_back(last);
   }
   void Remove(Range range);
   void RemoveAll(RangeSet* other);
