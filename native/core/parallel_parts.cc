@@ -30,6 +30,13 @@ uint64_t PartBytes(Range pages, uint64_t page_size) noexcept {
   return std::max({part, table_span, page_size});
 }
 
+template <typename Work>
+std::chrono::duration<double> Timed(Work work) {
+  const auto begun = Clock::now();
+  work();
+  return Clock::now() - begun;
+}
+
 class Parts final : public Helper::Work {
  public:
   Parts(Range pages, uint64_t part_bytes, std::function<Status(Range)> call) noexcept
@@ -82,12 +89,14 @@ class Parts final : public Helper::Work {
 Status CallInParallel(Range pages, uint64_t page_size, bool was_idle,
                       std::function<Status(Range)> call) noexcept {
   Parts parts(pages, PartBytes(pages, page_size), std::move(call));
-  // How long the rest takes depends on how large its pages are, and nobody tells.
-  const auto begun = Clock::now();
-  parts.DoPart();
+  // How long the rest takes depends on how large its pages are, and nobody tells. The quicker of
+  // two parts does: one of huge pages takes a few microseconds, and as many again when nothing is
+  // in the caches, another processor was asleep or something came between.
+  std::chrono::duration<double> part = Timed([&] { parts.DoPart(); });
+  const uint64_t before = parts.Left();
+  part = std::min(part, Timed([&] { parts.DoPart(); }));
   const uint64_t left = parts.Left();
-  const auto rest = (Clock::now() - begun) * static_cast<double>(left) /
-                    static_cast<double>(pages.Length() - left);
+  const auto rest = part * (static_cast<double>(left) / static_cast<double>(before - left + 1));
   const bool is_long = rest > kWorthAHelper || (left > 0 && UFFD_HELPS_ALWAYS());
   Helper helper;
   if (is_long && (was_idle || Helper::HasProcessor()) && helper.Start(&parts)) {
