@@ -124,8 +124,8 @@ export interface NativeUserfaultfd {
   setConsumer(present: boolean): void;
   armedBytes(view: Uint8Array, offset: number, length: number): number | NativeFailure;
   /**
-   * Fills `out` with events, FIELDS of lib/events.ts numbers each, and returns their number; below 0 when
-   * none waits and none will come.
+   * Fills `out` with events, FIELDS of lib/events.ts numbers each, and returns their number; -1 minus that
+   * when none is left and none will come.
    */
   drain(out: Float64Array): number;
   /** Its loop ends no faults any more. */

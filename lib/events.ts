@@ -68,7 +68,7 @@ export class EventReader {
   /** Of the fork events among them. */
   readonly #children = new WeakMap<UffdEvent, number>();
   #next = 0;
-  /** Nothing waits in the native queue, and who puts something there wakes this. */
+  /** Nothing waits in the native queue, and this is woken when something does, or when it is at its end. */
   #quiet = false;
   #isWoken = true;
   #atEnd = false;
@@ -80,7 +80,7 @@ export class EventReader {
     this.#owner = owner;
   }
 
-  /** No event waits and none will come. */
+  /** When `take()` has nothing: and nothing will come. */
   get atEnd(): boolean {
     return this.#atEnd;
   }
@@ -90,10 +90,10 @@ export class EventReader {
     this.#quiet = false;
   }
 
-  /** The userfaultfd is closed: nobody wakes this any more. */
-  close(): void {
+  /** Whether `wake()` is sure to come: nobody calls it when the userfaultfd is closed or the process ends first. */
+  set isWoken(sure: boolean) {
     this.#quiet = false;
-    this.#isWoken = false;
+    this.#isWoken = sure;
   }
 
   /** The next event, or undefined when nothing waits. */
@@ -115,8 +115,9 @@ export class EventReader {
       const size = this.batch * FIELDS;
       if (scratch.length < size) scratch = new Float64Array(size);
       const raw = scratch.length === size ? scratch : scratch.subarray(0, size);
-      const count = this.#native.drain(raw);
-      this.#atEnd = count < 0;
+      const told = this.#native.drain(raw);
+      this.#atEnd = told < 0;
+      const count = this.#atEnd ? -1 - told : told;
       for (let i = 0; i < count; i++) {
         const event = this.#decode(raw, i * FIELDS);
         if (event !== undefined) this.#events.push(event);

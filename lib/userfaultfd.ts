@@ -138,7 +138,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   static open(options: OpenOptions = {}): Userfaultfd {
     const { required, optional, userMode } = checkOpenOptions(options);
     const native = new (binding().Userfaultfd)();
-    // An object nobody holds, and nobody waits on, must not be kept by its own native half.
+    // An object nobody holds must not be kept by its own native half, but while somebody waits.
     const self: { hold?: Hold<Userfaultfd> } = {};
     const opened = native.open(required, optional, userMode, () => {
       const live = self.hold?.object;
@@ -426,6 +426,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   /** Waiting for events keeps the process alive (the default). */
   ref(): this {
     this.#keepsAlive = true;
+    this.#reader.isWoken = !this.#closed;
     this.#consumer.advance();
     return this;
   }
@@ -433,6 +434,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
   /** Waiting for events does not keep the process alive. */
   unref(): this {
     this.#keepsAlive = false;
+    this.#reader.isWoken = false;
     this.#consumer.advance();
     return this;
   }
@@ -452,7 +454,7 @@ export class Userfaultfd implements AsyncIterable<UffdEvent>, Disposable {
     }
     this.#registrations.clear();
     this.#idsOf.clear();
-    this.#reader.close();
+    this.#reader.isWoken = false;
     this.#consumer.advance();
   }
 

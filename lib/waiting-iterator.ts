@@ -13,7 +13,10 @@ export interface Source<T> {
   take(): T | undefined;
   /** Whether values can still come, or the error that ended them. */
   ended(): boolean | Error;
-  /** Somebody waits for a value now, or nobody does. Called after each change. */
+  /**
+   * Somebody waits for a value now, or nobody does. Called after each change. While somebody does, who
+   * will call `wake()` or `advance()` must be kept: who waits may have nothing but the promise.
+   */
   waiting(someone: boolean): void;
   /** The iterator is done with; another may be taken. */
   released(): void;
@@ -24,27 +27,22 @@ export interface Source<T> {
   longestTurn?: number;
 }
 
-/** Those somebody may wait on who has nothing but the promise: reason enough not to be collected. */
-const awaited = new Set<Hold<object>>();
-
-/** Nothing in it leads to the iterator, but its hold while somebody waits. */
+/** Nothing in it leads to the iterator. */
 interface Dropped {
-  hold: Hold<object>;
   source: Pick<Source<unknown>, 'released'>;
   signal: AbortSignal | undefined;
   onAbort: (() => void) | undefined;
 }
 
 /** Iterators that nobody returned and nobody can reach any more. */
-const dropped = new FinalizationRegistry<Dropped>(({ hold, source, signal, onAbort }) => {
-  awaited.delete(hold);
+const dropped = new FinalizationRegistry<Dropped>(({ source, signal, onAbort }) => {
   if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
   source.released();
 });
 
 /**
- * Holds an object weakly, and strongly while it is awaited. A WeakRef is asked only when it must be: to
- * ask one takes longer than all else that is done for an event.
+ * Holds an object weakly, and strongly while it is awaited. So a WeakRef is asked only when it must be:
+ * that allocates, for each event.
  */
 export class Hold<T extends object> {
   readonly #weak: WeakRef<T>;
@@ -96,8 +94,7 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
       this.#onAbort = WaitingIterator.#aborting(this.#hold, signal);
       signal.addEventListener('abort', this.#onAbort, { once: true });
     }
-    awaited.add(this.#hold);
-    dropped.register(this, { hold: this.#hold, source, signal, onAbort: this.#onAbort }, this);
+    dropped.register(this, { source, signal, onAbort: this.#onAbort }, this);
   }
 
   static holdOf<T>(iterator: WaitingIterator<T>): Hold<WaitingIterator<T>> {
@@ -186,7 +183,6 @@ export class WaitingIterator<T> implements AsyncIterableIterator<T> {
     this.#finished = true;
     this.#error = error;
     dropped.unregister(this);
-    awaited.delete(this.#hold);
     if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#tellWaiting(false);
     this.#source.released();

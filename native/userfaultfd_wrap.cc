@@ -298,8 +298,9 @@ Napi::Value UserfaultfdWrap::Drain(const Napi::CallbackInfo& info) {
     std::copy(std::begin(values), std::end(values), fields + count * kEventFields);
     count++;
   }
-  if (count == 0 && ended) return Napi::Number::New(info.Env(), -1);
-  return Napi::Number::New(info.Env(), static_cast<double>(count));
+  const auto told = static_cast<double>(count);
+  const bool is_last = ended && count < capacity;
+  return Napi::Number::New(info.Env(), is_last ? -1 - told : told);
 }
 
 Napi::Value UserfaultfdWrap::Released(const Napi::CallbackInfo& info) {

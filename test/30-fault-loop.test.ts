@@ -119,6 +119,11 @@ describe('an error of the loop', () => {
     });
   }
   it('that is fatal releases everything, frees the writer and rejects the iterator (A8)', 'fatalError');
+  for (const reads of ['later', 'before']) {
+    it(`that is fatal comes after the events before it; they are read ${reads}`, 'fatalErrorBehindEvents', {
+      args: [reads],
+    });
+  }
   it('that is fatal frees a main thread that waits (A8)', 'fatalErrorInMainThread');
   it('that lets it stand still is found out by the watchdog (A8)', 'stuckLoop');
 });

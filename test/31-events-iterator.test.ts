@@ -35,6 +35,13 @@ describe('one consumer', () => {
   it('that was dropped lets another begin, and faults end without it', 'droppedIterator', {
     nodeArgs: ['--expose-gc'],
   });
+  it(
+    'that was dropped after it had waited is collected, and its userfaultfd with it',
+    'droppedAfterWaiting',
+    {
+      nodeArgs: ['--expose-gc'],
+    },
+  );
 });
 
 describe('the end of an iteration', () => {
@@ -54,6 +61,7 @@ describe('the process', () => {
     assert.equal(code, 5);
   });
   it('ends while an unref()ed iterator waits', 'unreferencedIsNoReason');
+  it('finds what waits also after unref(), without a turn of the event loop', 'unreferencedFindsWhatWaits');
   it('ends when unref() is called while it waits', 'unreferencedWhileWaiting');
   it('ends when an iterator was taken and nobody waits', 'notWaitingIsNoReason');
   it('ends when the iterator has returned', 'returnedIsNoReason');

@@ -42,6 +42,7 @@ describe('the nets under a handler', () => {
   for (const net of ['zeropage', 'source']) {
     it(`end a fault when its deadline passes: ${net}`, 'deadlinePasses', [net]);
   }
+  it('say later what ended a fault that was closed since', 'endedBeforeClose');
   for (const how of ['close', 'unregister', 'registration', 'region']) {
     it(`give its bytes to who waits when it closes: ${how} (B3)`, 'closesWithSource', [how]);
   }

@@ -155,6 +155,18 @@ test('it says the same of pages that are far apart and of long runs, read in ord
   region.close();
 });
 
+test('it tells every range, as many as there are', () => {
+  const region = Region.allocate({ bytes: 600 * PAGE });
+  for (const count of [1, 2, 63, 64, 65, 66, 127, 128, 129, 130, 193, 257]) {
+    const dirty = dirtyAfter(region, () => {
+      for (let i = 0; i < count; i++) touch(region.bytes, 2 * i, 1);
+    });
+    const ranges = Array.from({ length: count }, (_, i): [number, number] => [2 * i * PAGE, PAGE]);
+    assertSays(dirty, ranges);
+  }
+  region.close();
+});
+
 test('it reads what the addon packs, of memory larger than this machine has', () => {
   const digits = (...numbers: number[]): string => {
     const bytes: number[] = [];

@@ -47,6 +47,10 @@ test('it ends a fault natively with one ioctl, without an allocation or a word t
   await passScenario('work', 'nativeFaults');
 });
 
+test('it asks the addon four things for each fault that JavaScript ends', async () => {
+  await passScenario('work', 'answers');
+});
+
 test('it hands over a batch of events without a system call for each', async () => {
   await passScenario('work', 'events');
 });

@@ -33,7 +33,7 @@ void PackedPages::Assign(RangeSet* pages, Range memory, uint64_t page_size) {
   if (memory.Empty()) whole.end = whole.start;
   const uint64_t unit = PageSize();
   const int shift = std::countr_zero(unit);
-  MakeRoom(Digits(lead) + ranges.size() * 2 * Digits(2 * whole.Length() >> shift));
+  MakeRoom(Digits(lead) + ranges.size() * 2 * Digits(2 * (whole.Length() >> shift)));
   char* to = Put(lead, bytes_.get());
   uint64_t done = whole.start;
   for (const Range& range : ranges) {

@@ -30,19 +30,20 @@ uint64_t PartBytes(Range pages, uint64_t page_size) noexcept {
   return std::max({part, table_span, page_size});
 }
 
-template <typename Work>
-std::chrono::duration<double> Timed(Work work) {
-  const auto begun = Clock::now();
-  work();
-  return Clock::now() - begun;
-}
-
 class Parts final : public Helper::Work {
  public:
   Parts(Range pages, uint64_t part_bytes, std::function<Status(Range)> call) noexcept
       : end_(pages.end), part_bytes_(part_bytes), call_(std::move(call)), next_(pages.start) {}
 
   bool DoPart() noexcept override { return Do(part_bytes_); }
+  // Does one, and tells how many seconds a byte of it took.
+  double TimeOfOne() noexcept {
+    const uint64_t before = Left();
+    const auto begun = Clock::now();
+    DoPart();
+    const std::chrono::duration<double> took = Clock::now() - begun;
+    return took.count() / static_cast<double>(std::max<uint64_t>(before - Left(), 1));
+  }
   void DoRest() noexcept { static_cast<void>(Do(Left())); }
 
   uint64_t Left() const noexcept { return end_ - next_; }
@@ -92,11 +93,9 @@ Status CallInParallel(Range pages, uint64_t page_size, bool was_idle,
   // How long the rest takes depends on how large its pages are, and nobody tells. The quicker of
   // two parts does: one of huge pages takes a few microseconds, and as many again when nothing is
   // in the caches, another processor was asleep or something came between.
-  std::chrono::duration<double> part = Timed([&] { parts.DoPart(); });
-  const uint64_t before = parts.Left();
-  part = std::min(part, Timed([&] { parts.DoPart(); }));
+  const double each_byte = std::min(parts.TimeOfOne(), parts.TimeOfOne());
   const uint64_t left = parts.Left();
-  const auto rest = part * (static_cast<double>(left) / static_cast<double>(before - left + 1));
+  const std::chrono::duration<double> rest(each_byte * static_cast<double>(left));
   const bool is_long = rest > kWorthAHelper || (left > 0 && UFFD_HELPS_ALWAYS());
   Helper helper;
   if (is_long && (was_idle || Helper::HasProcessor()) && helper.Start(&parts)) {

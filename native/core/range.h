@@ -46,7 +46,11 @@ class RangeSet {
     Add(range(0));
     if (count == 1) return;
     // Room is made at once: a set that grows as it is filled is moved again and again (test 92).
-    ranges_.reserve(ranges_.size() + count);
+    // And more than is needed, for the next call.
+    const size_t needed = ranges_.size() + count;
+    if (needed > ranges_.capacity()) {
+      ranges_.reserve(std::max(needed, 2 * ranges_.capacity()));
+    }
     Range last = ranges_.back();
     ranges_.pop_back();
     // Moved there some at a time: resize() would write all of it once more, as zeros.

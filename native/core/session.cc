@@ -342,7 +342,10 @@ Partial Session::Move(Range destination, uint64_t source, uint64_t mode) noexcep
 Session::Resolved Session::ResolveFault(uint64_t id, Answer answer, const uint8_t* bytes,
                                         Protect protect) noexcept {
   const InFlight call(this);
-  if (!call.Admitted()) return {{EndedBy::kClosed, Action::kWake}};
+  if (!call.Admitted()) {
+    const Ending before = server_->EndingOf(id);
+    return {before.by == EndedBy::kNobody ? Ending{EndedBy::kClosed, Action::kWake} : before};
+  }
   const std::optional<FaultServer::Claim> claim = server_->ClaimFault(id);
   if (!claim) return {server_->EndingOf(id)};
   UFFD_BARRIER("resolve-after-claim", nullptr);

@@ -230,6 +230,11 @@ export async function refusesOtherBytes(): Promise<void> {
     [new Uint8Array(pageSize + 1), 'ERR_OUT_OF_RANGE', /one page/],
     [new Uint8Array(2 * pageSize), 'ERR_OUT_OF_RANGE', /one page/],
     [new Uint8Array(0), 'ERR_OUT_OF_RANGE', /one page/],
+    [
+      Object.defineProperty(new Uint8Array(8), 'byteLength', { value: pageSize }),
+      'ERR_OUT_OF_RANGE',
+      /one page/,
+    ],
     ['bytes', 'ERR_INVALID_ARG_TYPE', /ArrayBuffer/],
     [null, 'ERR_INVALID_ARG_TYPE', /ArrayBuffer/],
     [region.bytes.subarray(pageSize, 2 * pageSize), 'ERR_UFFD_SOURCE_REGISTERED', /could wait/],
@@ -265,6 +270,17 @@ export async function resolvesAfterClose(how: string): Promise<void> {
   assert.equal(fault.resolved, true);
   assert.equal(fault.endedBy, 'closed');
   await assert.rejects(fault.resolve(page(region, 1)), { code: 'ERR_UFFD_FAULT_ENDED', message: /closed/ });
+}
+
+/** Nobody looked at it in between. */
+export async function endedBeforeClose(): Promise<void> {
+  const { region, uffd, events } = serve({ deadlineMs: 50, fallback: 'zeropage' });
+  const thread = reader(region, 0);
+  const fault = await nextFault(events);
+  await done(thread);
+  uffd.close();
+  await assert.rejects(fault.resolve(), { code: 'ERR_UFFD_FAULT_ENDED', message: /deadline/ });
+  assert.deepEqual([fault.endedBy, fault.action], ['deadline', 'zeropage']);
 }
 
 /** Whoever waits for the handler gets what the loop would have given, and no zeros. */
@@ -351,6 +367,11 @@ export async function deadlinePasses(net: string): Promise<void> {
   await done(thread);
   assert.ok(performance.now() - began >= 45, 'not before its time');
   assert.equal(thread.lastRead, source === undefined ? 0 : 6);
+  // Asked first: nobody has looked at how it ended.
+  await assert.rejects(fault.resolve(region.bytes.subarray(0, region.pageSize)), {
+    code: 'ERR_UFFD_FAULT_ENDED',
+    message: /deadline/,
+  });
   assert.equal(fault.endedBy, 'deadline');
   assert.equal(fault.action, source === undefined ? 'zeropage' : 'copy');
   await assert.rejects(fault.resolve(page(region, 1)), { code: 'ERR_UFFD_FAULT_ENDED', message: /deadline/ });

@@ -345,6 +345,20 @@ export function unreferencedIsNoReason(): void {
   ready();
 }
 
+/** Nothing keeps the event loop, so it has no turn in which it could tell of them. */
+export async function unreferencedFindsWhatWaits(): Promise<void> {
+  const { uffd, write } = armed();
+  uffd.unref();
+  const events = uffd.events();
+  let seen: number;
+  for (const page of [1, 3, 5]) {
+    // The write goes on before its event is there; the next fault is handled after that.
+    write(page, page + 1);
+    do seen = await pageOfNext(events.next());
+    while (seen !== page);
+  }
+}
+
 export function unreferencedWhileWaiting(): void {
   const { uffd } = armed();
   void uffd
@@ -418,6 +432,26 @@ export async function heldLoop(): Promise<void> {
   await exited;
   await events.return!();
   assert.equal(untilSomebodySleeps(0).length, 0);
+}
+
+/** Who waited once is kept no longer than that: neither the iterator nor its userfaultfd. */
+export async function droppedAfterWaiting(): Promise<void> {
+  const dropped = await (async () => {
+    const { uffd, region } = armed();
+    const events = uffd.events();
+    const next = events.next();
+    region.bytes[region.pageSize] = 1;
+    assert.equal(await pageOfNext(next), 1);
+    return [new WeakRef<object>(events), new WeakRef<object>(uffd)];
+  })();
+  for (let i = 0; i < 10; i++) {
+    global.gc!();
+    await turn();
+  }
+  assert.deepEqual(
+    dropped.map((each) => each.deref()),
+    [undefined, undefined],
+  );
 }
 
 /** Of an iterator that nobody returned: neither its place nor its duties outlive it. */

@@ -770,6 +770,26 @@ export async function fatalError(): Promise<void> {
   uffd.close();
 }
 
+/** Nobody has read the events yet, or somebody has and waits for more. */
+export async function fatalErrorBehindEvents(reads: 'later' | 'before'): Promise<void> {
+  const region = allocate(8);
+  const { pageSize } = region;
+  const uffd = Userfaultfd.open();
+  uffd.register(region, 'write-protect');
+  uffd.writeProtect(region);
+  for (const page of [0, 1, 2]) region.bytes[page * pageSize] = 1;
+  const events = uffd.events();
+  const seen: number[] = [];
+  const reading = async (): Promise<void> => {
+    for await (const event of events) seen.push((event as PageFault).offset / pageSize);
+  };
+  const failing = reads === 'before' ? reading() : undefined;
+  testing().injectResolveError(5);
+  region.bytes[3 * pageSize] = 1;
+  await assert.rejects(failing ?? reading(), { code: 'ERR_UFFD_LOOP_FAILED', errno: -5 });
+  assert.deepEqual(seen, [0, 1, 2]);
+}
+
 export function fatalErrorInMainThread(): void {
   const region = allocate();
   const uffd = Userfaultfd.open();
