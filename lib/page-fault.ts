@@ -207,8 +207,9 @@ export class PageFault {
     // The usual case: what it is can be said without making another view of it.
     if (types.isUint8Array(bytes) && lengthOf(bytes) === pageSize) return bytes;
     const source = asBytes(bytes);
-    if (source.byteLength !== pageSize) {
-      throw outOfRange('bytes.byteLength', `${pageSize}, one page of this region`, source.byteLength);
+    const length = lengthOf(source);
+    if (length !== pageSize) {
+      throw outOfRange('bytes.byteLength', `${pageSize}, one page of this region`, length);
     }
     return source;
   }
