@@ -1,7 +1,7 @@
 // What tracking costs those who write.
 
 import { DirtyTracker, Region } from '../../lib/index.js';
-import { timed, type Bench, type BenchCase } from '../harness/bench.js';
+import { timed, type Bench, type BenchCase, type Target } from '../harness/bench.js';
 import type { NativeProgram } from '../harness/native-program.js';
 import { MIB, PAGE, populate } from '../harness/pattern.js';
 import { touchFromJavaScript, touchFromWasm, type Touch } from '../harness/touch.js';
@@ -9,6 +9,8 @@ import { touchFromJavaScript, touchFromWasm, type Touch } from '../harness/touch
 const BYTES = 64 * MIB;
 /** One pass of later writes is over in half a millisecond. */
 const PASSES = 10;
+/** The faults of the first pass leave other things in the caches. After so many the memory has them back. */
+const SETTLED = 20;
 const WASM_PAGE = 65_536;
 
 const benchCase: BenchCase = {
@@ -61,37 +63,39 @@ async function rows(
     targets: [{ ratio: ['tax', 'tax in C'], atMost: 1.1 }],
     ratios: [['mprotect and SIGSEGV in C', 'first']],
   });
-  const passes = (): void => {
-    for (let i = 0; i < PASSES; i++) pass();
-  };
-  const laterInC = (how: string) => async (): Promise<number> =>
-    (await bare.round(how, PASSES))[0]! / pages / PASSES;
-  // The first pass meets the faults, whose handling leaves other things in the caches; the second is later.
-  const settle = (): void => {
-    pass();
-    pass();
-  };
-  await bench.row({
-    name: `Later writes from ${who}`,
-    rounds: 200,
-    sides: {
-      untracked: () => {
-        settle();
-        return timed(passes) / pages / PASSES;
+  const later = async (name: string, uncounted: number, targets: Target[]): Promise<void> => {
+    const writes = (): number => {
+      for (let i = 0; i < uncounted; i++) pass();
+      const passes = (): void => {
+        for (let i = 0; i < PASSES; i++) pass();
+      };
+      return timed(passes) / pages / PASSES;
+    };
+    const writesInC = (how: string) => async (): Promise<number> =>
+      (await bare.round(how, uncounted, PASSES))[0]! / pages / PASSES;
+    await bench.row({
+      name: `${name} from ${who}`,
+      rounds: 200,
+      sides: {
+        untracked: writes,
+        later: () => {
+          const tracker = new DirtyTracker(region, { engine: 'wp-async' });
+          const time = writes();
+          tracker.close();
+          return time;
+        },
+        'untracked in C': writesInC('unwatched'),
+        'later in C': writesInC('later'),
       },
-      later: () => {
-        const tracker = new DirtyTracker(region, { engine: 'wp-async' });
-        settle();
-        const time = timed(passes) / pages / PASSES;
-        tracker.close();
-        return time;
-      },
-      'untracked in C': laterInC('unwatched'),
-      'later in C': laterInC('later'),
-    },
-    targets: [{ ratio: ['later', 'untracked'], atMost: 1.02 }],
-    ratios: [['later in C', 'untracked in C']],
-  });
+      targets,
+      ratios: [
+        ['later', 'untracked'],
+        ['later in C', 'untracked in C'],
+      ],
+    });
+  };
+  await later('Later writes', SETTLED, [{ ratio: ['later', 'untracked'], atMost: 1.02 }]);
+  await later('Writes soon after the first', 2, []);
 }
 
 export default benchCase;

@@ -1,8 +1,8 @@
 // write_tax BYTES: what the write of one byte to each page costs.
 // A round: `untracked` writes pages that exist and nobody watches;
 //          `first` pages that are armed, so that the kernel marks each;
-//          `later N` them N times more, after a pass that the faults have left no trace on;
-//          `unwatched N` the same of pages that nobody watches;
+//          `later S N` them N times more, after S times that are not counted;
+//          `unwatched S N` the same of pages that nobody watches;
 //          `mprotect` pages that mprotect(2) protects; a SIGSEGV handler makes each writable.
 // Answers: ns in all.
 
@@ -24,8 +24,8 @@ static uint64_t WriteEachPage(uint8_t value) {
   return NowNs() - start;
 }
 
-static uint64_t WriteLater(uint8_t value, uint64_t passes) {
-  for (int i = 0; i < 2; i++) WriteEachPage(value);
+static uint64_t WriteLater(uint8_t value, uint64_t uncounted, uint64_t passes) {
+  for (uint64_t i = 0; i < uncounted; i++) WriteEachPage(value);
   const uint64_t start = NowNs();
   for (uint64_t i = 0; i < passes; i++) WriteEachPage(value);
   return NowNs() - start;
@@ -39,14 +39,15 @@ int main(int argc, char** argv) {
   struct sigaction action = {.sa_sigaction = MakeWritable, .sa_flags = SA_SIGINFO};
   Require(sigaction(SIGSEGV, &action, NULL) == 0, "sigaction");
   Ready();
-  char* how[2];
+  char* how[3];
   uint8_t value = 1;
-  for (int words = NextRound(how, 2); words > 0; words = NextRound(how, 2)) {
-    const uint64_t passes = words == 2 ? strtoull(how[1], NULL, 10) : 0;
+  for (int words = NextRound(how, 3); words > 0; words = NextRound(how, 3)) {
+    const uint64_t uncounted = words == 3 ? strtoull(how[1], NULL, 10) : 0;
+    const uint64_t passes = words == 3 ? strtoull(how[2], NULL, 10) : 0;
     value++;
     uint64_t time = 0;
     if (strcmp(how[0], "unwatched") == 0) {
-      time = WriteLater(value, passes);
+      time = WriteLater(value, uncounted, passes);
     } else if (strcmp(how[0], "untracked") == 0) {
       time = WriteEachPage(value);
     } else if (strcmp(how[0], "mprotect") == 0) {
@@ -55,7 +56,7 @@ int main(int argc, char** argv) {
     } else {
       Register(uffd, memory, bytes, UFFDIO_REGISTER_MODE_WP);
       WriteProtect(uffd, memory, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
-      time = passes > 0 ? WriteLater(value, passes) : WriteEachPage(value);
+      time = passes > 0 ? WriteLater(value, uncounted, passes) : WriteEachPage(value);
       Unregister(uffd, memory, bytes);
     }
     Answer(&time, 1);
