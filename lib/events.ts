@@ -80,7 +80,7 @@ export class EventReader {
     this.#owner = owner;
   }
 
-  /** When `take()` has nothing: and nothing will come. */
+  /** Asked when `take()` has nothing: nothing will come either. */
   get atEnd(): boolean {
     return this.#atEnd;
   }

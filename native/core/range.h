@@ -47,7 +47,7 @@ class RangeSet {
     if (count == 1) return;
     // Room is made at once: a set that grows as it is filled is moved again and again (test 92).
     // And more than is needed, for the next call.
-    const size_t needed = ranges_.size() + count;
+    const size_t needed = ranges_.size() - 1 + count;
     if (needed > ranges_.capacity()) {
       ranges_.reserve(std::max(needed, 2 * ranges_.capacity()));
     }
