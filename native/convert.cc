@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <iterator>
 
-#include "core/packed_pages.h"
-
 namespace uffd {
 
 Napi::Object FailureObject(Napi::Env env, const Failure& failure) {
@@ -103,11 +101,9 @@ Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory) {
 
 // A string, as V8 makes one among its young objects, in memory that has its pages: an ArrayBuffer
 // is new memory with a fault for each.
-Napi::String PackedPagesString(Napi::Env env, RangeSet* pages, Range memory, uint64_t page_size) {
-  thread_local PackedPages packed;
-  packed.Assign(pages, memory, page_size);
+Napi::String PackedPagesString(Napi::Env env, std::string_view packed) {
   napi_value string = nullptr;
-  const napi_status made = napi_create_string_latin1(env, packed.Data(), packed.Size(), &string);
+  const napi_status made = napi_create_string_latin1(env, packed.data(), packed.size(), &string);
   NAPI_THROW_IF_FAILED(env, made, Napi::String());
   return {env, string};
 }

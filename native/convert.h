@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "core/range.h"
@@ -31,7 +32,7 @@ std::vector<Range> RangesOf(const Napi::Value& offsets, Range memory);
 // [offset, length, …] in bytes from the start of `memory`, clipped to it.
 Napi::Float64Array OffsetsArray(Napi::Env env, RangeSet* pages, Range memory);
 // What a tracker found, for who may never look at every range (core/packed_pages.h).
-Napi::String PackedPagesString(Napi::Env env, RangeSet* pages, Range memory, uint64_t page_size);
+Napi::String PackedPagesString(Napi::Env env, std::string_view packed);
 // { writes: [offset, thread id, …] of those in `memory`, missed }.
 Napi::Object WritesObject(Napi::Env env, const WriteLog& log, Range memory);
 

@@ -86,13 +86,10 @@ Napi::Value DirtyTrackerWrap::Peek(const Napi::CallbackInfo& info) {
 
 Napi::Value DirtyTrackerWrap::ReadPages(const Napi::CallbackInfo& info, Read read) {
   if (!consumer_) return FailureObject(info.Env(), kClosed);
-  const Range now = ViewRange(info[0]);
-  RangeSet dirty;
-  const Status done = (consumer_.get()->*read)(now, &dirty);
+  thread_local PackedPages dirty;
+  const Status done = (consumer_.get()->*read)(ViewRange(info[0]), &dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
-  const Napi::Value pages = PackedPagesString(info.Env(), &dirty, now, consumer_->MemoryPageSize());
-  DirtyConsumer::Recycle(&dirty);
-  return pages;
+  return PackedPagesString(info.Env(), dirty.End());
 }
 
 Napi::Value DirtyTrackerWrap::TakeWrites(const Napi::CallbackInfo& info) {

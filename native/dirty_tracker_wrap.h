@@ -17,7 +17,7 @@ class DirtyTrackerWrap final : public Napi::ObjectWrap<DirtyTrackerWrap> {
   explicit DirtyTrackerWrap(const Napi::CallbackInfo& info);
 
  private:
-  using Read = Status (DirtyConsumer::*)(Range now, RangeSet* dirty) noexcept;
+  using Read = Status (DirtyConsumer::*)(Range now, PackedPages* dirty) noexcept;
   using Mark = void (DirtyConsumer::*)(Range bytes) noexcept;
 
   Napi::Value Open(const Napi::CallbackInfo& info);

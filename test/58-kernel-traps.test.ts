@@ -26,6 +26,10 @@ test('it counts everything as written when the kernel could not store what a sca
   await passScenario('scan-errors', 'everythingIsWritten');
 });
 
+test('it counts everything as written after a failed scan, also where nobody shares the pages (B18)', async () => {
+  await passScenario('scan-errors', 'everythingIsWrittenForOne');
+});
+
 test('it takes no failed scan of one tracker for another one’s (B18, B19)', async () => {
   await passScenario('scan-errors', 'othersKeepTheirs');
 });

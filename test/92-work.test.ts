@@ -35,6 +35,10 @@ test('it adds an entry to a history with two ioctls, however many pages were wri
   await passScenario('work', 'historyEntries', { env: { UV_THREADPOOL_SIZE: '1' } });
 });
 
+test('it asks once for each long run whether its pages exist', async () => {
+  await passScenario('work', 'historyRuns', { env: { UV_THREADPOOL_SIZE: '1' } });
+});
+
 test('it has the memory of the next entry ready, so that an entry has no page faults', async () => {
   await passScenario('work', 'memoryOfTheNextEntry', { env: { UV_THREADPOOL_SIZE: '1' } });
 });

@@ -94,6 +94,11 @@ Status AliasedTracker::Collect(RangeSet* dirty) noexcept {
   return Done{};
 }
 
+bool AliasedTracker::CollectPacked(PackedPages* dirty) noexcept {
+  if (!FindAliases() || !aliases_.empty() || !pending_.Empty()) return false;
+  return main_->CollectPacked(dirty);
+}
+
 Status AliasedTracker::Peek(RangeSet* dirty) noexcept {
   const Status done = LookAtAll(&DirtyTracker::Peek, dirty);
   if (done) dirty->AddAll(pending_);

@@ -22,6 +22,7 @@ class AliasedTracker final : public DirtyTracker {
                                                       uint64_t page_size) noexcept;
 
   Status Collect(RangeSet* dirty) noexcept override;
+  bool CollectPacked(PackedPages* dirty) noexcept override;
   Status Peek(RangeSet* dirty) noexcept override;
   // All of one domain.
   Status BeginSettling(size_t pages) noexcept override { return main_->BeginSettling(pages); }

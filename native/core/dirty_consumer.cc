@@ -5,8 +5,26 @@
 namespace uffd {
 namespace {
 
-// Room for what is collected next.
-thread_local RangeSet spare;
+// A set whose memory was that of the last one, whichever tracker's that was: fresh memory costs
+// page faults for as much as it holds.
+class Recycled {
+ public:
+  Recycled() = default;
+  ~Recycled() {
+    if (set.Room() > kKeptRoom) set = RangeSet();
+    set.Clear();
+  }
+  Recycled(const Recycled&) = delete;
+  Recycled& operator=(const Recycled&) = delete;
+  RangeSet* Set() noexcept { return &set; }
+
+ private:
+  // Ranges, of 16 bytes each: room for more is not kept.
+  static constexpr size_t kKeptRoom = 65536;
+  static thread_local RangeSet set;
+};
+
+thread_local RangeSet Recycled::set;
 
 }  // namespace
 
@@ -40,32 +58,38 @@ DirtyConsumer::DirtyConsumer(std::shared_ptr<Shared> shared) noexcept : shared_(
 
 DirtyConsumer::~DirtyConsumer() { std::erase(shared_->consumers, this); }
 
-Status DirtyConsumer::Collect(Range now, RangeSet* dirty) noexcept {
+Status DirtyConsumer::Collect(Range now, PackedPages* dirty) noexcept {
   const Status followed = Follow(now);
   if (!followed) return followed;
-  std::swap(*dirty, spare);
-  const Status taken = Share(dirty);
+  if (shared_->consumers.size() == 1 && pending_.Empty()) {
+    dirty->Begin(now, shared_->page_size);
+    if (shared_->tracker->CollectPacked(dirty)) return Done{};
+  }
+  Recycled recycled;
+  RangeSet* const set = recycled.Set();
+  const Status taken = Share(set);
   if (!taken) return taken;
-  dirty->AddAll(pending_);
+  set->AddAll(pending_);
   pending_.Clear();
+  dirty->Begin(now, shared_->page_size);
+  dirty->Add(set);
+  return Done{};
+}
+
+Status DirtyConsumer::Peek(Range now, PackedPages* dirty) noexcept {
+  const Status followed = Follow(now);
+  if (!followed) return followed;
+  Recycled recycled;
+  RangeSet* const set = recycled.Set();
+  const Status peeked = shared_->tracker->Peek(set);
+  if (!peeked) return peeked;
+  set->AddAll(pending_);
+  dirty->Begin(now, shared_->page_size);
+  dirty->Add(set);
   return Done{};
 }
 
 WriteLog DirtyConsumer::TakeWrites() noexcept { return std::exchange(writes_, WriteLog()); }
-
-Status DirtyConsumer::Peek(Range now, RangeSet* dirty) noexcept {
-  const Status followed = Follow(now);
-  if (!followed) return followed;
-  const Status peeked = shared_->tracker->Peek(dirty);
-  if (peeked) dirty->AddAll(pending_);
-  return peeked;
-}
-
-void DirtyConsumer::Recycle(RangeSet* read) noexcept {
-  if (read->Room() > kKeptRoom || read->Room() < spare.Room()) return;
-  read->Clear();
-  std::swap(spare, *read);
-}
 
 Status DirtyConsumer::Share(RangeSet* fresh) noexcept {
   const Status taken = shared_->tracker->Collect(fresh);

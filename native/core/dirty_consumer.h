@@ -11,6 +11,7 @@
 
 #include "core/dirty_engine.h"
 #include "core/dirty_tracker.h"
+#include "core/packed_pages.h"
 
 namespace uffd {
 
@@ -27,18 +28,15 @@ class DirtyConsumer {
   DirtyConsumer(const DirtyConsumer&) = delete;
   DirtyConsumer& operator=(const DirtyConsumer&) = delete;
 
-  Status Collect(Range now, RangeSet* dirty) noexcept;
-  // The memory of a set that was handed over is that of the next one, whichever tracker's that is:
-  // fresh memory costs page faults for as much as it holds.
-  static void Recycle(RangeSet* read) noexcept;
+  // Both begin `dirty` and fill it.
+  Status Collect(Range now, PackedPages* dirty) noexcept;
+  Status Peek(Range now, PackedPages* dirty) noexcept;
   // What is known of the writes to the pages that were collected since.
   WriteLog TakeWrites() noexcept;
-  Status Peek(Range now, RangeSet* dirty) noexcept;
   // The next collect of every reader reports these pages.
   void MarkDirty(Range bytes) noexcept;
   // Of this reader only: what it collected and could not hand over.
   void PutBack(Range bytes) noexcept;
-  uint64_t MemoryPageSize() const noexcept { return shared_->page_size; }
 
  private:
   struct Shared {
@@ -51,13 +49,11 @@ class DirtyConsumer {
   Status Follow(Range now) noexcept;
   // Takes what is new from the tracker and gives it to every other reader.
   Status Share(RangeSet* fresh) noexcept;
-  // Ranges, of 16 bytes each: room for more is not kept.
-  static constexpr size_t kKeptRoom = 65536;
   Range Pages() const noexcept { return shared_->bytes.RoundOutward(shared_->page_size); }
 
   std::shared_ptr<Shared> shared_;
-  WriteLog writes_;
   RangeSet pending_;  // taken from the tracker, not yet collected by this reader
+  WriteLog writes_;
 };
 
 }  // namespace uffd

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "core/packed_pages.h"
 #include "core/range.h"
 #include "core/result.h"
 #include "core/write_log.h"
@@ -19,7 +20,10 @@ class DirtyTracker {
 
   // Adds the pages written since the last collect to `dirty` and re-arms them in the same step.
   virtual Status Collect(RangeSet* dirty) noexcept = 0;
-  // The same without re-arming.
+  // The same straight into what is handed over, where nothing is to be added to it and no writes
+  // are known. False: nothing was told, and Collect tells it; `dirty` has to begin anew.
+  virtual bool CollectPacked(PackedPages* /*dirty*/) noexcept { return false; }
+  // Collect without re-arming.
   virtual Status Peek(RangeSet* dirty) noexcept = 0;
   // For a snapshot whose pages hold other data too, the heap's perhaps: from here to EndSettling,
   // on any one tracker of the engine, its trackers write no memory that could be watched, and

@@ -26,6 +26,10 @@ Status DomainTracker::Collect(RangeSet* dirty) noexcept {
   return domain_->Scan(this, Pagemap::Rearm::kYes, dirty);
 }
 
+bool DomainTracker::CollectPacked(PackedPages* dirty) noexcept {
+  return domain_->CollectPacked(this, dirty);
+}
+
 Status DomainTracker::Peek(RangeSet* dirty) noexcept {
   return domain_->Scan(this, Pagemap::Rearm::kNo, dirty);
 }

@@ -25,6 +25,7 @@ class DomainTracker final : public DirtyTracker {
   DomainTracker& operator=(const DomainTracker&) = delete;
 
   Status Collect(RangeSet* dirty) noexcept override;
+  bool CollectPacked(PackedPages* dirty) noexcept override;
   Status Peek(RangeSet* dirty) noexcept override;
   Status BeginSettling(size_t pages) noexcept override;
   void EndSettling() noexcept override;
@@ -39,20 +40,22 @@ class DomainTracker final : public DirtyTracker {
  private:
   friend class TrackingDomain;
   DomainTracker(TrackingDomain* domain, Range pages, uint64_t page_size) noexcept
-      : domain_(domain), page_size_(page_size), pages_(pages) {}
+      : domain_(domain), pages_(pages), page_size_(page_size) {}
 
   TrackingDomain* const domain_;
+  // Guarded by the domain's lock. In the order in which a collect asks for them: those of a
+  // thousand trackers are not in the caches.
+  Range pages_;
+  std::vector<DomainTracker*> peers_;  // trackers that share pages with this one
+  // Written, but taken from the marks by one of those: with what of the domain's taken pages it has
+  // not read, from here on.
+  TakenPages::Position read_ = 0;
+  RangeSet pending_;
+  WriteLog writes_;  // to the pages it collected
+
+  const uint64_t page_size_;
   bool attached_ = false;
   std::atomic<bool> ignores_loads_{false};
-  const uint64_t page_size_;
-  // The rest is guarded by the domain's lock.
-  Range pages_;
-  // Written, but taken from the marks by a tracker that shares these pages: with what of the
-  // domain's taken pages it has not read.
-  RangeSet pending_;
-  TakenPages::Position read_ = 0;
-  WriteLog writes_;                    // to the pages it collected
-  std::vector<DomainTracker*> peers_;  // trackers that share pages with this one
 };
 
 }  // namespace uffd

@@ -10,27 +10,39 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
+#include "core/kernel_abi.h"
 #include "core/range.h"
 
 namespace uffd {
 
 class PackedPages {
  public:
-  // Those of `pages` that lie in the memory, whose pages have `page_size` bytes.
-  void Assign(RangeSet* pages, Range memory, uint64_t page_size);
-  const char* Data() const noexcept { return bytes_.get(); }
-  size_t Size() const noexcept { return size_; }
+  // Begins a set of pages of `memory`, each of `page_size` bytes, with none of them.
+  void Begin(Range memory, uint64_t page_size);
+  // Those that lie in the memory. In the order of their addresses, over all calls.
+  void Add(RangeSet* pages);
+  void AddFound(const page_region* found, size_t count);
+  // Until the next Begin.
+  std::string_view End();
 
  private:
+  template <typename Each>
+  void AddEach(const Each* ranges, size_t count);
   void MakeRoom(size_t bytes);
 
-  // Room that is there already costs no page faults. More than this is let go of by the next set
-  // that needs less.
+  // Room that is there already costs no page faults. More than this is let go of after a set that
+  // needed less.
   static constexpr size_t kKeptRoom = size_t{1} << 20;
 
+  Range whole_{};       // the pages of the memory
+  size_t longest_ = 0;  // bytes of a range at most
+  Range last_{};        // not put down yet: the next may continue it
+  uint64_t done_ = 0;   // where the one before it ends
   std::unique_ptr<char[]> bytes_;
   size_t room_ = 0;
+  size_t needed_ = 0;  // of it, by this set
   size_t size_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/packed_pages.h"
 #include "core/page_keeper.h"
 #include "core/pagemap.h"
 #include "core/range.h"
@@ -41,6 +42,11 @@ class PageMarks {
   // Adds the pages written since they were last armed to `written`. After a failure their state is
   // unknown: some may be re-armed already.
   virtual Status Written(Range pages, Rearm rearm, RangeSet* written) noexcept = 0;
+  // The same, re-armed and straight into what is handed over. False: nothing was done, this engine
+  // has more to do for it.
+  virtual Result<bool> CollectPacked(Range /*pages*/, PackedPages* /*written*/) noexcept {
+    return false;
+  }
   virtual Result<bool> AnyWritten(Range pages, Rearm rearm) noexcept = 0;
   // The same without re-arming, as fast as it can be; it may allocate.
   virtual Result<bool> AnyWrittenWithHelp(Range pages) noexcept {

@@ -81,6 +81,12 @@ bool Pagemap::IsArmed(uint64_t address) noexcept {
   return (entry & kUffdWp) != 0;
 }
 
+bool Pagemap::IsPresent(Range range) noexcept {
+  const Result<int> fd = Descriptor();
+  // Asks for pages that are not.
+  return fd && ScanForNobody(fd.Value(), range, 0, PAGE_IS_PRESENT, PAGE_IS_PRESENT) == 0;
+}
+
 bool Pagemap::IsTracked(Range range) noexcept {
   const Result<int> fd = Descriptor();
   if (!fd) return false;
@@ -104,6 +110,12 @@ Pagemap::Query Pagemap::QueryWritten(Rearm rearm) noexcept {
 Status Pagemap::Written(Range range, Rearm rearm, RangeSet* written) noexcept {
   return Scan(range, QueryWritten(rearm), [written](const page_region* found, size_t count) {
     AddFound(found, count, written);
+  });
+}
+
+Status Pagemap::CollectPacked(Range range, PackedPages* written) noexcept {
+  return Scan(range, QueryWritten(Rearm::kYes), [written](const page_region* found, size_t count) {
+    written->AddFound(found, count);
   });
 }
 

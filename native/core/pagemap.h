@@ -9,6 +9,7 @@
 #include "core/file_descriptor.h"
 #include "core/kernel_abi.h"
 #include "core/mapping.h"
+#include "core/packed_pages.h"
 #include "core/range.h"
 #include "core/result.h"
 
@@ -26,6 +27,8 @@ class Pagemap {
 
   // Whether the kernel scans at all. Needs no memory, like the next.
   static Status Check(Range page) noexcept;
+  // Whether every page of the range is mapped, as far as it is told.
+  static bool IsPresent(Range range) noexcept;
   // Whether all of the range is tracked asynchronously.
   static bool IsTracked(Range range) noexcept;
 
@@ -34,6 +37,8 @@ class Pagemap {
   // with EPERM when a part of the range is not tracked asynchronously (it was remapped since).
   // After any failure the range's state is unknown: some pages may be re-armed already.
   Status Written(Range range, Rearm rearm, RangeSet* written) noexcept;
+  // The same, re-armed and straight into what is handed over.
+  Status CollectPacked(Range range, PackedPages* written) noexcept;
   // Whether there is any such page. Writes no memory but the scan's own buffer.
   Result<bool> AnyWritten(Range range, Rearm rearm) noexcept;
   // The same without re-arming, with a helper where that is faster, which may have to be made.

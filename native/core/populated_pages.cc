@@ -59,10 +59,13 @@ void PopulatedPages::Load(uint64_t start, size_t count) noexcept {
   if (!tells || !Ask(start, count)) populated_.fill(1);
 }
 
+// False: all of them may exist.
 bool PopulatedPages::Ask(uint64_t start, size_t count) noexcept {
   switch (source_) {
     case Source::kPageTables:
-      return LoadFromPageTables(start, count);
+      // Mostly all do, and to be told so takes a fifth of what reading their entries does.
+      return !Pagemap::IsPresent({start, start + count * PageSize()}) &&
+             LoadFromPageTables(start, count);
     case Source::kPageCache:
       return !MachineHasSwap() && AskMincore(start, count);
     case Source::kUnswappable:

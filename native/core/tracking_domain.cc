@@ -82,6 +82,18 @@ Status TrackingDomain::Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty
   return Done{};
 }
 
+bool TrackingDomain::CollectPacked(DomainTracker* tracker, PackedPages* dirty) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!tracker->peers_.empty()) return false;
+  // What those that are gone took.
+  ReadTaken(tracker);
+  if (!tracker->pending_.Empty()) return false;
+  const Result<bool> collected = marks_->CollectPacked(tracker->pages_, dirty);
+  // Some of it may be re-armed already.
+  if (!collected) tracker->pending_.Add(tracker->pages_);
+  return collected && collected.Value();
+}
+
 bool TrackingDomain::IsDirty(DomainTracker* tracker) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   ReadTaken(tracker);

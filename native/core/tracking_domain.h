@@ -35,6 +35,8 @@ class TrackingDomain {
   Status Attach(DomainTracker* tracker) noexcept;
   void Detach(DomainTracker* tracker) noexcept;
   Status Scan(DomainTracker* tracker, Rearm rearm, RangeSet* dirty) noexcept;
+  // See DirtyTracker.
+  bool CollectPacked(DomainTracker* tracker, PackedPages* dirty) noexcept;
   bool IsDirty(DomainTracker* tracker) noexcept;
   // See DirtyTracker. Settle and AnyWritten are called between these two, by the same thread.
   Status BeginSettling(size_t pages) noexcept;

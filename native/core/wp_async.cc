@@ -72,6 +72,12 @@ class WpAsyncMarks final : public PageMarks {
     return pagemap_->Written(pages, rearm, written);
   }
 
+  Result<bool> CollectPacked(Range pages, PackedPages* written) noexcept override {
+    const Status collected = pagemap_->CollectPacked(pages, written);
+    if (!collected) return collected.Error();
+    return true;
+  }
+
   Result<bool> AnyWritten(Range pages, Rearm rearm) noexcept override {
     return pagemap_->AnyWritten(pages, rearm);
   }

@@ -27,6 +27,25 @@ export function everythingIsWritten(): void {
   }
 }
 
+/** A tracker whose pages nobody else reads. */
+export function everythingIsWrittenForOne(): void {
+  const region = Region.allocate({ bytes: PAGES * PAGE });
+  using tracker = new DirtyTracker(region);
+  for (const errno of Object.values(ERRNOS)) {
+    for (const page of [1, 40]) touch(region.bytes, page, errno);
+    testing().injectScanError(errno);
+    assert.deepEqual(pagesOf(tracker.collect()), pageRun(0, PAGES));
+    assert.deepEqual(pagesOf(tracker.collect()), []);
+    touch(region.bytes, 63, errno);
+    assert.deepEqual(pagesOf(tracker.collect()), [63], 'it is armed again, all of it');
+  }
+  assert.equal(testing().mapAnew(region.bytes.subarray(8 * PAGE, 9 * PAGE)), undefined);
+  assert.deepEqual(pagesOf(tracker.collect()), pageRun(0, PAGES));
+  assert.deepEqual(pagesOf(tracker.collect()), []);
+  for (const page of [8, 20]) touch(region.bytes, page, 1);
+  assert.deepEqual(pagesOf(tracker.collect()), [8, 20]);
+}
+
 export function othersKeepTheirs(): void {
   const region = Region.allocate({ bytes: PAGES * PAGE });
   region.bytes.fill(1);

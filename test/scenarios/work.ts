@@ -192,6 +192,23 @@ export async function historyEntries(): Promise<void> {
   }
 }
 
+/** Whether pages exist is asked once for a long run, and each of them is looked at only where some do not. */
+export async function historyRuns(): Promise<void> {
+  const region = populated(4000);
+  using history = new SnapshotHistory(region, { maxEntries: 3 });
+  const entry = (): Work => {
+    for (const first of [0, 1000]) region.bytes.fill(2, first * PAGE, (first + 80) * PAGE);
+    return workOf(() => history.take());
+  };
+  for (let i = 0; i < 4; i++) {
+    entry();
+    await poolIsDone();
+  }
+  assert.deepEqual(systemCalls(entry()), { ioctl: 2 + 2 });
+  region.discard(2000 * PAGE, 80 * PAGE);
+  assert.deepEqual(systemCalls(entry()), { ioctl: 2 + 3, pread: 1 });
+}
+
 /** With what it was told before, when it has one thread. */
 async function poolIsDone(): Promise<void> {
   await stat('/');

@@ -359,6 +359,22 @@ export function everythingHolds(engine: DirtyEngine): void {
     assert.deepEqual(pagesOf(second.collect()), [5]);
   });
 
+  test('it has what trackers took that are closed since, however many they were (B19)', () => {
+    const region = Region.allocate({ bytes: 64 * PAGE });
+    for (const others of [1, 16, 40]) {
+      using last = track(region);
+      const closed = Array.from({ length: others }, () => track(region));
+      for (const [i, tracker] of closed.entries()) {
+        touch(region.bytes, i, others);
+        assert.ok(pagesOf(tracker.collect()).includes(i));
+        if (i % 2 === 0) tracker.close();
+      }
+      for (const tracker of closed) tracker.close();
+      assert.deepEqual(pagesOf(last.collect()), pageRun(0, others));
+      assert.deepEqual(pagesOf(last.collect()), []);
+    }
+  });
+
   testAnyBuffer('it loses nothing, nor does a Snapshot of the same memory, whoever looks first (B19)', () => {
     const region = Region.allocate({ bytes: 32 * PAGE });
     region.bytes.fill(1);
