@@ -1,18 +1,29 @@
 #include "core/page_copy.h"
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+
 #ifdef __SSE2__
 #include <emmintrin.h>
-#else
-#include <cstring>
 #endif
 
-namespace uffd {
+#include "core/mapping.h"
 
-void CopyPastCaches(uint8_t* to, const uint8_t* from, uint64_t length) noexcept {
+namespace uffd {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Fewer say little about how long one takes.
+constexpr size_t kWorthATime = 16;
+
+void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
 #ifdef __SSE2__
   constexpr uint64_t kAtOnce = 4;  // a line of the cache
-  auto* const target = reinterpret_cast<__m128i*>(to);
-  const auto* const source = reinterpret_cast<const __m128i*>(from);
+  auto* const target = reinterpret_cast<__m128i*>(page.to);
+  const auto* const source = reinterpret_cast<const __m128i*>(page.from);
   for (uint64_t i = 0; i < length / sizeof(__m128i); i += kAtOnce) {
     const __m128i a = _mm_load_si128(source + i);
     const __m128i b = _mm_load_si128(source + i + 1);
@@ -26,8 +37,58 @@ void CopyPastCaches(uint8_t* to, const uint8_t* from, uint64_t length) noexcept 
   // What this thread stores from here on is seen after these, as ever.
   _mm_sfence();
 #else
-  std::memcpy(to, from, length);
+  std::memcpy(page.to, page.from, length);
 #endif
+}
+
+void CopyEach(const PageCopy* pages, size_t count, bool past_caches) noexcept {
+  const uint64_t length = PageSize();
+  for (size_t i = 0; i < count; i++) {
+    if (past_caches) {
+      CopyPastCaches(pages[i], length);
+    } else {
+      std::memcpy(pages[i].to, pages[i].from, length);
+    }
+  }
+}
+
+// The mean time that a page took lately, in each way. Two threads that note one at once may lose
+// it.
+class Times {
+ public:
+  bool IsQuickerPastCaches() const noexcept { return past_ <= through_; }
+  // Now and then the other way, which may have become the quicker one.
+  bool NextIsPastCaches() noexcept { return IsQuickerPastCaches() != (turn_++ % kTries == 0); }
+  void Note(bool past_caches, float each) noexcept {
+    std::atomic<float>& mean = past_caches ? past_ : through_;
+    const float before = mean;
+    // One that lost its processor says nothing.
+    const float now = before == 0 ? each : std::min(each, 4 * before);
+    mean = before + (now - before) / kRemembers;
+  }
+
+ private:
+  static constexpr unsigned kTries = 32;
+  static constexpr float kRemembers = 8;
+
+  std::atomic<float> past_{0};
+  std::atomic<float> through_{0};
+  std::atomic<unsigned> turn_{0};
+};
+
+}  // namespace
+
+void CopyPages(const PageCopy* pages, size_t count) noexcept {
+  static Times times;
+  if (count < kWorthATime) {
+    CopyEach(pages, count, times.IsQuickerPastCaches());
+    return;
+  }
+  const bool past_caches = times.NextIsPastCaches();
+  const auto begun = Clock::now();
+  CopyEach(pages, count, past_caches);
+  const std::chrono::duration<float> took = Clock::now() - begun;
+  times.Note(past_caches, took.count() / static_cast<float>(count));
 }
 
 }  // namespace uffd

@@ -6,8 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/mapping.h"
-#include "core/page_copy.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -23,10 +21,6 @@ constexpr std::chrono::microseconds kLong(300);
 constexpr unsigned kMostAlone = 256;
 
 }  // namespace
-
-void ParallelCopy::Batch::Copy() const noexcept {
-  for (size_t i = 0; i < count; i++) CopyPastCaches(pages[i].to, pages[i].from, PageSize());
-}
 
 // What is handed over.
 class ParallelCopy::Queue final : public Helper::Work {
@@ -63,7 +57,7 @@ class ParallelCopy::Queue final : public Helper::Work {
   }
 
   std::mutex mutex_;
-  std::vector<Page> waiting_;  // the last ones are in the caches yet, and taken first
+  std::vector<PageCopy> waiting_;  // the last ones are in the caches yet, and taken first
 };
 
 ParallelCopy::ParallelCopy() noexcept : queue_(std::make_unique<Queue>()) {}

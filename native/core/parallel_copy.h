@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "core/helper.h"
+#include "core/page_copy.h"
 
 namespace uffd {
 
@@ -27,15 +28,11 @@ class ParallelCopy {
 
  private:
   static constexpr size_t kAtOnce = 32;
-  struct Page {
-    uint8_t* to;
-    const uint8_t* from;
-  };
   struct Batch {
-    Page pages[kAtOnce];
+    PageCopy pages[kAtOnce];
     size_t count = 0;
 
-    void Copy() const noexcept;
+    void Copy() const noexcept { CopyPages(pages, count); }
   };
   class Queue;
 
