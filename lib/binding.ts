@@ -373,6 +373,8 @@ export interface NativeTesting {
   registerUnarmed(view: Uint8Array): NativeFailure | undefined;
   /** New memory at the same addresses: mmap(2) with MAP_FIXED. */
   mapAnew(view: Uint8Array): NativeFailure | undefined;
+  /** Leaves nothing at these addresses: munmap(2). */
+  unmap(view: Uint8Array): NativeFailure | undefined;
   /** A second mapping of shared memory somewhere else: mremap(2) of no bytes. */
   mapTwice(view: Uint8Array): NativeFailure | undefined;
   /** `mapAnew` with a file, shared and for reading only. */

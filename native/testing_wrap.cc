@@ -79,6 +79,9 @@ Napi::Value InheritOnFork(const Napi::CallbackInfo& info) {
 Napi::Value MapAnew(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::MapAnew(ViewRange(info[0])));
 }
+Napi::Value Unmap(const Napi::CallbackInfo& info) {
+  return StatusValue(info.Env(), testing::Unmap(ViewRange(info[0])));
+}
 Napi::Value MapTwice(const Napi::CallbackInfo& info) {
   return StatusValue(info.Env(), testing::MapTwice(ViewRange(info[0])));
 }
@@ -249,6 +252,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("mappedBytes", Napi::Function::New<MappedBytes>(env, "mappedBytes"));
   hooks.Set("inheritOnFork", Napi::Function::New<InheritOnFork>(env, "inheritOnFork"));
   hooks.Set("mapAnew", Napi::Function::New<MapAnew>(env, "mapAnew"));
+  hooks.Set("unmap", Napi::Function::New<Unmap>(env, "unmap"));
   hooks.Set("mapTwice", Napi::Function::New<MapTwice>(env, "mapTwice"));
   hooks.Set("mapFile", Napi::Function::New<MapFile>(env, "mapFile"));
   hooks.Set("takeMappings", Napi::Function::New<TakeMappings>(env, "takeMappings"));

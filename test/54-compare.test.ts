@@ -47,6 +47,10 @@ test('it neither reads nor copies what was never touched', async () => {
   await passScenario('compare', 'holesCostNothing');
 });
 
+test('it looks nowhere where memory was unmapped behind its back', async () => {
+  await passScenario('compare', 'looksNowhereUnmapped');
+});
+
 test('it takes nothing for zero that is on a disk', async () => {
   await passScenario('compare', 'onADisk');
 });

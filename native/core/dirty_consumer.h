@@ -4,7 +4,6 @@
 #ifndef UFFD_CORE_DIRTY_CONSUMER_H_
 #define UFFD_CORE_DIRTY_CONSUMER_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>

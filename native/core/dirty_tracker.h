@@ -20,8 +20,9 @@ class DirtyTracker {
 
   // Adds the pages written since the last collect to `dirty` and re-arms them in the same step.
   virtual Status Collect(RangeSet* dirty) noexcept = 0;
-  // The same straight into what is handed over, where nothing is to be added to it and no writes
-  // are known. False: nothing was told, and Collect tells it; `dirty` has to begin anew.
+  // The same straight into what is handed over, where nothing is to be added to it and the engine
+  // keeps no log of writes. False: nothing was told, and Collect tells it; `dirty` has to begin
+  // anew.
   virtual bool CollectPacked(PackedPages* /*dirty*/) noexcept { return false; }
   // Collect without re-arming.
   virtual Status Peek(RangeSet* dirty) noexcept = 0;

@@ -43,15 +43,13 @@ class DomainTracker final : public DirtyTracker {
       : domain_(domain), pages_(pages), page_size_(page_size) {}
 
   TrackingDomain* const domain_;
-  // Guarded by the domain's lock. In the order in which a collect asks for them: those of a
-  // thousand trackers are not in the caches.
+  // Guarded by the domain's lock, and in the order in which a collect reads it: with a thousand
+  // trackers it is not in the caches.
   Range pages_;
   std::vector<DomainTracker*> peers_;  // trackers that share pages with this one
-  // Written, but taken from the marks by one of those: with what of the domain's taken pages it has
-  // not read, from here on.
-  TakenPages::Position read_ = 0;
-  RangeSet pending_;
-  WriteLog writes_;  // to the pages it collected
+  TakenPages::Position read_ = 0;      // how far it has read the domain's taken pages
+  RangeSet pending_;                   // for the next collect: what peers took, or was marked
+  WriteLog writes_;                    // to the pages it collected
 
   const uint64_t page_size_;
   bool attached_ = false;

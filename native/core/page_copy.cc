@@ -41,6 +41,12 @@ void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
 #endif
 }
 
+#ifdef __SSE2__
+constexpr bool kHasTwoWays = true;
+#else
+constexpr bool kHasTwoWays = false;
+#endif
+
 void CopyEach(const PageCopy* pages, size_t count, bool past_caches) noexcept {
   const uint64_t length = PageSize();
   for (size_t i = 0; i < count; i++) {
@@ -52,8 +58,8 @@ void CopyEach(const PageCopy* pages, size_t count, bool past_caches) noexcept {
   }
 }
 
-// The mean time that a page took lately, in each way. Two threads that note one at once may lose
-// it.
+// The mean time that a page took lately, in each way. Of two threads that note one at once, one may
+// be lost.
 class Times {
  public:
   bool IsQuickerPastCaches() const noexcept { return past_ <= through_; }
@@ -62,9 +68,14 @@ class Times {
   void Note(bool past_caches, float each) noexcept {
     std::atomic<float>& mean = past_caches ? past_ : through_;
     const float before = mean;
-    // One that lost its processor says nothing.
-    const float now = before == 0 ? each : std::min(each, 4 * before);
-    mean = before + (now - before) / kRemembers;
+    if (before == 0) {
+      mean = each;
+    } else if (each < before) {
+      mean = (before + each) / 2;
+    } else {
+      // Page faults, or a processor that was lost: little of what it took, and soon forgotten.
+      mean = before + (std::min(each, 2 * before) - before) / kRemembers;
+    }
   }
 
  private:
@@ -80,7 +91,7 @@ class Times {
 
 void CopyPages(const PageCopy* pages, size_t count) noexcept {
   static Times times;
-  if (count < kWorthATime) {
+  if (!kHasTwoWays || count < kWorthATime) {
     CopyEach(pages, count, times.IsQuickerPastCaches());
     return;
   }

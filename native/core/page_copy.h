@@ -1,7 +1,7 @@
 // Copying pages to where nobody reads them soon. Past the processor's caches, no line of the copy
-// is fetched only to be overwritten; through them the stores are quicker where memory is. Which of
-// the two takes less time is a matter of the machine and of who else uses its memory (up to half as
-// much again, either way), so both are tried now and then.
+// is fetched only to be overwritten; through them, the stores are quicker. Which of the two takes
+// less time is a matter of the machine and of who else uses its memory, so each is tried now and
+// then.
 #ifndef UFFD_CORE_PAGE_COPY_H_
 #define UFFD_CORE_PAGE_COPY_H_
 

@@ -29,9 +29,9 @@ void AddFound(const page_region* found, size_t count, RangeSet* set) {
 }
 
 // What the ioctl returns for pages of a category, or (`inverted`) for those that are not of it. Of
-// what it finds one region at most is told, to nobody: this needs no memory.
-int ScanForNobody(int fd, Range range, uint64_t flags, uint64_t category,
-                  uint64_t inverted) noexcept {
+// what it finds one region at most is told: this needs no memory.
+int ScanForOne(int fd, Range range, uint64_t flags, uint64_t category, uint64_t inverted,
+               Range* one = nullptr) noexcept {
   page_region found{};
   pm_scan_arg args{};
   args.size = sizeof(args);
@@ -43,7 +43,9 @@ int ScanForNobody(int fd, Range range, uint64_t flags, uint64_t category,
   args.category_inverted = inverted;
   args.category_mask = category;
   args.return_mask = category;
-  return ioctl(fd, PAGEMAP_SCAN, &args);
+  const int count = ioctl(fd, PAGEMAP_SCAN, &args);
+  if (one != nullptr) *one = {found.start, found.end};
+  return count;
 }
 
 }  // namespace
@@ -81,24 +83,27 @@ bool Pagemap::IsArmed(uint64_t address) noexcept {
   return (entry & kUffdWp) != 0;
 }
 
-bool Pagemap::IsPresent(Range range) noexcept {
-  const Result<int> fd = Descriptor();
-  // Asks for pages that are not.
-  return fd && ScanForNobody(fd.Value(), range, 0, PAGE_IS_PRESENT, PAGE_IS_PRESENT) == 0;
-}
-
 bool Pagemap::IsTracked(Range range) noexcept {
   const Result<int> fd = Descriptor();
   if (!fd) return false;
   // Asks for pages that are not, which there are none of where the check does not fail.
-  return ScanForNobody(fd.Value(), range, PM_SCAN_CHECK_WPASYNC, PAGE_IS_WPALLOWED,
-                       PAGE_IS_WPALLOWED) == 0;
+  return ScanForOne(fd.Value(), range, PM_SCAN_CHECK_WPASYNC, PAGE_IS_WPALLOWED,
+                    PAGE_IS_WPALLOWED) == 0;
+}
+
+bool Pagemap::IsPresent(Range range) noexcept {
+  const Result<int> fd = Descriptor();
+  if (!fd) return false;
+  // Asks for those that are there: where nothing is mapped nothing is told of others, either.
+  Range present;
+  return ScanForOne(fd.Value(), range, 0, PAGE_IS_PRESENT, 0, &present) == 1 &&
+         present.Contains(range);
 }
 
 Status Pagemap::Check(Range page) noexcept {
   const Result<int> fd = Descriptor();
   if (!fd) return fd.Error();
-  if (ScanForNobody(fd.Value(), page, 0, PAGE_IS_PRESENT, 0) >= 0) return Done{};
+  if (ScanForOne(fd.Value(), page, 0, PAGE_IS_PRESENT, 0) >= 0) return Done{};
   return Failure{errno, "ioctl(PAGEMAP_SCAN)"};
 }
 
@@ -135,7 +140,7 @@ Result<bool> Pagemap::AnyWrittenWithHelp(Range range) noexcept {
     if (any) return Done{};
     int found = 0;
     do {
-      found = ScanForNobody(fd_, part, PM_SCAN_CHECK_WPASYNC, PAGE_IS_WRITTEN, 0);
+      found = ScanForOne(fd_, part, PM_SCAN_CHECK_WPASYNC, PAGE_IS_WRITTEN, 0);
     } while (found < 0 && errno == EINTR);
     if (const int injected = UFFD_INJECTED_SCAN_ERROR(); injected != 0) {
       errno = injected;

@@ -27,10 +27,10 @@ class Pagemap {
 
   // Whether the kernel scans at all. Needs no memory, like the next.
   static Status Check(Range page) noexcept;
-  // Whether every page of the range is mapped, as far as it is told.
-  static bool IsPresent(Range range) noexcept;
   // Whether all of the range is tracked asynchronously.
   static bool IsTracked(Range range) noexcept;
+  // Whether all of its pages are there, as far as it is told.
+  static bool IsPresent(Range range) noexcept;
 
   enum class Rearm { kNo, kYes };
   // Adds the pages of `range` written since they were last armed to `written`, page-aligned. Fails

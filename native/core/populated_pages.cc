@@ -4,6 +4,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "core/mapping.h"
 #include "core/memory_map.h"
 #include "core/pagemap.h"
@@ -64,8 +66,8 @@ bool PopulatedPages::Ask(uint64_t start, size_t count) noexcept {
   switch (source_) {
     case Source::kPageTables:
       // Mostly all do, and to be told so takes a fifth of what reading their entries does.
-      return !Pagemap::IsPresent({start, start + count * PageSize()}) &&
-             LoadFromPageTables(start, count);
+      if (!had_holes_ && Pagemap::IsPresent({start, start + count * PageSize()})) return false;
+      return LoadFromPageTables(start, count);
     case Source::kPageCache:
       return !MachineHasSwap() && AskMincore(start, count);
     case Source::kUnswappable:
@@ -87,6 +89,7 @@ bool PopulatedPages::LoadFromPageTables(uint64_t start, size_t count) noexcept {
     armed_holes = armed_holes || MayBeArmedHole(i);
   }
   if (armed_holes && !MachineHasSwap()) LeaveOutArmedHoles(start, count);
+  had_holes_ = std::count(populated_.begin(), populated_.begin() + count, 0) > 0;
   return true;
 }
 

@@ -53,6 +53,7 @@ class PopulatedPages {
   bool AskMincore(uint64_t start, size_t count) noexcept;
 
   Source source_;
+  bool had_holes_ = false;  // the pages whose entries were read last: those after them may as well
   std::array<uint64_t, kBatch> entries_{};
   std::array<uint8_t, kBatch> populated_{};
 };

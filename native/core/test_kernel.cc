@@ -158,6 +158,11 @@ Status MapAnew(Range memory) noexcept {
   return Done{};
 }
 
+Status Unmap(Range pages) noexcept {
+  if (munmap(reinterpret_cast<void*>(pages.start), pages.Length()) == 0) return Done{};
+  return Failure{errno, "munmap"};
+}
+
 Status MapTwice(Range memory) noexcept {
   void* const at = reinterpret_cast<void*>(memory.start);
   if (mremap(at, 0, memory.Length(), MREMAP_MAYMOVE) == MAP_FAILED) return Failure{errno, "mremap"};

@@ -40,6 +40,8 @@ int SecondHandshake() noexcept;
 
 // Puts new memory in its place: mmap(2) with MAP_FIXED, which unmaps what was there.
 Status MapAnew(Range memory) noexcept;
+// Leaves nothing at these addresses.
+Status Unmap(Range pages) noexcept;
 Status MapTwice(Range memory) noexcept;
 
 // The same with a file, shared and for reading only.

@@ -13,6 +13,7 @@ import {
   offsetOf,
   PAGE,
   pageCountOf,
+  pageRun,
   pagesOf,
   seeded,
   touch,
@@ -130,6 +131,17 @@ function coldMemory(directory: string, pages: number): Region {
 }
 
 /** What is not in memory is not therefore zero. */
+/** As zeros, which is what is known of them; also among pages that exist. */
+export function looksNowhereUnmapped(): void {
+  const region = Region.allocate({ bytes: 1024 * PAGE });
+  region.bytes.fill(1);
+  using tracker = new DirtyTracker(region, { engine: 'compare' });
+  assert.equal(testing().unmap(region.bytes.subarray(100 * PAGE, 110 * PAGE)), undefined);
+  assert.deepEqual(pagesOf(tracker.peek()), pageRun(100, 10));
+  assert.equal(testing().unmap(region.bytes.subarray(512 * PAGE)), undefined);
+  assert.deepEqual(pagesOf(tracker.peek()), [...pageRun(100, 10), ...pageRun(512, 512)]);
+}
+
 export function onADisk(): void {
   const directory = mkdtempSync(path.join(tmpdir(), 'userfaultfd-'));
   try {
