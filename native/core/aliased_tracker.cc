@@ -95,8 +95,8 @@ Status AliasedTracker::Collect(RangeSet* dirty) noexcept {
 }
 
 bool AliasedTracker::CollectPacked(PackedPages* dirty) noexcept {
-  if (!FindAliases() || !aliases_.empty() || !pending_.Empty()) return false;
-  return main_->CollectPacked(dirty);
+  const auto is_alone = [this] { return aliases_.empty() && pending_.Empty(); };
+  return is_alone() && FindAliases().Ok() && is_alone() && main_->CollectPacked(dirty);
 }
 
 Status AliasedTracker::Peek(RangeSet* dirty) noexcept {

@@ -62,17 +62,15 @@ Status DirtyConsumer::Collect(Range now, PackedPages* dirty) noexcept {
   const Status followed = Follow(now);
   if (!followed) return followed;
   if (shared_->consumers.size() == 1 && pending_.Empty()) {
-    dirty->Begin(now, shared_->page_size);
+    dirty->Begin(shared_->bytes, shared_->page_size);
     if (shared_->tracker->CollectPacked(dirty)) return Done{};
   }
   Recycled recycled;
   RangeSet* const set = recycled.Set();
   const Status taken = Share(set);
   if (!taken) return taken;
-  set->AddAll(pending_);
+  Pack(set, dirty);
   pending_.Clear();
-  dirty->Begin(now, shared_->page_size);
-  dirty->Add(set);
   return Done{};
 }
 
@@ -83,10 +81,14 @@ Status DirtyConsumer::Peek(Range now, PackedPages* dirty) noexcept {
   RangeSet* const set = recycled.Set();
   const Status peeked = shared_->tracker->Peek(set);
   if (!peeked) return peeked;
-  set->AddAll(pending_);
-  dirty->Begin(now, shared_->page_size);
-  dirty->Add(set);
+  Pack(set, dirty);
   return Done{};
+}
+
+void DirtyConsumer::Pack(RangeSet* found, PackedPages* dirty) const noexcept {
+  found->AddAll(pending_);
+  dirty->Begin(shared_->bytes, shared_->page_size);
+  dirty->Add(found);
 }
 
 WriteLog DirtyConsumer::TakeWrites() noexcept { return std::exchange(writes_, WriteLog()); }

@@ -48,6 +48,8 @@ class DirtyConsumer {
   Status Follow(Range now) noexcept;
   // Takes what is new from the tracker and gives it to every other reader.
   Status Share(RangeSet* fresh) noexcept;
+  // What was found, with what this reader has not collected yet.
+  void Pack(RangeSet* found, PackedPages* dirty) const noexcept;
   Range Pages() const noexcept { return shared_->bytes.RoundOutward(shared_->page_size); }
 
   std::shared_ptr<Shared> shared_;

@@ -19,8 +19,11 @@ using Clock = std::chrono::steady_clock;
 // Fewer say little about how long one takes.
 constexpr size_t kWorthATime = 16;
 
-void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
 #ifdef __SSE2__
+
+constexpr bool kHasTwoWays = true;
+
+void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
   constexpr uint64_t kAtOnce = 4;  // a line of the cache
   auto* const target = reinterpret_cast<__m128i*>(page.to);
   const auto* const source = reinterpret_cast<const __m128i*>(page.from);
@@ -36,15 +39,16 @@ void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
   }
   // What this thread stores from here on is seen after these, as ever.
   _mm_sfence();
-#else
-  std::memcpy(page.to, page.from, length);
-#endif
 }
 
-#ifdef __SSE2__
-constexpr bool kHasTwoWays = true;
 #else
+
 constexpr bool kHasTwoWays = false;
+
+void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
+  std::memcpy(page.to, page.from, length);
+}
+
 #endif
 
 void CopyEach(const PageCopy* pages, size_t count, bool past_caches) noexcept {

@@ -130,7 +130,6 @@ function coldMemory(directory: string, pages: number): Region {
   return Region.allocate({ backing: 'file', path: name });
 }
 
-/** What is not in memory is not therefore zero. */
 /** As zeros, which is what is known of them; also among pages that exist. */
 export function looksNowhereUnmapped(): void {
   const region = Region.allocate({ bytes: 1024 * PAGE });
@@ -142,6 +141,7 @@ export function looksNowhereUnmapped(): void {
   assert.deepEqual(pagesOf(tracker.peek()), [...pageRun(100, 10), ...pageRun(512, 512)]);
 }
 
+/** What is not in memory is not therefore zero. */
 export function onADisk(): void {
   const directory = mkdtempSync(path.join(tmpdir(), 'userfaultfd-'));
   try {
