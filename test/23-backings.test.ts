@@ -80,6 +80,10 @@ for (const name of Object.keys(KINDS)) {
     await passWithHugePages(name, 'aliasIsTracked', { args: [name] });
   });
 
+  test(`it sees writes through an alias that came and went between two looks (B7): ${name}`, async () => {
+    await passWithHugePages(name, 'aliasThatCameAndWent', { args: [name] });
+  });
+
   test(`it loses nothing that was written through a mapping of ${name} memory that was collected (B7)`, async () => {
     await passWithHugePages(name, 'aliasThatIsCollected', { args: [name], nodeArgs: ['--expose-gc'] });
   });

@@ -379,6 +379,24 @@ export function aliasThatIsGone(name: string, buffer: string): void {
   });
 }
 
+/** Nobody looked while it was there, and nobody shares the pages. */
+export function aliasThatCameAndWent(name: string): void {
+  withOptions(name, 4, false, (options) => {
+    for (const engine of ['wp-async', 'wp-sync', 'compare'] as const) {
+      const region = Region.allocate(options);
+      const { pageSize } = region;
+      using tracker = new DirtyTracker(region, { engine });
+      const alias = region.alias();
+      alias.bytes[2 * pageSize] = 1;
+      alias.close();
+      assert.equal(tracker.collect().has(2 * pageSize), true, engine);
+      assert.equal(tracker.collect().isEmpty, true, engine);
+      tracker.close();
+      region.close();
+    }
+  });
+}
+
 /** A shared buffer that another thread still has when its region and all that knew of it are gone (B7). */
 export async function postedAndForgotten(which: string): Promise<void> {
   const { pageSize } = binding();
