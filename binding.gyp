@@ -27,7 +27,7 @@
       "native/core/dirty_engine.cc",
       "native/core/discard.cc",
       "native/core/domain_tracker.cc",
-      "native/core/dropped_versions.cc",
+      "native/core/table_upkeep.cc",
       "native/core/each_mapping.cc",
       "native/core/ending_patience.cc",
       "native/core/fault.cc",

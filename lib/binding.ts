@@ -266,7 +266,7 @@ export interface NativeLazyLoad {
 export interface NativeSnapshotHistory {
   track(sources: NativeSource[], keepAlive: object, engine: number): NativeFailure | undefined;
   /** The number of the new entry. The others take one of an entry that there is. */
-  take(views: Uint8Array[], mostBytes: number): number | NativeFailure;
+  take(views: Uint8Array[], mostBytes: number | undefined): number | NativeFailure;
   checkRestore(entry: number, views: Uint8Array[]): NativeFailure | undefined;
   restore(
     entry: number,
@@ -276,10 +276,12 @@ export interface NativeSnapshotHistory {
   diffLive(entry: number, views: Uint8Array[]): Float64Array[] | NativeFailure;
   read(entry: number, memory: number, offset: number, into: Uint8Array): NativeFailure | undefined;
   drop(entry: number): NativeFailure | undefined;
-  /** What dropped entries held alone is given back, by another thread where one is at hand. */
-  releaseDropped(): void;
+  /** What `take` and `drop` left to be done is done, by another thread where one is at hand. */
+  keepUp(): void;
   /** Of all entries. */
   bytes(): number | NativeFailure;
+  /** By which taking it made that more. */
+  addedBytes(entry: number): number | NativeFailure;
   /** What dropping it would free. */
   ownBytes(entry: number): number | NativeFailure;
   /** Has the memory that the next entry will probably take made ready by a thread of libuv's pool. */

@@ -42,7 +42,6 @@ export interface HistoryEntry {
 interface Kept extends Step {
   label: string | undefined;
   byteLengths: readonly number[];
-  addedBytes: number;
   state: unknown;
 }
 
@@ -102,17 +101,16 @@ export class SnapshotHistory<State = unknown> implements Disposable {
   take(label?: string): number {
     this.#checkReady();
     if (label !== undefined && typeof label !== 'string') throw invalidType('label', 'of type string', label);
-    const { save, maxBytes = Number.MAX_SAFE_INTEGER } = this.#options;
+    const { save, maxBytes } = this.#options;
     const state = save === undefined ? undefined : this.#callHook(save);
     const views = this.#views();
-    const before = this.bytes;
     const id = this.#native.take(views, maxBytes);
     if (isFailure(id)) throw historyError(id, maxBytes);
     const byteLengths = views.map((view) => view.byteLength);
-    this.#entries.add({ id, label, byteLengths, addedBytes: this.bytes - before, state });
+    this.#entries.add({ id, label, byteLengths, state });
     this.#dropOldest();
     this.#native.warmUp();
-    this.#native.releaseDropped();
+    this.#native.keepUp();
     return id;
   }
 
@@ -193,18 +191,18 @@ export class SnapshotHistory<State = unknown> implements Disposable {
   delete(id: number): void {
     this.#checkReady();
     this.#drop(this.#entry('id', id));
-    this.#native.releaseDropped();
+    this.#native.keepUp();
   }
 
   /** Oldest first. */
   get entries(): HistoryEntry[] {
     if (this.#closed) throw closedError('history');
-    return Array.from(this.#entries.values(), ({ id, label, parent, byteLengths, addedBytes }) => ({
+    return Array.from(this.#entries.values(), ({ id, label, parent, byteLengths }) => ({
       id,
       label,
       parent: parent?.id,
       byteLengths,
-      addedBytes,
+      addedBytes: this.#native.addedBytes(id) as number,
       bytes: this.#native.ownBytes(id) as number,
     }));
   }

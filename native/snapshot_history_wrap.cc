@@ -1,5 +1,6 @@
 #include "snapshot_history_wrap.h"
 
+#include <optional>
 #include <utility>
 
 #include "convert.h"
@@ -48,9 +49,10 @@ Napi::Function SnapshotHistoryWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::CheckRestore>("checkRestore"),
        InstanceMethod<&Wrap::Restore>("restore"), InstanceMethod<&Wrap::Diff>("diff"),
        InstanceMethod<&Wrap::DiffLive>("diffLive"), InstanceMethod<&Wrap::Read>("read"),
-       InstanceMethod<&Wrap::Drop>("drop"), InstanceMethod<&Wrap::ReleaseDropped>("releaseDropped"),
-       InstanceMethod<&Wrap::Bytes>("bytes"), InstanceMethod<&Wrap::OwnBytes>("ownBytes"),
-       InstanceMethod<&Wrap::WarmUp>("warmUp"), InstanceMethod<&Wrap::Close>("close")});
+       InstanceMethod<&Wrap::Drop>("drop"), InstanceMethod<&Wrap::KeepUp>("keepUp"),
+       InstanceMethod<&Wrap::AddedBytes>("addedBytes"), InstanceMethod<&Wrap::Bytes>("bytes"),
+       InstanceMethod<&Wrap::OwnBytes>("ownBytes"), InstanceMethod<&Wrap::WarmUp>("warmUp"),
+       InstanceMethod<&Wrap::Close>("close")});
 }
 
 SnapshotHistoryWrap::SnapshotHistoryWrap(const Napi::CallbackInfo& info)
@@ -68,7 +70,9 @@ Napi::Value SnapshotHistoryWrap::Track(const Napi::CallbackInfo& info) {
 Napi::Value SnapshotHistoryWrap::Take(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!history_) return FailureObject(env, kClosed);
-  const Result<uint64_t> entry = history_->Take(ViewRanges(info[0]), Integer(info[1]));
+  std::optional<uint64_t> most_bytes;
+  if (!info[1].IsUndefined()) most_bytes = Integer(info[1]);
+  const Result<uint64_t> entry = history_->Take(ViewRanges(info[0]), most_bytes);
   if (!entry) return FailureObject(env, entry.Error());
   return Count(env, entry.Value());
 }
@@ -119,13 +123,18 @@ Napi::Value SnapshotHistoryWrap::Drop(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-void SnapshotHistoryWrap::ReleaseDropped(const Napi::CallbackInfo& /*info*/) {
-  if (history_) history_->ReleaseDropped();
+void SnapshotHistoryWrap::KeepUp(const Napi::CallbackInfo& /*info*/) {
+  if (history_) history_->KeepUp();
 }
 
 Napi::Value SnapshotHistoryWrap::Bytes(const Napi::CallbackInfo& info) {
   if (!history_) return FailureObject(info.Env(), kClosed);
   return Count(info.Env(), history_->Bytes());
+}
+
+Napi::Value SnapshotHistoryWrap::AddedBytes(const Napi::CallbackInfo& info) {
+  if (!history_) return FailureObject(info.Env(), kClosed);
+  return Count(info.Env(), history_->AddedBytes(Integer(info[0])));
 }
 
 Napi::Value SnapshotHistoryWrap::OwnBytes(const Napi::CallbackInfo& info) {

@@ -23,8 +23,9 @@ class SnapshotHistoryWrap final : public Napi::ObjectWrap<SnapshotHistoryWrap> {
   Napi::Value DiffLive(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info);
   Napi::Value Drop(const Napi::CallbackInfo& info);
-  void ReleaseDropped(const Napi::CallbackInfo& info);
+  void KeepUp(const Napi::CallbackInfo& info);
   Napi::Value Bytes(const Napi::CallbackInfo& info);
+  Napi::Value AddedBytes(const Napi::CallbackInfo& info);
   Napi::Value OwnBytes(const Napi::CallbackInfo& info);
   void WarmUp(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);

@@ -16,18 +16,18 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Fewer say little about how long one takes.
-constexpr size_t kWorthATime = 16;
+// Fewer pages say little about how long one takes.
+constexpr uint64_t kWorthATime = 16;
 
 #ifdef __SSE2__
 
 constexpr bool kHasTwoWays = true;
 
-void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
+void CopyPastCaches(const PageCopy& run) noexcept {
   constexpr uint64_t kAtOnce = 4;  // a line of the cache
-  auto* const target = reinterpret_cast<__m128i*>(page.to);
-  const auto* const source = reinterpret_cast<const __m128i*>(page.from);
-  for (uint64_t i = 0; i < length / sizeof(__m128i); i += kAtOnce) {
+  auto* const target = reinterpret_cast<__m128i*>(run.to);
+  const auto* const source = reinterpret_cast<const __m128i*>(run.from);
+  for (uint64_t i = 0; i < run.bytes / sizeof(__m128i); i += kAtOnce) {
     const __m128i a = _mm_load_si128(source + i);
     const __m128i b = _mm_load_si128(source + i + 1);
     const __m128i c = _mm_load_si128(source + i + 2);
@@ -45,24 +45,21 @@ void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
 
 constexpr bool kHasTwoWays = false;
 
-void CopyPastCaches(const PageCopy& page, uint64_t length) noexcept {
-  std::memcpy(page.to, page.from, length);
-}
+void CopyPastCaches(const PageCopy& run) noexcept { std::memcpy(run.to, run.from, run.bytes); }
 
 #endif
 
-void CopyEach(const PageCopy* pages, size_t count, bool past_caches) noexcept {
-  const uint64_t length = PageSize();
+void CopyEach(const PageCopy* runs, size_t count, bool past_caches) noexcept {
   for (size_t i = 0; i < count; i++) {
     if (past_caches) {
-      CopyPastCaches(pages[i], length);
+      CopyPastCaches(runs[i]);
     } else {
-      std::memcpy(pages[i].to, pages[i].from, length);
+      std::memcpy(runs[i].to, runs[i].from, runs[i].bytes);
     }
   }
 }
 
-// The mean time that a page took lately, in each way. Of two threads that note one at once, one may
+// The mean time that a byte took lately, in each way. Of two threads that note one at once, one may
 // be lost.
 class Times {
  public:
@@ -93,17 +90,19 @@ class Times {
 
 }  // namespace
 
-void CopyPages(const PageCopy* pages, size_t count) noexcept {
+void CopyPages(const PageCopy* runs, size_t count) noexcept {
   static Times times;
-  if (!kHasTwoWays || count < kWorthATime) {
-    CopyEach(pages, count, times.IsQuickerPastCaches());
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < count; i++) bytes += runs[i].bytes;
+  if (!kHasTwoWays || bytes < kWorthATime * PageSize()) {
+    CopyEach(runs, count, times.IsQuickerPastCaches());
     return;
   }
   const bool past_caches = times.NextIsPastCaches();
   const auto begun = Clock::now();
-  CopyEach(pages, count, past_caches);
+  CopyEach(runs, count, past_caches);
   const std::chrono::duration<float> took = Clock::now() - begun;
-  times.Note(past_caches, took.count() / static_cast<float>(count));
+  times.Note(past_caches, took.count() / static_cast<float>(bytes));
 }
 
 }  // namespace uffd

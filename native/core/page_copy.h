@@ -10,13 +10,14 @@
 
 namespace uffd {
 
-// A whole page.
+// Whole pages in a row.
 struct PageCopy {
   uint8_t* to;
   const uint8_t* from;
+  uint64_t bytes;
 };
 
-void CopyPages(const PageCopy* pages, size_t count) noexcept;
+void CopyPages(const PageCopy* runs, size_t count) noexcept;
 
 }  // namespace uffd
 

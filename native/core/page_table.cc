@@ -1,8 +1,16 @@
 #include "core/page_table.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace uffd {
+namespace {
+
+// So many pages before it is their turn their tables are asked for: they are in no cache.
+constexpr size_t kAhead = 16;
+
+}  // namespace
 
 uint64_t PageVersion::Bytes() const noexcept {
   return pages * PageSize() + tables * PageTable::kTableBytes;
@@ -66,7 +74,7 @@ void PageTable::Prefetch(const PageVersion& version, uint64_t page) const noexce
   if (table != SlotStore::kNone) __builtin_prefetch(At(table));
 }
 
-Result<uint32_t*> PageTable::Place(PageVersion* version, uint64_t page) noexcept {
+Result<uint32_t*> PageTable::OwnEntry(PageVersion* version, uint64_t page) noexcept {
   uint32_t table = version->root;
   for (uint32_t level = 0; level < kLevels - 1; level++) {
     const uint32_t index = IndexAt(page, level);
@@ -98,7 +106,7 @@ void PageTable::Put(PageVersion* version, uint32_t* place, uint32_t slot) noexce
 }
 
 Result<uint32_t> PageTable::Own(PageVersion* version, uint64_t page) noexcept {
-  const Result<uint32_t*> place = Place(version, page);
+  const Result<uint32_t*> place = OwnEntry(version, page);
   if (!place) return place.Error();
   const uint32_t present = *place.Value();
   if (present != SlotStore::kNone && pages_.Holders(present) == 1) return present;
@@ -108,17 +116,38 @@ Result<uint32_t> PageTable::Own(PageVersion* version, uint64_t page) noexcept {
 }
 
 Status PageTable::Clear(PageVersion* version, uint64_t page) noexcept {
-  return Adopt(version, page, PageVersion{});
+  if (Find(*version, page) == SlotStore::kNone) return Done{};
+  const Result<uint32_t*> place = OwnEntry(version, page);
+  if (!place) return place.Error();
+  Put(version, place.Value(), SlotStore::kNone);
+  return Done{};
 }
 
-Status PageTable::Adopt(PageVersion* version, uint64_t page, const PageVersion& other) noexcept {
-  const uint32_t slot = Find(other, page);
-  if (Find(*version, page) == slot) return Done{};
-  const Result<uint32_t*> place = Place(version, page);
-  if (!place) return place.Error();
-  if (slot != SlotStore::kNone) pages_.Share(slot);
-  Put(version, place.Value(), slot);
-  return Done{};
+void PageTable::GiveUp(const Pages& pages) noexcept {
+  for (const Placed& each : pages) {
+    if (each.slot != SlotStore::kNone) pages_.Release(each.slot);
+  }
+}
+
+uint64_t PageTable::MostTablesFor(const Pages& pages) noexcept {
+  uint64_t tables = 0;
+  // For the first one, all of them.
+  uint64_t before = kMostPages;
+  for (const Placed& each : pages) {
+    const uint64_t differs = each.page ^ before;
+    before = each.page;
+    if (differs == 0) continue;
+    const uint32_t highest_bit = std::bit_width(differs) - 1;
+    tables += std::min(highest_bit / kBits, kLevels - 1);
+  }
+  return tables;
+}
+
+void PageTable::Enter(PageVersion* version, const Pages& pages) noexcept {
+  for (size_t i = 0; i < pages.size(); i++) {
+    if (i + kAhead < pages.size()) Prefetch(*version, pages[i + kAhead].page);
+    Put(version, OwnEntry(version, pages[i].page).Value(), pages[i].slot);
+  }
 }
 
 uint64_t PageTable::OwnBytes(uint32_t table, uint32_t level) const noexcept {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/result.h"
 #include "core/slot_store.h"
@@ -26,10 +27,12 @@ struct PageVersion {
 
 class PageTable {
  public:
-  struct Size {
-    uint64_t pages = 0;
-    uint64_t tables = 0;
+  // What a page is to hold, of a version that does not say so yet.
+  struct Placed {
+    uint64_t page;
+    uint32_t slot;  // kNone: zeros
   };
+  using Pages = std::vector<Placed>;
 
   static constexpr uint64_t kTableBytes = 64;
   // Page numbers are below this: 256 TiB of memory.
@@ -43,14 +46,22 @@ class PageTable {
   // kNone for a page of zeros.
   uint32_t Find(const PageVersion& version, uint64_t page) const noexcept;
   uint8_t* Data(uint32_t slot) const noexcept { return pages_.Data(slot); }
-  // Own or Clear come to the page soon.
-  void Prefetch(const PageVersion& version, uint64_t page) const noexcept;
   // A slot for the page that no other version holds; what it holds is the same page of `version` if
   // nobody else held that, else anything.
   Result<uint32_t> Own(PageVersion* version, uint64_t page) noexcept;
-  // The page is of zeros, or holds what it does in `other`.
+  // The page is of zeros.
   Status Clear(PageVersion* version, uint64_t page) noexcept;
-  Status Adopt(PageVersion* version, uint64_t page, const PageVersion& other) noexcept;
+
+  // A slot that no version holds. To place pages and enter them later is the same as Own and Clear,
+  // but who waits for them does not wait for the tables: of pages that lie far apart each has a few
+  // to copy, and they are in no cache.
+  Result<uint32_t> Place() noexcept { return pages_.Take(); }
+  // Those of a version that is not made.
+  void GiveUp(const Pages& pages) noexcept;
+  // More than Enter takes, and the fewer the more they are in order; what is reserved it finds.
+  static uint64_t MostTablesFor(const Pages& pages) noexcept;
+  Status ReserveTables(uint64_t count) noexcept { return tables_.Reserve(count); }
+  void Enter(PageVersion* version, const Pages& pages) noexcept;
 
   // Calls visit(page, slot of a, slot of b) for each page that has not the same slot in both,
   // ascending.
@@ -62,9 +73,6 @@ class PageTable {
   // What would be freed if the version was released now.
   uint64_t OwnBytes(const PageVersion& version) const noexcept { return OwnBytes(version.root, 0); }
   uint64_t Bytes() const noexcept { return pages_.Bytes() + tables_.Bytes(); }
-  Size InUse() const noexcept {
-    return {pages_.Bytes() / PageSize(), tables_.Bytes() / kTableBytes};
-  }
   // `pages`: how many free ones to keep at hand.
   void GiveBack(uint64_t pages) noexcept;
 
@@ -96,7 +104,8 @@ class PageTable {
   void ReleaseTable(uint32_t table, uint32_t level) noexcept;
   uint64_t OwnBytes(uint32_t table, uint32_t level) const noexcept;
   // Where the page's slot stands, after every table on the way there is the version's own.
-  Result<uint32_t*> Place(PageVersion* version, uint64_t page) noexcept;
+  Result<uint32_t*> OwnEntry(PageVersion* version, uint64_t page) noexcept;
+  void Prefetch(const PageVersion& version, uint64_t page) const noexcept;
   void Put(PageVersion* version, uint32_t* place, uint32_t slot) noexcept;
 
   template <typename Visit>

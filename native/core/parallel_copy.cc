@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/mapping.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -13,8 +14,8 @@ namespace {
 
 // 1 MiB: a third of a millisecond, several times what a helper costs.
 constexpr uint64_t kWorthAHelper = 256;
-// More would wait for the helper than is left in the caches.
-constexpr size_t kMostWaiting = 1024;
+// Batches. More would wait for the helper than is left in the caches.
+constexpr size_t kMostWaiting = 32;
 
 // To wait longer for the helper means that others use its processor.
 constexpr std::chrono::microseconds kLong(300);
@@ -28,8 +29,8 @@ class ParallelCopy::Queue final : public Helper::Work {
   // False: there is no room.
   bool Put(const Batch& batch) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (waiting_.size() + batch.count > kMostWaiting) return false;
-    waiting_.insert(waiting_.end(), batch.pages, batch.pages + batch.count);
+    if (waiting_.size() == kMostWaiting) return false;
+    waiting_.push_back(batch);
     return true;
   }
 
@@ -49,15 +50,14 @@ class ParallelCopy::Queue final : public Helper::Work {
   // False: there is nothing.
   bool Take(Batch* batch) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
-    batch->count = std::min(waiting_.size(), kAtOnce);
-    const auto first = waiting_.end() - static_cast<ptrdiff_t>(batch->count);
-    std::copy(first, waiting_.end(), batch->pages);
-    waiting_.erase(first, waiting_.end());
-    return batch->count > 0;
+    if (waiting_.empty()) return false;
+    *batch = waiting_.back();
+    waiting_.pop_back();
+    return true;
   }
 
   std::mutex mutex_;
-  std::vector<PageCopy> waiting_;  // the last ones are in the caches yet, and taken first
+  std::vector<Batch> waiting_;  // the last ones are in the caches yet, and taken first
 };
 
 ParallelCopy::ParallelCopy() noexcept : queue_(std::make_unique<Queue>()) {}
@@ -72,13 +72,18 @@ void ParallelCopy::Expect(uint64_t pages) noexcept {
 
 void ParallelCopy::Add(uint8_t* to, const uint8_t* from) noexcept {
   added_++;
-  next_.pages[next_.count++] = {to, from};
-  if (next_.count == kAtOnce) HandOver();
+  PageCopy* const last = next_.count == 0 ? nullptr : &next_.runs[next_.count - 1];
+  if (last != nullptr && last->to + last->bytes == to && last->from + last->bytes == from) {
+    last->bytes += PageSize();
+  } else {
+    next_.runs[next_.count++] = {to, from, PageSize()};
+  }
+  if (++next_.pages == kAtOnce) HandOver();
 }
 
 void ParallelCopy::HandOver() noexcept {
   if (!queue_->Put(next_)) next_.Copy();
-  next_.count = 0;
+  next_.Clear();
 }
 
 void ParallelCopy::StartHelper() noexcept {
@@ -92,7 +97,7 @@ void ParallelCopy::StartHelper() noexcept {
 void ParallelCopy::Finish() noexcept {
   UFFD_BARRIER("copies handed over", nullptr);
   next_.Copy();
-  next_.count = 0;
+  next_.Clear();
   queue_->Drain();
   expected_ = 0;
   const bool was_worth = std::exchange(added_, 0) >= kWorthAHelper;

@@ -21,18 +21,24 @@ class ParallelCopy {
 
   // So many pages are going to be added, perhaps: a helper needs a moment until it is there.
   void Expect(uint64_t pages) noexcept;
-  // A whole page, to be copied until Finish returns. The caller has touched `from`, so that the
-  // helper has no faults but of pages that are given back meanwhile.
+  // A whole page, to be copied until Finish returns; pages in a row, to where there are as many,
+  // are copied as one. The caller has touched `from`, so that the helper has no faults but of pages
+  // that are given back meanwhile.
   void Add(uint8_t* to, const uint8_t* from) noexcept;
   void Finish() noexcept;
 
  private:
   static constexpr size_t kAtOnce = 32;
   struct Batch {
-    PageCopy pages[kAtOnce];
+    PageCopy runs[kAtOnce];
     size_t count = 0;
+    uint64_t pages = 0;
 
-    void Copy() const noexcept { CopyPages(pages, count); }
+    void Copy() const noexcept { CopyPages(runs, count); }
+    void Clear() noexcept {
+      count = 0;
+      pages = 0;
+    }
   };
   class Queue;
 

@@ -53,6 +53,15 @@ bool SlotStore::Release(uint32_t slot) noexcept {
   return true;
 }
 
+Status SlotStore::Reserve(uint64_t count) noexcept {
+  // But for kNone.
+  while (extents_.empty() || extents_.size() * kPerExtent - 1 - used_ < count) {
+    const Status added = AddExtent();
+    if (!added) return added;
+  }
+  return Done{};
+}
+
 Status SlotStore::AddExtent() noexcept {
   if (extents_.size() >= UINT32_MAX / kPerExtent) return Failure{ENOMEM, "mmap"};
   const uint64_t data_bytes = kPerExtent * slot_bytes_;

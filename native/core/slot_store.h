@@ -30,6 +30,9 @@ class SlotStore {
     return extents_[slot / kPerExtent].data + slot % kPerExtent * slot_bytes_;
   }
 
+  // So many can be taken and none of them fails.
+  Status Reserve(uint64_t count) noexcept;
+
   // Of the slots that somebody holds.
   uint64_t Bytes() const noexcept { return used_ * slot_bytes_; }
   // Gives the memory of free slots back to the kernel until about `keep` of them have any.

@@ -68,15 +68,17 @@ void SnapshotHistory::ForEachDiffering(size_t memory, const Version& version, Ra
 class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
  public:
   Taking(SnapshotHistory* history, Versions versions) noexcept
-      : history_(*history), versions_(std::move(versions)) {}
+      : history_(*history), versions_(std::move(versions)), placed_(versions_.size()) {}
 
   Status Copy(size_t memory, const std::vector<Range>& runs) noexcept override {
     uint64_t bytes = 0;
     for (const Range& run : runs) bytes += run.Length();
     history_.copies_.Expect(bytes / PageSize());
-    Status done = Done{};
+    // What a pass before this one placed.
+    Status done = Enter(memory);
     for (size_t i = 0; i < runs.size() && done; i++) {
-      if (i + kRunsAhead < runs.size()) CopiesSoon(memory, runs[i + kRunsAhead].start);
+      // A page that was not written lately is in no cache.
+      if (i + kRunsAhead < runs.size()) __builtin_prefetch(Pointer(runs[i + kRunsAhead].start));
       done = CopyRun(memory, runs[i]);
     }
     return done;
@@ -107,13 +109,46 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
                 Pointer(part.start), part.Length());
   }
 
-  const Versions& Made() const noexcept { return versions_; }
+  // Nothing can fail after it. ENOSPC: the versions are larger than `most_bytes`.
+  Status Finish(std::optional<uint64_t> most_bytes) noexcept {
+    uint64_t tables = 0;
+    for (const PageTable::Pages& pages : placed_) tables += PageTable::MostTablesFor(pages);
+    Status done = history_.table_.ReserveTables(tables);
+    if (!most_bytes) return done;
+    // How large they are is known when all is entered.
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < versions_.size() && done; i++) {
+      done = Enter(i);
+      bytes += versions_[i].pages.Bytes();
+    }
+    if (done && bytes > *most_bytes) done = Failure{ENOSPC, "snapshot"};
+    return done;
+  }
+
+  uint64_t PagesTaken() const noexcept { return pages_taken_; }
+  // The versions, and what is still to be entered in them.
+  std::vector<TableUpkeep::Entering> HandOver(Versions* versions) noexcept {
+    *versions = std::move(versions_);
+    std::vector<TableUpkeep::Entering> entering;
+    for (size_t i = 0; i < versions->size(); i++) {
+      entering.push_back({&(*versions)[i].pages, std::move(placed_[i])});
+    }
+    return entering;
+  }
+
+  void GiveUp() noexcept {
+    for (const PageTable::Pages& pages : placed_) history_.table_.GiveUp(pages);
+    history_.Release(versions_);
+  }
 
  private:
-  // A page that was not written lately is in no cache, and neither is where its copy is noted.
-  void CopiesSoon(size_t memory, uint64_t page) const noexcept {
-    __builtin_prefetch(Pointer(page));
-    history_.table_.Prefetch(versions_[memory].pages, history_.memories_[memory].PageOf(page));
+  Status Enter(size_t memory) noexcept {
+    PageTable::Pages& pages = placed_[memory];
+    const Status reserved = history_.table_.ReserveTables(PageTable::MostTablesFor(pages));
+    if (!reserved) return reserved;
+    history_.table_.Enter(&versions_[memory].pages, pages);
+    pages.clear();
+    return Done{};
   }
 
   Status CopyRun(size_t memory, Range run) noexcept {
@@ -145,19 +180,28 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
 
   Status CopyPage(size_t memory, Range page, bool exists) noexcept {
     const Memory& from = history_.memories_[memory];
+    const uint64_t number = from.PageOf(page.start);
     if (!exists || IsZero(Pointer(page.start), PageSize())) {
-      return history_.table_.Clear(&versions_[memory].pages, from.PageOf(page.start));
+      const uint32_t before = history_.table_.Find(versions_[memory].pages, number);
+      if (before != SlotStore::kNone) placed_[memory].push_back({number, SlotStore::kNone});
+      return Done{};
     }
     // Of a huge page all is told as written, but only what differs is worth keeping.
     if (from.page_size > PageSize() && !Differs(memory, page)) return Done{};
-    const Result<uint8_t*> own = Own(memory, page);
-    if (!own) return own.Error();
-    history_.copies_.Add(own.Value(), Pointer(page.start));
+    const Result<uint32_t> slot = history_.table_.Place();
+    if (!slot) return slot.Error();
+    placed_[memory].push_back({number, slot.Value()});
+    pages_taken_++;
+    history_.copies_.Add(history_.table_.Data(slot.Value()), Pointer(page.start));
     return Done{};
   }
 
   SnapshotHistory& history_;
+  // The pages that are placed are not entered in them yet. No page is placed twice: only a pass
+  // tells of pages, and of each once.
   Versions versions_;
+  std::vector<PageTable::Pages> placed_;
+  uint64_t pages_taken_ = 0;
 };
 
 Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(const std::vector<Source>& sources,
@@ -248,37 +292,35 @@ void SnapshotHistory::Release(const Versions& versions) noexcept {
 }
 
 Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
-                                       uint64_t most_bytes) noexcept {
-  dropped_.Await();
+                                       std::optional<uint64_t> most_bytes) noexcept {
+  upkeep_.Await();
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
   const Status readable = CheckReadable();
   if (!readable) return readable.Error();
+  const uint64_t bytes_before = table_.Bytes();
   Result<Versions> begun = CopyOfHead();
   if (!begun) return begun.Error();
-  const PageTable::Size before = table_.InUse();
   Taking taking(this, std::move(begun.Value()));
   std::vector<ConsistentCopy::Memory> memories;
   for (const Memory& memory : memories_) memories.push_back({memory.live, memory.tracker.get()});
   ConsistentCopy copy(std::move(memories), &taking);
   Status done = copy.Run();
-  uint64_t bytes = 0;
-  for (const Version& version : taking.Made()) bytes += version.pages.Bytes();
-  if (done && bytes > most_bytes) {
-    copy.PutBack();
-    done = Failure{ENOSPC, "snapshot"};
+  if (done) {
+    done = taking.Finish(most_bytes);
+    if (!done) copy.PutBack();
   }
   if (!done) {
-    Release(taking.Made());
+    taking.GiveUp();
     table_.GiveBack(spare_pages_);
     return done.Error();
   }
-  const PageTable::Size now = table_.InUse();
-  const PageTable::Size added{now.pages - before.pages, now.tables - before.tables};
   // The first has everything, and nothing follows from that for the next.
-  if (head_ != 0) spare_pages_ = std::min(added.pages, kMostSpare);
+  if (head_ != 0) spare_pages_ = std::min(taking.PagesTaken(), kMostSpare);
   head_ = ++last_entry_;
-  entries_[head_] = {taking.Made(), added};
+  Entry& entry = entries_[head_];
+  entry.pages_taken = taking.PagesTaken();
+  upkeep_.Enter(taking.HandOver(&entry.versions), bytes_before, &entry.bytes_added);
   return head_;
 }
 
@@ -325,7 +367,7 @@ void SnapshotHistory::PutBack(const Memory& memory, const Version& version,
 
 Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
     uint64_t entry, const std::vector<Range>& live) noexcept {
-  dropped_.Await();
+  upkeep_.Await();
   const Status fits = CheckRestore(entry, live);
   if (!fits) return fits.Error();
   const Status followed = Follow(live);
@@ -373,7 +415,7 @@ Result<SnapshotHistory::Restored> SnapshotHistory::Restore(
 }
 
 std::vector<SnapshotHistory::Difference> SnapshotHistory::Diff(uint64_t a, uint64_t b) noexcept {
-  dropped_.Await();
+  upkeep_.Await();
   std::vector<Difference> differences;
   for (size_t i = 0; i < memories_.size(); i++) {
     const Memory& memory = memories_[i];
@@ -400,7 +442,7 @@ std::vector<SnapshotHistory::Difference> SnapshotHistory::Diff(uint64_t a, uint6
 
 Result<std::vector<SnapshotHistory::Difference>> SnapshotHistory::DiffLive(
     uint64_t entry, const std::vector<Range>& live) noexcept {
-  dropped_.Await();
+  upkeep_.Await();
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
   const Status readable = CheckReadable();
@@ -438,7 +480,7 @@ void SnapshotHistory::AddBehindEnd(const Memory& memory, const Version& version,
 
 void SnapshotHistory::Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length,
                            uint8_t* to) noexcept {
-  dropped_.Await();
+  upkeep_.Await();
   const PageVersion& version = entries_.at(entry).versions[memory].pages;
   const uint64_t lead = memories_[memory].live.start % PageSize();
   for (uint64_t at = lead + offset; at < lead + offset + length;) {
@@ -456,7 +498,8 @@ void SnapshotHistory::Read(uint64_t entry, size_t memory, uint64_t offset, uint6
 }
 
 void SnapshotHistory::Drop(uint64_t entry) noexcept {
-  dropped_.Await();
+  // The newest may not be complete yet.
+  if (head_ == entry) upkeep_.Await();
   const auto dropped = entries_.find(entry);
   const Versions versions = std::move(dropped->second.versions);
   const auto next = entries_.erase(dropped);
@@ -474,9 +517,9 @@ void SnapshotHistory::Drop(uint64_t entry) noexcept {
       });
     }
   }
-  for (const Version& version : versions) dropped_.Add(version.pages, spare_pages_);
+  for (const Version& version : versions) upkeep_.Release(version.pages, spare_pages_);
   // Mostly it was the only one that had what the entry after it has others for.
-  if (next != entries_.end()) dropped_.Expect(next->second.added);
+  if (next != entries_.end()) upkeep_.ExpectFree(next->second.pages_taken);
 }
 
 SnapshotHistory::~SnapshotHistory() {
@@ -485,7 +528,7 @@ SnapshotHistory::~SnapshotHistory() {
 
 std::shared_ptr<WarmUp> SnapshotHistory::BeginWarmUp() noexcept {
   if (warm_up_ != nullptr) return nullptr;
-  const uint64_t missing = spare_pages_ - std::min(spare_pages_, dropped_.Expected().pages);
+  const uint64_t missing = spare_pages_ - std::min(spare_pages_, upkeep_.ExpectedFree());
   std::shared_ptr<WarmUp> next = table_.WarmUpFor(missing);
   if (next->Empty()) return nullptr;
   warm_up_ = next;
@@ -494,18 +537,23 @@ std::shared_ptr<WarmUp> SnapshotHistory::BeginWarmUp() noexcept {
 
 void SnapshotHistory::EndWarmUp() noexcept {
   if (warm_up_ == nullptr) return;
-  dropped_.Await();
+  upkeep_.Await();
   table_.EndWarmUp(*warm_up_);
   warm_up_ = nullptr;
 }
 
 uint64_t SnapshotHistory::Bytes() noexcept {
-  dropped_.Await();
+  upkeep_.Await();
   return table_.Bytes();
 }
 
+uint64_t SnapshotHistory::AddedBytes(uint64_t entry) noexcept {
+  upkeep_.Await();
+  return entries_.at(entry).bytes_added;
+}
+
 uint64_t SnapshotHistory::OwnBytes(uint64_t entry) noexcept {
-  dropped_.Await();
+  upkeep_.Await();
   uint64_t bytes = 0;
   for (const Version& version : entries_.at(entry).versions) {
     bytes += table_.OwnBytes(version.pages);

@@ -7,17 +7,18 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/dirty_engine.h"
 #include "core/dirty_tracker.h"
-#include "core/dropped_versions.h"
 #include "core/mapping.h"
 #include "core/page_table.h"
 #include "core/parallel_copy.h"
 #include "core/populated_pages.h"
 #include "core/range.h"
 #include "core/result.h"
+#include "core/table_upkeep.h"
 
 namespace uffd {
 
@@ -50,7 +51,8 @@ class SnapshotHistory {
   // `live`, here and below: where the memories are now. Adds an entry and returns its number.
   // EAGAIN: the writers never paused. ENOSPC: the entry by itself is larger than `most_bytes`.
   // Nothing is lost then.
-  Result<uint64_t> Take(const std::vector<Range>& live, uint64_t most_bytes) noexcept;
+  Result<uint64_t> Take(const std::vector<Range>& live,
+                        std::optional<uint64_t> most_bytes) noexcept;
   // A memory that grew is put back and the rest zeroed; one that is smaller than it was is ERANGE
   // and nothing is written.
   Result<Restored> Restore(uint64_t entry, const std::vector<Range>& live) noexcept;
@@ -59,17 +61,19 @@ class SnapshotHistory {
   std::vector<Difference> Diff(uint64_t a, uint64_t b) noexcept;
   Result<std::vector<Difference>> DiffLive(uint64_t entry, const std::vector<Range>& live) noexcept;
   void Read(uint64_t entry, size_t memory, uint64_t offset, uint64_t length, uint8_t* to) noexcept;
-  // What it alone holds is given back after ReleaseDropped, or by what comes next.
+  // What it alone holds is given back with KeepUp, or by what comes next.
   void Drop(uint64_t entry) noexcept;
-  // Meanwhile, by a helper, or at once.
-  void ReleaseDropped() noexcept { dropped_.HandOver(); }
+  // Does what Take and Drop leave to be done: meanwhile, by a helper, or at once.
+  void KeepUp() noexcept { upkeep_.HandOver(); }
   // What the next entry will probably take: new memory, a page fault and a clearing each, that a
   // program would stand still for. To be run by another thread and then ended here; null when there
-  // is nothing to do, or one on its way. Before ReleaseDropped.
+  // is nothing to do, or one on its way. Before KeepUp.
   std::shared_ptr<WarmUp> BeginWarmUp() noexcept;
   void EndWarmUp() noexcept;
 
   uint64_t Bytes() noexcept;
+  // By which taking the entry made that more.
+  uint64_t AddedBytes(uint64_t entry) noexcept;
   // What dropping the entry would free now.
   uint64_t OwnBytes(uint64_t entry) noexcept;
 
@@ -90,8 +94,9 @@ class SnapshotHistory {
   };
   using Versions = std::vector<Version>;  // one for each memory
   struct Entry {
-    Versions versions;
-    PageTable::Size added;  // to what the entries before it hold
+    Versions versions;  // complete after upkeep_.Await()
+    uint64_t pages_taken = 0;
+    uint64_t bytes_added = 0;  // the same
   };
   class Taking;
 
@@ -117,10 +122,10 @@ class SnapshotHistory {
                         Visit visit) noexcept;
 
   PageTable table_;
-  DroppedVersions dropped_{&table_};
   ParallelCopy copies_;  // into it
   std::vector<Memory> memories_;
   std::map<uint64_t, Entry> entries_;
+  TableUpkeep upkeep_{&table_};  // of them and the table: ends first
   // Invariant: a page that no tracker calls written holds what it does in this entry; 0: zeros.
   uint64_t head_ = 0;
   uint64_t last_entry_ = 0;

@@ -155,7 +155,7 @@ export async function severalHelped(): Promise<void> {
 
 /** What a dropped entry held is given back by a second thread, and who needs it meanwhile waits or does it. */
 export async function droppedMeanwhile(when: string, what: string): Promise<void> {
-  const DROPPED = 'dropped versions are released';
+  const KEPT_UP = 'table is kept up';
   const region = Region.allocate({ bytes: 2048 * PAGE });
   // Too few for a second thread to copy them.
   const written = 200 * PAGE;
@@ -168,11 +168,11 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
   for (const each of [alone, history]) for (const value of [1, 2]) entryOf(each, value);
   entryOf(alone, 3);
   testing().helpAlways(true);
-  testing().closeBarrier(when === 'not begun' ? 'helper begins' : DROPPED);
+  testing().closeBarrier(when === 'not begun' ? 'helper begins' : KEPT_UP);
   let ended: Promise<unknown> | undefined;
   const go = new SharedArrayBuffer(4);
   if (when === 'begun') {
-    const opening: Opening = { barrier: DROPPED, go };
+    const opening: Opening = { barrier: KEPT_UP, go };
     const opener = new Worker(path.join(__dirname, 'history-opener.js'), { workerData: opening });
     ended = once(opener, 'exit');
     await once(opener, 'message');
@@ -181,7 +181,7 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
   // Whoever gives it back is held where it is, and this returned.
   if (when === 'not begun') assert.equal(testing().helpersAtWork(), 1);
   if (when === 'begun') {
-    untilSomebodyWaitsAt(DROPPED);
+    untilSomebodyWaitsAt(KEPT_UP);
     const flag = new Int32Array(go);
     Atomics.store(flag, 0, 1);
     Atomics.notify(flag, 0);
@@ -199,7 +199,7 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
 
 /** Who comes late to what was dropped before finds nothing of what is dropped now, and not handed over yet. */
 export function droppedBeforeHandOver(): void {
-  const DROPPED = 'dropped versions are released';
+  const KEPT_UP = 'table is kept up';
   let meanwhile = (): void => {};
   const native = binding();
   const Native = native.SnapshotHistory;
@@ -222,12 +222,12 @@ export function droppedBeforeHandOver(): void {
   entryOf(3);
   let found: boolean | undefined;
   meanwhile = () => {
-    testing().closeBarrier(DROPPED);
+    testing().closeBarrier(KEPT_UP);
     testing().openBarrier('helper begins');
-    const isHeld = (): boolean => testing().waitingAt(DROPPED) > 0;
+    const isHeld = (): boolean => testing().waitingAt(KEPT_UP) > 0;
     while (testing().helpersAtWork() > 0 && !isHeld());
     found = isHeld();
-    testing().openBarrier(DROPPED);
+    testing().openBarrier(KEPT_UP);
   };
   const fourth = entryOf(4);
   assert.equal(found, false);
