@@ -472,14 +472,14 @@ test('several threads take entries at once, each with a second thread', async ()
 });
 
 for (const when of ['begun', 'not begun']) {
-  for (const what of ['asked for', 'taken', 'restored', 'closed']) {
-    test(`what was dropped is given back by a second thread, ${when} when it is ${what}`, async () => {
-      await passScenario('history', 'droppedMeanwhile', { args: [when, what] });
+  for (const what of ['asked for', 'told', 'taken', 'compared', 'restored', 'deleted', 'closed']) {
+    test(`its tables are kept up by a second thread, ${when} when the history is ${what}`, async () => {
+      await passScenario('history', 'keptUpMeanwhile', { args: [when, what] });
     });
   }
 }
 
-test('who comes late to what was dropped finds nothing that was not handed over', async () => {
+test('who comes late to what was left to be done finds nothing that was not handed over', async () => {
   await passScenario('history', 'droppedBeforeHandOver');
 });
 

@@ -153,8 +153,11 @@ export async function severalHelped(): Promise<void> {
   while (testing().helpersAtWork() > 0) await nextTurn();
 }
 
-/** What a dropped entry held is given back by a second thread, and who needs it meanwhile waits or does it. */
-export async function droppedMeanwhile(when: string, what: string): Promise<void> {
+/**
+ * What an entry took is entered, and what a dropped one held is given back, by a second thread; who needs it
+ * meanwhile waits or does it.
+ */
+export async function keptUpMeanwhile(when: string, what: string): Promise<void> {
   const KEPT_UP = 'table is kept up';
   const region = Region.allocate({ bytes: 2048 * PAGE });
   // Too few for a second thread to copy them.
@@ -166,7 +169,7 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
   using alone = new SnapshotHistory(region, { maxEntries: 2 });
   using history = new SnapshotHistory(region, { maxEntries: 2 });
   for (const each of [alone, history]) for (const value of [1, 2]) entryOf(each, value);
-  entryOf(alone, 3);
+  const lastAlone = entryOf(alone, 3);
   testing().helpAlways(true);
   testing().closeBarrier(when === 'not begun' ? 'helper begins' : KEPT_UP);
   let ended: Promise<unknown> | undefined;
@@ -178,7 +181,7 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
     await once(opener, 'message');
   }
   const third = entryOf(history, 3);
-  // Whoever gives it back is held where it is, and this returned.
+  // Whoever does it is held where it is, and this returned.
   if (when === 'not begun') assert.equal(testing().helpersAtWork(), 1);
   if (when === 'begun') {
     untilSomebodyWaitsAt(KEPT_UP);
@@ -189,12 +192,27 @@ export async function droppedMeanwhile(when: string, what: string): Promise<void
   if (what === 'asked for') assert.equal(history.bytes, alone.bytes);
   if (what === 'taken') assert.equal(history.read(entryOf(history, 4), 0, 1)[0], 4);
   if (what === 'restored') assert.equal(history.restore(third).pages, 0);
+  if (what === 'told') assert.deepEqual(history.entries, alone.entries);
+  if (what === 'compared') {
+    assert.equal(history.diff(third).isEmpty, true);
+    assert.equal(history.diff(third - 1, third).pageCount, 200);
+  }
+  if (what === 'deleted') {
+    for (const [each, id] of [
+      [alone, lastAlone],
+      [history, third],
+    ] as const)
+      each.delete(id);
+    assert.equal(history.diff(third - 1).pageCount, 200);
+  }
   if (what === 'closed') history.close();
   await ended;
   testing().openBarrier('helper begins');
   while (testing().helpersAtWork() > 0) await nextTurn();
   assert.equal(history.bytes, what === 'closed' ? 0 : alone.bytes);
-  if (what !== 'closed') assert.ok(history.read(third, 0, written).every((byte) => byte === 3));
+  if (what === 'closed') return;
+  const [entry, value] = what === 'deleted' ? [third - 1, 2] : [third, 3];
+  assert.ok(history.read(entry, 0, written).every((byte) => byte === value));
 }
 
 /** Who comes late to what was dropped before finds nothing of what is dropped now, and not handed over yet. */
