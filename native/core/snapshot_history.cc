@@ -73,9 +73,11 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   Status Copy(size_t memory, const std::vector<Range>& runs) noexcept override {
     uint64_t bytes = 0;
     for (const Range& run : runs) bytes += run.Length();
-    history_.copies_.Expect(bytes / PageSize());
+    const uint64_t pages = bytes / PageSize();
+    history_.copies_.Expect(pages);
     // What a pass before this one placed.
     Status done = Enter(memory);
+    placed_[memory].reserve(std::min(pages, kMostSpare));
     for (size_t i = 0; i < runs.size() && done; i++) {
       // A page that was not written lately is in no cache.
       if (i + kRunsAhead < runs.size()) __builtin_prefetch(Pointer(runs[i + kRunsAhead].start));
