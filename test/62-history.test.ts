@@ -463,6 +463,10 @@ for (const how of ['two threads', 'no thread', 'the other begins too late', 'wri
   });
 }
 
+test('it is of one instant where a page that others share lies in the midst of a memory', async () => {
+  await passScenario('history', 'writtenBackInTheMidst');
+});
+
 test('it has one second thread for all entries, which sleeps between two', async () => {
   await passScenario('history', 'helperRests');
 });

@@ -93,6 +93,9 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   }
 
   Status Prepare(size_t memory, Range page) noexcept override {
+    // The page may lie in the midst of this memory, and be placed.
+    const Status entered = Enter(memory);
+    if (!entered) return entered;
     const uint8_t* before = SlotOf(memory, page);
     const Result<uint8_t*> own = Own(memory, page);
     if (!own) return own.Error();
@@ -199,8 +202,8 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   }
 
   SnapshotHistory& history_;
-  // The pages that are placed are not entered in them yet. No page is placed twice: only a pass
-  // tells of pages, and of each once.
+  // The pages that were placed last are not entered in them yet. None is looked up, or placed again,
+  // before it is.
   Versions versions_;
   std::vector<PageTable::Pages> placed_;
   uint64_t pages_taken_ = 0;

@@ -6,18 +6,18 @@ import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
 
 interface Task {
   memory: SharedArrayBuffer;
-  /** Of the byte that is written. */
-  offset: number;
+  /** Of the byte that is written at each of the barriers; the last one also at those after. */
+  offsets: readonly number[];
   barriers: readonly string[];
 }
 
-function writeAtBarriers({ memory, offset, barriers }: Task): void {
+function writeAtBarriers({ memory, offsets, barriers }: Task): void {
   const bytes = new Uint8Array(memory);
   testing().closeBarrier(barriers[0]!);
   parentPort!.postMessage('closed');
   for (const [i, here] of barriers.entries()) {
     untilSomebodyWaitsAt(here);
-    bytes[offset]!++;
+    bytes[offsets[i] ?? offsets.at(-1)!]!++;
     const next = barriers[i + 1];
     if (next !== undefined) testing().closeBarrier(next);
     testing().openBarrier(here);

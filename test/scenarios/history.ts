@@ -28,7 +28,7 @@ export async function torn(): Promise<void> {
   const barriers = Array.from({ length: 64 }, (_, i) => `copied, ${i % 2 === 0 ? 'even' : 'odd'} pass`);
   const writer = await startWriter({
     memory: region.buffer as SharedArrayBuffer,
-    offset: 20 * PAGE,
+    offsets: [20 * PAGE],
     barriers,
   });
   const before = history.bytes;
@@ -40,6 +40,28 @@ export async function torn(): Promise<void> {
   const second = history.take();
   assert.equal(Buffer.compare(history.read(second), bytes), 0);
   assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
+}
+
+/**
+ * A page that one memory shares with others lies in the midst of a second one. It is copied, only a neighbour
+ * is written, and then somebody writes back what the entry before has there.
+ */
+export async function writtenBackInTheMidst(): Promise<void> {
+  const { bytes, buffer } = Region.allocate({ bytes: 64 * PAGE, shared: true });
+  const shared = 20 * PAGE;
+  using history = new SnapshotHistory([bytes.subarray(100), bytes.subarray(shared + 100, 30 * PAGE)]);
+  bytes[shared + 1] = 1;
+  bytes[shared] = 7;
+  history.take();
+  bytes[shared] = 6;
+  const memory = buffer as SharedArrayBuffer;
+  const barriers = ['copied, even pass', 'copied, odd pass'];
+  const { ended } = await startWriter({ memory, offsets: [0, shared], barriers });
+  const entry = history.take();
+  await ended;
+  assert.equal(bytes[shared], 7);
+  assert.equal(history.read(entry, shared - 100, 1)[0], 7);
+  assert.equal(history.diff(entry).isEmpty, true);
 }
 
 /**
@@ -108,7 +130,7 @@ export async function manyPages(
     testing().closeBarrier('copies handed over');
     const memory = region.buffer as SharedArrayBuffer;
     const barriers = ['copy helper has pages', 'copies handed over'];
-    ({ ended } = await startWriter({ memory, offset: 3000 * PAGE, barriers }));
+    ({ ended } = await startWriter({ memory, offsets: [3000 * PAGE], barriers }));
   }
   const before = how === 'written meanwhile' ? undefined : Buffer.from(region.bytes);
   const entry = history.take();
@@ -341,7 +363,7 @@ export async function writtenDuringRestore(): Promise<void> {
   touch(bytes, 21, 7);
   const second = history.take();
   const memory = region.buffer as SharedArrayBuffer;
-  const writer = await startWriter({ memory, offset: 20 * PAGE, barriers: ['put back'] });
+  const writer = await startWriter({ memory, offsets: [20 * PAGE], barriers: ['put back'] });
   assert.deepEqual(history.restore(first), { pages: 2, bytes: 2 * PAGE, different: 1 });
   await writer.ended;
   assert.deepEqual([bytes[20 * PAGE], bytes[21 * PAGE]], [1, 0]);

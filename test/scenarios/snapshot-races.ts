@@ -274,7 +274,7 @@ export async function writtenDuringRestore(): Promise<void> {
   touch(bytes, 20, 7);
   touch(bytes, 21, 7);
   const memory = region.buffer as SharedArrayBuffer;
-  const writer = await startWriter({ memory, offset: 20 * PAGE, barriers: ['put back'] });
+  const writer = await startWriter({ memory, offsets: [20 * PAGE], barriers: ['put back'] });
   assert.deepEqual(snapshot.restore(), { pages: 2, bytes: 2 * PAGE, different: 1 });
   await writer.ended;
   assert.deepEqual([bytes[20 * PAGE], bytes[21 * PAGE]], [1, 0]);
