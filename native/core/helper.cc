@@ -25,9 +25,10 @@ using Clock = std::chrono::steady_clock;
 constexpr int kPatience = 4096;
 constexpr useconds_t kNapMicroseconds = 200;
 // Who was helped often has something else for it right after.
-constexpr std::chrono::microseconds kStaysAwake(50);
+constexpr std::chrono::microseconds kStaysAwake(100);
 // What takes longer may have lost its processor.
 constexpr std::chrono::microseconds kUsualPart(20);
+constexpr unsigned kBusyForSure = 8;
 
 }  // namespace
 
@@ -53,6 +54,9 @@ class Helper::Thread {
   void RunOn(const cpu_set_t& processors) const noexcept { LetRunOn(id_, processors); }
   void RunAnywhere() const noexcept {
     if (const auto processors = OwnProcessors()) RunOn(*processors);
+  }
+  void RunHere() const noexcept {
+    if (const auto processor = ThisProcessor()) RunOn(*processor);
   }
 
   // It rests, and does not sleep yet.
@@ -170,7 +174,7 @@ void Helper::Thread::End() noexcept {
   while (state_ == State::kOver && Clock::now() < usual) sched_yield();
   if (state_ == State::kOver) {
     // Its processor may have been taken from it, and this one will be idle.
-    RunAnywhere();
+    RunHere();
     state_.wait(State::kOver);
   }
   // Only now, and not by the thread itself: who had it next could be waiting for it before this one
@@ -240,6 +244,11 @@ bool Helper::HasProcessor() noexcept {
          HasIdleProcessor();
 }
 
+bool Helper::Chance::HasProcessor() noexcept {
+  busy_in_a_row_ = Helper::HasProcessor() ? 0 : std::min(busy_in_a_row_ + 1, kBusyForSure);
+  return busy_in_a_row_ < kBusyForSure;
+}
+
 bool Helper::Start(Work* work) noexcept {
   if (Threads::IsAnyLate()) return false;
   const auto others = OtherProcessors();
@@ -253,17 +262,19 @@ bool Helper::Start(Work* work) noexcept {
 }
 
 bool Helper::HandOff(std::unique_ptr<Work> work) noexcept {
-  if (Threads::IsAnyLate() || (!HasProcessor() && !UFFD_HELPS_ALWAYS())) return false;
+  if (Threads::IsAnyLate()) return false;
+  const auto others = OtherProcessors();
+  if (!others && !UFFD_HELPS_ALWAYS()) return false;
   Thread* const thread = UFFD_HELPS_ALWAYS() ? Threads::Take() : Threads::TakeResting();
   if (thread == nullptr) return false;
-  if (const auto others = OtherProcessors()) thread->RunOn(*others);
+  if (others) thread->RunOn(*others);
   thread->HandOff(std::move(work));
   return true;
 }
 
 void Helper::LetRunAnywhere() noexcept {
   for (const Thread& each : Threads::All()) {
-    if (each.IsAtWork()) each.RunAnywhere();
+    if (each.IsAtWork()) each.RunHere();
   }
 }
 

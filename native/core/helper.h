@@ -21,14 +21,25 @@ class Helper {
 
   // Whether one would have a processor, as far as it can be told.
   static bool HasProcessor() noexcept;
+  // The same for one who asks again and again. Who waits for the very processor of this thread
+  // counts like one that has another, so that a machine with an idle one may seem to have none: it
+  // is believed when it is told often in a row.
+  class Chance {
+   public:
+    bool HasProcessor() noexcept;
+
+   private:
+    unsigned busy_in_a_row_ = 0;
+  };
 
   Helper() = default;
   ~Helper() { End(); }
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
 
-  // One that is there already does all of it while this thread goes on, and then lets go of it.
-  // False: none is, none would have a processor, or the last that was handed off waits for it yet.
+  // One that is there already does all of it while this thread goes on, and then lets go of it:
+  // when it has a processor, for nobody waits. False: none is, there is no other processor, or the
+  // last that was handed off waits for it yet.
   static bool HandOff(std::unique_ptr<Work> work) noexcept;
   // Whoever waits for what was handed off leaves its processor to it, too.
   static void LetRunAnywhere() noexcept;

@@ -57,6 +57,15 @@ std::optional<cpu_set_t> OtherProcessors() noexcept {
   return processors;
 }
 
+std::optional<cpu_set_t> ThisProcessor() noexcept {
+  const int own = sched_getcpu();
+  if (own < 0) return std::nullopt;
+  cpu_set_t processor;
+  CPU_ZERO(&processor);
+  CPU_SET(own, &processor);
+  return processor;
+}
+
 void LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept {
   if (MayChooseProcessors()) pthread_setaffinity_np(thread, sizeof(processors), &processors);
 }

@@ -20,6 +20,8 @@ Result<pthread_t> StartNativeThread(const char* name, void* (*main)(void*), void
 // not told, or there is no other.
 std::optional<cpu_set_t> OwnProcessors() noexcept;
 std::optional<cpu_set_t> OtherProcessors() noexcept;
+// The one it is on.
+std::optional<cpu_set_t> ThisProcessor() noexcept;
 // Not where a filter may end the process that tries.
 void LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept;
 

@@ -89,7 +89,7 @@ void ParallelCopy::HandOver() noexcept {
 void ParallelCopy::StartHelper() noexcept {
   if (alone_ > 0) {
     alone_--;
-  } else if (Helper::HasProcessor()) {
+  } else if (chance_.HasProcessor()) {
     helper_.Start(queue_.get());
   }
 }

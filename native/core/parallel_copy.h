@@ -56,6 +56,7 @@ class ParallelCopy {
   // next is as well. That there was none to be had is no trouble: it is asked again.
   unsigned alone_ = 0;
   unsigned alone_next_ = 1;
+  Helper::Chance chance_;
 };
 
 }  // namespace uffd

@@ -202,8 +202,8 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   }
 
   SnapshotHistory& history_;
-  // The pages that were placed last are not entered in them yet. None is looked up, or placed again,
-  // before it is.
+  // The pages that were placed last are not entered in them yet. None is looked up, or placed
+  // again, before it is.
   Versions versions_;
   std::vector<PageTable::Pages> placed_;
   uint64_t pages_taken_ = 0;

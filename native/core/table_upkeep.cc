@@ -6,7 +6,6 @@
 #include <mutex>
 #include <utility>
 
-#include "core/helper.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -124,7 +123,9 @@ void TableUpkeep::HandOver() noexcept {
   for (const Entering& each : tasks_.entering) pages += each.pages.size();
   Give();
   const bool is_worth = pages >= kWorthAHelper || UFFD_HELPS_ALWAYS();
-  if (!is_worth || !Helper::HandOff(std::make_unique<Work>(state_))) Await();
+  if (!is_worth || !chance_.HasProcessor() || !Helper::HandOff(std::make_unique<Work>(state_))) {
+    Await();
+  }
 }
 
 void TableUpkeep::Await() noexcept {

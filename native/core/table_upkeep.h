@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/helper.h"
 #include "core/page_table.h"
 
 namespace uffd {
@@ -58,6 +59,7 @@ class TableUpkeep {
   Tasks tasks_;            // nobody else's yet
   bool is_given_ = false;  // there were others, and they may not be done yet
   uint64_t expected_free_ = 0;
+  Helper::Chance chance_;
 };
 
 }  // namespace uffd
