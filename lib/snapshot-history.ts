@@ -300,7 +300,7 @@ export class SnapshotHistory<State = unknown> implements Disposable {
 
   #dropOldest(): void {
     const { maxEntries = Infinity, maxBytes } = this.#options;
-    // To ask for the bytes is to wait for what was dropped.
+    // To ask for the bytes is to wait until what was taken is counted, and what was dropped is given back.
     const isTooLarge = (): boolean => maxBytes !== undefined && this.bytes > maxBytes;
     while (this.#entries.size > 1 && (this.#entries.size > maxEntries || isTooLarge())) {
       this.#drop(this.#entries.oldest!);

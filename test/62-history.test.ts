@@ -467,6 +467,10 @@ test('it is of one instant where a page that others share lies in the midst of a
   await passScenario('history', 'writtenBackInTheMidst');
 });
 
+test('an entry may have more pages than are noted at once', async () => {
+  await passScenario('history', 'veryManyPages', { timeoutMs: 30_000 });
+});
+
 test('it has one second thread for all entries, which sleeps between two', async () => {
   await passScenario('history', 'helperRests');
 });

@@ -55,8 +55,10 @@ class Helper::Thread {
   void RunAnywhere() const noexcept {
     if (const auto processors = OwnProcessors()) RunOn(*processors);
   }
-  void RunHere() const noexcept {
+  // Next on this thread's processor, and then wherever it is better off.
+  void ComeHere() const noexcept {
     if (const auto processor = ThisProcessor()) RunOn(*processor);
+    RunAnywhere();
   }
 
   // It rests, and does not sleep yet.
@@ -174,7 +176,7 @@ void Helper::Thread::End() noexcept {
   while (state_ == State::kOver && Clock::now() < usual) sched_yield();
   if (state_ == State::kOver) {
     // Its processor may have been taken from it, and this one will be idle.
-    RunHere();
+    ComeHere();
     state_.wait(State::kOver);
   }
   // Only now, and not by the thread itself: who had it next could be waiting for it before this one
@@ -272,9 +274,9 @@ bool Helper::HandOff(std::unique_ptr<Work> work) noexcept {
   return true;
 }
 
-void Helper::LetRunAnywhere() noexcept {
+void Helper::ComeHere() noexcept {
   for (const Thread& each : Threads::All()) {
-    if (each.IsAtWork()) each.RunHere();
+    if (each.IsAtWork()) each.ComeHere();
   }
 }
 

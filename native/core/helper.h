@@ -41,8 +41,8 @@ class Helper {
   // when it has a processor, for nobody waits. False: none is, there is no other processor, or the
   // last that was handed off waits for it yet.
   static bool HandOff(std::unique_ptr<Work> work) noexcept;
-  // Whoever waits for what was handed off leaves its processor to it, too.
-  static void LetRunAnywhere() noexcept;
+  // Whoever waits for what was handed off leaves its processor to those that are at work.
+  static void ComeHere() noexcept;
 
   // False: there is no other processor, no thread for it, or nobody has run the last one that was
   // called off. `work` is called until End at most.

@@ -58,7 +58,8 @@ class PageTable {
   Result<uint32_t> Place() noexcept { return pages_.Take(); }
   // Those of a version that is not made.
   void GiveUp(const Pages& pages) noexcept;
-  // More than Enter takes, and the fewer the more they are in order; what is reserved it finds.
+  // At least as many as Enter takes, and the fewer the more they are in order; what is reserved it
+  // finds.
   static uint64_t MostTablesFor(const Pages& pages) noexcept;
   Status ReserveTables(uint64_t count) noexcept { return tables_.Reserve(count); }
   void Enter(PageVersion* version, const Pages& pages) noexcept;
@@ -73,6 +74,8 @@ class PageTable {
   // What would be freed if the version was released now.
   uint64_t OwnBytes(const PageVersion& version) const noexcept { return OwnBytes(version.root, 0); }
   uint64_t Bytes() const noexcept { return pages_.Bytes() + tables_.Bytes(); }
+  // Also those of pages that are placed.
+  uint64_t Slots() const noexcept { return pages_.Bytes() / PageSize(); }
   // `pages`: how many free ones to keep at hand.
   void GiveBack(uint64_t pages) noexcept;
 

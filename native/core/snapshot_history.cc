@@ -17,6 +17,8 @@ namespace {
 // So many pages in a row are worth asking which of them exist.
 constexpr uint64_t kLongRun = 64;
 constexpr uint64_t kMostSpare = 16384;
+// Pages that are noted before the first is entered: 1 MiB.
+constexpr uint64_t kMostPlaced = 65536;
 // What the processor is asked for before it is its turn: pages of a run, and runs.
 constexpr uint64_t kAhead = 8;
 constexpr size_t kRunsAhead = 16;
@@ -68,7 +70,10 @@ void SnapshotHistory::ForEachDiffering(size_t memory, const Version& version, Ra
 class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
  public:
   Taking(SnapshotHistory* history, Versions versions) noexcept
-      : history_(*history), versions_(std::move(versions)), placed_(versions_.size()) {}
+      : history_(*history),
+        versions_(std::move(versions)),
+        placed_(versions_.size()),
+        is_entered_(versions_.size()) {}
 
   Status Copy(size_t memory, const std::vector<Range>& runs) noexcept override {
     uint64_t bytes = 0;
@@ -77,7 +82,7 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
     history_.copies_.Expect(pages);
     // What a pass before this one placed.
     Status done = Enter(memory);
-    placed_[memory].reserve(std::min(pages, kMostSpare));
+    if (!is_entered_[memory]) placed_[memory].reserve(std::min(pages, kMostPlaced));
     for (size_t i = 0; i < runs.size() && done; i++) {
       // A page that was not written lately is in no cache.
       if (i + kRunsAhead < runs.size()) __builtin_prefetch(Pointer(runs[i + kRunsAhead].start));
@@ -130,7 +135,6 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
     return done;
   }
 
-  uint64_t PagesTaken() const noexcept { return pages_taken_; }
   // The versions, and what is still to be entered in them.
   std::vector<TableUpkeep::Entering> HandOver(Versions* versions) noexcept {
     *versions = std::move(versions_);
@@ -149,10 +153,12 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
  private:
   Status Enter(size_t memory) noexcept {
     PageTable::Pages& pages = placed_[memory];
+    if (pages.empty()) return Done{};
     const Status reserved = history_.table_.ReserveTables(PageTable::MostTablesFor(pages));
     if (!reserved) return reserved;
     history_.table_.Enter(&versions_[memory].pages, pages);
     pages.clear();
+    is_entered_[memory] = true;
     return Done{};
   }
 
@@ -184,29 +190,45 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   }
 
   Status CopyPage(size_t memory, Range page, bool exists) noexcept {
-    const Memory& from = history_.memories_[memory];
-    const uint64_t number = from.PageOf(page.start);
-    if (!exists || IsZero(Pointer(page.start), PageSize())) {
-      const uint32_t before = history_.table_.Find(versions_[memory].pages, number);
-      if (before != SlotStore::kNone) placed_[memory].push_back({number, SlotStore::kNone});
-      return Done{};
-    }
+    if (!exists || IsZero(Pointer(page.start), PageSize())) return Clear(memory, page);
     // Of a huge page all is told as written, but only what differs is worth keeping.
-    if (from.page_size > PageSize() && !Differs(memory, page)) return Done{};
-    const Result<uint32_t> slot = history_.table_.Place();
-    if (!slot) return slot.Error();
-    placed_[memory].push_back({number, slot.Value()});
-    pages_taken_++;
-    history_.copies_.Add(history_.table_.Data(slot.Value()), Pointer(page.start));
+    const bool is_huge = history_.memories_[memory].page_size > PageSize();
+    if (is_huge && !Differs(memory, page)) return Done{};
+    const Result<uint8_t*> own = is_entered_[memory] ? Own(memory, page) : Place(memory, page);
+    if (!own) return own.Error();
+    history_.copies_.Add(own.Value(), Pointer(page.start));
     return Done{};
   }
 
+  Status Clear(size_t memory, Range page) noexcept {
+    const uint64_t number = history_.memories_[memory].PageOf(page.start);
+    PageVersion& version = versions_[memory].pages;
+    if (is_entered_[memory]) return history_.table_.Clear(&version, number);
+    if (history_.table_.Find(version, number) == SlotStore::kNone) return Done{};
+    return Note(memory, {number, SlotStore::kNone});
+  }
+
+  Result<uint8_t*> Place(size_t memory, Range page) noexcept {
+    const Result<uint32_t> slot = history_.table_.Place();
+    if (!slot) return slot.Error();
+    const uint64_t number = history_.memories_[memory].PageOf(page.start);
+    const Status noted = Note(memory, {number, slot.Value()});
+    if (!noted) return noted.Error();
+    return history_.table_.Data(slot.Value());
+  }
+
+  Status Note(size_t memory, PageTable::Placed page) noexcept {
+    placed_[memory].push_back(page);
+    return placed_[memory].size() < kMostPlaced ? Done{} : Enter(memory);
+  }
+
   SnapshotHistory& history_;
-  // The pages that were placed last are not entered in them yet. None is looked up, or placed
-  // again, before it is.
+  // What is placed is not entered in them yet, and no page of it is looked up, or placed again,
+  // before it is. Once something is entered what follows is at once: a page that is copied again
+  // keeps its slot.
   Versions versions_;
   std::vector<PageTable::Pages> placed_;
-  uint64_t pages_taken_ = 0;
+  std::vector<bool> is_entered_;
 };
 
 Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(const std::vector<Source>& sources,
@@ -304,6 +326,7 @@ Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
   const Status readable = CheckReadable();
   if (!readable) return readable.Error();
   const uint64_t bytes_before = table_.Bytes();
+  const uint64_t slots_before = table_.Slots();
   Result<Versions> begun = CopyOfHead();
   if (!begun) return begun.Error();
   Taking taking(this, std::move(begun.Value()));
@@ -320,11 +343,12 @@ Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
     table_.GiveBack(spare_pages_);
     return done.Error();
   }
+  const uint64_t slots_taken = table_.Slots() - slots_before;
   // The first has everything, and nothing follows from that for the next.
-  if (head_ != 0) spare_pages_ = std::min(taking.PagesTaken(), kMostSpare);
+  if (head_ != 0) spare_pages_ = std::min(slots_taken, kMostSpare);
   head_ = ++last_entry_;
   Entry& entry = entries_[head_];
-  entry.pages_taken = taking.PagesTaken();
+  entry.slots_taken = slots_taken;
   upkeep_.Enter(taking.HandOver(&entry.versions), bytes_before, &entry.bytes_added);
   return head_;
 }
@@ -524,7 +548,7 @@ void SnapshotHistory::Drop(uint64_t entry) noexcept {
   }
   for (const Version& version : versions) upkeep_.Release(version.pages, spare_pages_);
   // Mostly it was the only one that had what the entry after it has others for.
-  if (next != entries_.end()) upkeep_.ExpectFree(next->second.pages_taken);
+  if (next != entries_.end()) upkeep_.ExpectFree(next->second.slots_taken);
 }
 
 SnapshotHistory::~SnapshotHistory() {

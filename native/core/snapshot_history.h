@@ -95,8 +95,8 @@ class SnapshotHistory {
   using Versions = std::vector<Version>;  // one for each memory
   struct Entry {
     Versions versions;  // complete after upkeep_.Await()
-    uint64_t pages_taken = 0;
-    uint64_t bytes_added = 0;  // the same
+    uint64_t slots_taken = 0;
+    uint64_t bytes_added = 0;  // as the versions
   };
   class Taking;
 

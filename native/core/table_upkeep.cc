@@ -57,7 +57,7 @@ class TableUpkeep::State {
       static_cast<void>(lock.try_lock());
     }
     if (!lock) {
-      Helper::LetRunAnywhere();
+      Helper::ComeHere();
       lock.lock();
     }
     return lock;

@@ -146,6 +146,28 @@ export async function manyPages(
   while (helpers() > 0) await nextTurn();
 }
 
+/** More pages than are noted before their tables are made. */
+export function veryManyPages(): void {
+  const count = 70_000;
+  const region = Region.allocate({ bytes: count * PAGE });
+  for (let page = 0; page < count; page++) touch(region.bytes, page, 1 + (page % 251));
+  using history = new SnapshotHistory(region);
+  const first = history.take();
+  for (let page = 0; page < count; page += 7) region.bytes.fill(page % 2, page * PAGE, (page + 1) * PAGE);
+  const before = history.entries[0]!;
+  assert.equal(before.addedBytes, history.bytes);
+  const second = history.take();
+  assert.equal(Buffer.compare(history.read(second), region.bytes), 0);
+  const { pages } = history.restore(first);
+  assert.equal(pages, Math.ceil(count / 7));
+  for (let page = 0; page < count; page++) {
+    if (region.bytes[page * PAGE] !== 1 + (page % 251)) assert.fail(`page ${page}`);
+  }
+  const zeros = Math.ceil(count / 14);
+  const { bytes } = history.entries.find(({ id }) => id === second)!;
+  assert.ok(bytes >= (pages - zeros) * PAGE && bytes < pages * PAGE, `${bytes}`);
+}
+
 /** The second thread is the same for all entries, and sleeps between two. */
 export function helperRests(): void {
   const region = Region.allocate({ bytes: 8192 * PAGE });
