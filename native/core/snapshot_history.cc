@@ -121,11 +121,13 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
 
   // Nothing can fail after it. ENOSPC: the versions are larger than `most_bytes`.
   Status Finish(std::optional<uint64_t> most_bytes) noexcept {
-    uint64_t tables = 0;
-    for (const PageTable::Pages& pages : placed_) tables += PageTable::MostTablesFor(pages);
-    Status done = history_.table_.ReserveTables(tables);
-    if (!most_bytes) return done;
+    if (!most_bytes) {
+      uint64_t tables = 0;
+      for (const PageTable::Pages& pages : placed_) tables += PageTable::MostTablesFor(pages);
+      return history_.table_.ReserveTables(tables);
+    }
     // How large they are is known when all is entered.
+    Status done = Done{};
     uint64_t bytes = 0;
     for (size_t i = 0; i < versions_.size() && done; i++) {
       done = Enter(i);

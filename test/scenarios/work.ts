@@ -180,10 +180,10 @@ export async function historyEntries(): Promise<void> {
     }
     for (let i = 0; i < 6; i++) {
       const work = entry();
-      // Of many pages it is asked, at most once, whether a processor is idle.
       const { read = 0, ...others } = systemCalls(work);
       assert.deepEqual(others, { ioctl: 2 }, `entry of ${count} pages`);
-      // Whether a processor is idle is asked before pages are copied, and before tables are.
+      // Of many pages it is asked whether a processor is idle: once to copy them, of more once again for
+      // their tables.
       assert.ok(read <= (count > 512 ? 2 : count > 256 ? 1 : 0), `${read} reads for ${count} pages`);
       assert.ok(
         (work.allocations ?? 0) <= 4 * ALLOCATIONS,
