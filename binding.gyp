@@ -63,6 +63,7 @@
       "native/core/populated_pages.cc",
       "native/core/probe.cc",
       "native/core/process_end.cc",
+      "native/core/quiet_time.cc",
       "native/core/range.cc",
       "native/core/registration_table.cc",
       "native/core/registry.cc",

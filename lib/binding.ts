@@ -276,7 +276,10 @@ export interface NativeSnapshotHistory {
   diffLive(entry: number, views: Uint8Array[]): Float64Array[] | NativeFailure;
   read(entry: number, memory: number, offset: number, into: Uint8Array): NativeFailure | undefined;
   drop(entry: number): NativeFailure | undefined;
-  /** What `take` and `drop` left to be done is done, by another thread where one is at hand. */
+  /**
+   * What `take` and `drop` left to be done is done, by another thread where one is at hand, which then makes the
+   * memory that the next entry will probably take.
+   */
   keepUp(): void;
   /** Of all entries. */
   bytes(): number | NativeFailure;
@@ -284,8 +287,6 @@ export interface NativeSnapshotHistory {
   addedBytes(entry: number): number | NativeFailure;
   /** What dropping it would free. */
   ownBytes(entry: number): number | NativeFailure;
-  /** Has the memory that the next entry will probably take made ready by a thread of libuv's pool. */
-  warmUp(): void;
   close(): void;
 }
 
@@ -307,6 +308,8 @@ export interface NativeTesting {
   closeBarrier(name: string): void;
   openBarrier(name: string): void;
   waitingAt(name: string): number;
+  /** The next thread that comes to the barrier writes the first byte itself. */
+  writeAtBarrier(name: string, view: Uint8Array, value: number): void;
   disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;
   injectResolveError(errno: number): void;
   /** What the addon called since it was loaded, in all threads: system calls by name, and `allocations`. */

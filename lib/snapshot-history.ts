@@ -109,7 +109,6 @@ export class SnapshotHistory<State = unknown> implements Disposable {
     const byteLengths = views.map((view) => view.byteLength);
     this.#entries.add({ id, label, byteLengths, state });
     this.#dropOldest();
-    this.#native.warmUp();
     this.#native.keepUp();
     return id;
   }

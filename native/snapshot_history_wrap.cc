@@ -5,7 +5,6 @@
 
 #include "convert.h"
 #include "memory_wrap.h"
-#include "thread_pool.h"
 
 namespace uffd {
 namespace {
@@ -51,8 +50,7 @@ Napi::Function SnapshotHistoryWrap::Define(Napi::Env env) {
        InstanceMethod<&Wrap::DiffLive>("diffLive"), InstanceMethod<&Wrap::Read>("read"),
        InstanceMethod<&Wrap::Drop>("drop"), InstanceMethod<&Wrap::KeepUp>("keepUp"),
        InstanceMethod<&Wrap::AddedBytes>("addedBytes"), InstanceMethod<&Wrap::Bytes>("bytes"),
-       InstanceMethod<&Wrap::OwnBytes>("ownBytes"), InstanceMethod<&Wrap::WarmUp>("warmUp"),
-       InstanceMethod<&Wrap::Close>("close")});
+       InstanceMethod<&Wrap::OwnBytes>("ownBytes"), InstanceMethod<&Wrap::Close>("close")});
 }
 
 SnapshotHistoryWrap::SnapshotHistoryWrap(const Napi::CallbackInfo& info)
@@ -140,32 +138,6 @@ Napi::Value SnapshotHistoryWrap::AddedBytes(const Napi::CallbackInfo& info) {
 Napi::Value SnapshotHistoryWrap::OwnBytes(const Napi::CallbackInfo& info) {
   if (!history_) return FailureObject(info.Env(), kClosed);
   return Count(info.Env(), history_->OwnBytes(Integer(info[0])));
-}
-
-class SnapshotHistoryWrap::WarmUpWork final : public Napi::AsyncWorker {
- public:
-  WarmUpWork(Napi::Env env, SnapshotHistoryWrap* wrap, std::shared_ptr<uffd::WarmUp> work)
-      : Napi::AsyncWorker(env), wrap_(wrap), work_(std::move(work)) {
-    wrap->Ref();
-  }
-
- protected:
-  void Execute() override { work_->Run(); }
-  void OnOK() override {
-    if (wrap_->history_) wrap_->history_->EndWarmUp();
-    wrap_->Unref();
-  }
-
- private:
-  SnapshotHistoryWrap* const wrap_;
-  const std::shared_ptr<uffd::WarmUp> work_;
-};
-
-void SnapshotHistoryWrap::WarmUp(const Napi::CallbackInfo& info) {
-  std::shared_ptr<uffd::WarmUp> work = history_ ? history_->BeginWarmUp() : nullptr;
-  // A warm-up that never runs is the last that is begun.
-  if (work == nullptr || !PoolCanStart()) return;
-  (new WarmUpWork(info.Env(), this, std::move(work)))->Queue();
 }
 
 void SnapshotHistoryWrap::Close(const Napi::CallbackInfo& /*info*/) {

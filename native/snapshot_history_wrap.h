@@ -27,10 +27,8 @@ class SnapshotHistoryWrap final : public Napi::ObjectWrap<SnapshotHistoryWrap> {
   Napi::Value Bytes(const Napi::CallbackInfo& info);
   Napi::Value AddedBytes(const Napi::CallbackInfo& info);
   Napi::Value OwnBytes(const Napi::CallbackInfo& info);
-  void WarmUp(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
-  class WarmUpWork;
   // Declared before the history: the memories must live until its trackers have let go of them.
   Napi::ObjectReference kept_alive_;
   std::unique_ptr<SnapshotHistory> history_;

@@ -106,6 +106,11 @@ Napi::Value DatagramPair(const Napi::CallbackInfo& info) {
 Napi::Value SecondHandshake(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::SecondHandshake());
 }
+void WriteAt(const Napi::CallbackInfo& info) {
+  testing::WriteAtBarrier(NameArgument(info).c_str(),
+                          reinterpret_cast<uint8_t*>(ViewRange(info[1]).start),
+                          static_cast<uint8_t>(info[2].As<Napi::Number>().Uint32Value()));
+}
 Napi::Value Waiting(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::WaitingAt(NameArgument(info).c_str()));
 }
@@ -234,6 +239,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   Napi::Object hooks = Napi::Object::New(env);
   hooks.Set("closeBarrier", Napi::Function::New<Close>(env, "closeBarrier"));
   hooks.Set("openBarrier", Napi::Function::New<Open>(env, "openBarrier"));
+  hooks.Set("writeAtBarrier", Napi::Function::New<WriteAt>(env, "writeAtBarrier"));
   hooks.Set("waitingAt", Napi::Function::New<Waiting>(env, "waitingAt"));
   hooks.Set("disableNet", Napi::Function::New<Disable>(env, "disableNet"));
   hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));

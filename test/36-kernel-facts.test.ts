@@ -38,6 +38,12 @@ it(
   'memory that is registered and never armed tells nothing, and all of it counts as written (E)',
   'neverArmed',
 );
+it(
+  'a thread is counted as running before it writes, and the kernel tells where it sleeps only when it does',
+  'whatAThreadDid',
+  [],
+  { timeoutMs: 30_000 },
+);
 it('a generator in restored memory repeats its numbers (E)', 'entropyRepeats');
 
 describe('memory that changes under protection', () => {

@@ -9,6 +9,9 @@ import { withHugePages } from './support/huge-pages.js';
 const noEntry = { code: 'ERR_UFFD_NO_ENTRY' };
 const closed = { code: 'ERR_UFFD_CLOSED' };
 
+/** Of bytes: that an entry of much memory is of one instant is shown in another way than of little. */
+const SIZES = [2 ** 18, 2 ** 26].map(String);
+
 /** A history with an entry for each value, which the first byte has. */
 function counted(
   values: readonly number[],
@@ -503,7 +506,13 @@ test('it never waits for a second thread that waits for it (D1)', async () => {
 
 for (const how of ['through another mapping', 'through a new mapping', 'and the next look fails']) {
   test(`an entry is of one instant when a page is written while it copies, ${how} (B5, B7)`, async () => {
-    await passScenario('history', 'writtenWhileCopying', { args: [how] });
+    for (const bytes of SIZES) await passScenario('history', 'writtenWhileCopying', { args: [how, bytes] });
+  });
+}
+
+for (const by of ['a thread that slept', 'a thread that is awake', 'this thread']) {
+  test(`an entry of much memory is of one instant when ${by} writes meanwhile (B5)`, async () => {
+    await passScenario('history', 'muchMemoryWrittenMeanwhile', { args: [by], timeoutMs: 60_000 });
   });
 }
 
@@ -512,7 +521,9 @@ test('it takes what another tracker collected while it copied (B19)', async () =
 });
 
 test('it loses nothing when a Worker writes after each pass and there is no instant (B8)', async () => {
-  await passScenario('history', 'torn', { timeoutMs: 30_000 });
+  for (const bytes of SIZES) {
+    await passScenario('history', 'torn', { args: [bytes], timeoutMs: 30_000 });
+  }
 });
 
 for (const kind of ['anonymous', 'memfd', 'Wasm memory']) {

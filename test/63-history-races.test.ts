@@ -19,7 +19,7 @@ for (const engine of ['wp-async', 'compare']) {
   }
 }
 
-for (const kind of ['wasm', 'both']) {
+for (const kind of ['wasm', 'both', 'large buffer']) {
   test(`it takes 100 entries, each of one instant, while two Workers write and pause: ${kind} (B5)`, async () => {
     await passScenario('history-races', 'entriesWithPauses', { args: [kind], timeoutMs: 60_000 });
   });

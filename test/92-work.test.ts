@@ -32,15 +32,19 @@ test('it restores with two ioctls, however many pages were written', async () =>
 });
 
 test('it adds an entry to a history with two ioctls, however many pages were written', async () => {
-  await passScenario('work', 'historyEntries', { env: { UV_THREADPOOL_SIZE: '1' } });
+  await passScenario('work', 'historyEntries');
+});
+
+test('it adds one of much memory with one ioctl where all other threads slept, and with more where one did not', async () => {
+  await passScenario('work', 'historyOfMuchMemory');
 });
 
 test('it asks once for each long run whether its pages exist', async () => {
-  await passScenario('work', 'historyRuns', { env: { UV_THREADPOOL_SIZE: '1' } });
+  await passScenario('work', 'historyRuns');
 });
 
 test('it has the memory of the next entry ready, so that an entry has no page faults', async () => {
-  await passScenario('work', 'memoryOfTheNextEntry', { env: { UV_THREADPOOL_SIZE: '1' } });
+  await passScenario('work', 'memoryOfTheNextEntry');
 });
 
 test('it tells a hundred trackers of the same memory without an allocation for each', async () => {

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "core/mapping.h"
+#include "core/quiet_time.h"
 #include "core/test_barrier.h"
 
 namespace uffd {
@@ -11,6 +12,8 @@ namespace {
 
 // Enough for writers that pause at all.
 constexpr int kPasses = 64;
+// To look through less takes no longer than to ask what all threads did.
+constexpr uint64_t kLarge = uint64_t{64} << 20;
 
 // The pages in which all bytes are the memory's.
 Range OwnPages(Range bytes) noexcept {
@@ -34,6 +37,12 @@ std::vector<Range> ConsistentCopy::SharedPagesOf(Range bytes) {
 
 ConsistentCopy::ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept
     : memories_(std::move(memories)), sink_(sink), collected_(memories_.size()) {
+  uint64_t bytes = 0;
+  for (const Memory& memory : memories_) bytes += memory.bytes.Length();
+  may_be_quiet_ =
+      bytes >= kLarge && std::none_of(memories_.begin(), memories_.end(), [](const Memory& memory) {
+        return memory.tracker->SeesOtherProcesses();
+      });
   for (const Memory& memory : memories_) {
     for (const Range& page : SharedPagesOf(memory.bytes)) shared_.push_back({page, memory.tracker});
   }
@@ -63,8 +72,8 @@ void ConsistentCopy::PutBack() noexcept {
   }
 }
 
-// When nothing in any memory was written since the pass before, then at the instant after that pass
-// every page equalled its copy.
+// When nobody could write while a pass was made, or nothing in any memory was written since the
+// pass before, then at the instant after it every page equalled its copy.
 //
 // The first and last page of a buffer of V8's hold other data too, and are written all the time
 // (the vectors here may lie there). When only those were written, and the memory's bytes in them
@@ -72,9 +81,12 @@ void ConsistentCopy::PutBack() noexcept {
 Status ConsistentCopy::Repeat() noexcept {
   for (int i = 0; i < kPasses; i++) {
     if (i > 0 && !AnyDirty()) return Done{};
+    QuietTime quiet;
+    const bool begun = may_be_quiet_ && quiet.Begin();
     const Result<Pass> pass = CopyOnce();
     if (!pass) return pass.Error();
     UFFD_BARRIER(i % 2 == 0 ? "copied, even pass" : "copied, odd pass", nullptr);
+    if (begun && quiet.Lasted()) return Done{};
     if (pass.Value().changed) continue;
     if (!pass.Value().neighbours_wrote) return Done{};
     const Result<bool> still = HeldStill();

@@ -70,6 +70,7 @@ class ConsistentCopy {
 
   const std::vector<Memory> memories_;
   Sink* const sink_;
+  bool may_be_quiet_;                // and asking whether it was is worth it
   std::vector<RangeSet> collected_;  // from each memory
   std::vector<SharedPage> shared_;   // with other data or each other; ascending, each once
 };

@@ -37,6 +37,8 @@ class Helper::Thread {
  public:
   bool TakeIfAwake() noexcept { return IsAwake() && TakeIfResting(); }
   bool TakeIfResting() noexcept { return Leave(State::kResting, State::kTaken); }
+  // It has not noticed yet.
+  bool TakeIfCalledOff() noexcept { return Leave(State::kCalledOff, State::kTaken); }
   // False: there is one already, or (`*failed`) the system makes none.
   bool Create(bool* failed) noexcept;
   void Give(Work* work) noexcept {
@@ -63,13 +65,17 @@ class Helper::Thread {
 
   // It rests, and does not sleep yet.
   bool IsAwake() const noexcept { return is_awake_ && state_ == State::kResting; }
+  bool Is(pid_t thread) const noexcept { return kernel_id_ == thread; }
   bool IsAtWork() const noexcept { return state_ >= State::kStarted; }
   // It has not come to what nobody waits for, or was called off.
   bool IsLate() const noexcept {
     return state_ == State::kHandedOff || state_ == State::kCalledOff;
   }
   // In a forked child, which has no such thread.
-  void Forget() noexcept { state_ = State::kAbsent; }
+  void Forget() noexcept {
+    state_ = State::kAbsent;
+    kernel_id_ = 0;
+  }
 
  private:
   // None is at work before kStarted.
@@ -94,37 +100,34 @@ class Helper::Thread {
   }
   void AwaitWork() noexcept;
   void Run() noexcept;
+  bool HelpIfStarted() noexcept;
+  void Rest(State state) noexcept;
   void Help() noexcept;
   void DoHandedOff() noexcept;
 
   std::atomic<State> state_{State::kAbsent};
   std::atomic<bool> is_awake_{false};
   pthread_t id_{};
+  std::atomic<pid_t> kernel_id_{0};
   uint32_t principal_ = 0;  // who is helped, and waits
   Work* work_ = nullptr;
 };
 
 class Helper::Threads {
  public:
-  static Thread* TakeResting() noexcept {
-    for (Thread& each : All()) {
-      if (each.TakeIfAwake()) return &each;
-    }
-    for (Thread& each : All()) {
-      if (each.TakeIfResting()) return &each;
-    }
-    return nullptr;
+  // Null, like the next: there are too many already, or the system makes no more.
+  static Thread* Take() noexcept {
+    Thread* const resting = TakeResting();
+    return resting != nullptr ? resting : Make();
   }
 
-  // Null: there are too many already, or the system makes no more.
-  static Thread* Take() noexcept {
+  // One for what nobody waits for.
+  static Thread* TakeForNobody() noexcept {
     if (Thread* const resting = TakeResting()) return resting;
-    bool failed = false;
     for (Thread& each : All()) {
-      if (each.Create(&failed)) return &each;
-      if (failed) break;
+      if (each.TakeIfCalledOff()) return &each;
     }
-    return nullptr;
+    return Make();
   }
 
   // What comes next would not be run either.
@@ -148,6 +151,26 @@ class Helper::Threads {
 
   static size_t IndexOf(const Thread* thread) noexcept {
     return static_cast<size_t>(thread - All().data());
+  }
+
+ private:
+  static Thread* TakeResting() noexcept {
+    for (Thread& each : All()) {
+      if (each.TakeIfAwake()) return &each;
+    }
+    for (Thread& each : All()) {
+      if (each.TakeIfResting()) return &each;
+    }
+    return nullptr;
+  }
+
+  static Thread* Make() noexcept {
+    bool failed = false;
+    for (Thread& each : All()) {
+      if (each.Create(&failed)) return &each;
+      if (failed) break;
+    }
+    return nullptr;
   }
 };
 
@@ -191,9 +214,11 @@ void* Helper::Thread::Main(void* self) noexcept {
   sigemptyset(&faults);
   sigaddset(&faults, SIGBUS);
   pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
+  auto* const thread = static_cast<Thread*>(self);
+  thread->kernel_id_ = gettid();
   for (;;) {
-    static_cast<Thread*>(self)->AwaitWork();
-    static_cast<Thread*>(self)->Run();
+    thread->AwaitWork();
+    thread->Run();
   }
 }
 
@@ -206,16 +231,28 @@ void Helper::Thread::AwaitWork() noexcept {
 
 void Helper::Thread::Run() noexcept {
   UFFD_BARRIER("helper begins", nullptr);
-  bool is_nobodys = Leave(State::kHandedOff, State::kBegun);
-  if (is_nobodys) {
-    DoHandedOff();
-  } else {
-    const StandIn stand_in(Threads::IndexOf(this), principal_);
-    if (Leave(State::kStarted, State::kBegun)) Help();
-    is_nobodys = state_ == State::kCalledOff;
+  if (HelpIfStarted()) {
+    Rest(State::kDone);
+    return;
   }
   is_awake_ = true;
-  SetState(is_nobodys ? State::kResting : State::kDone);
+  // In this order: one that was called off may be handed something.
+  if (Leave(State::kCalledOff, State::kResting) || !Leave(State::kHandedOff, State::kBegun)) return;
+  DoHandedOff();
+  Rest(State::kResting);
+}
+
+bool Helper::Thread::HelpIfStarted() noexcept {
+  if (state_ != State::kStarted) return false;
+  const StandIn stand_in(Threads::IndexOf(this), principal_);
+  if (!Leave(State::kStarted, State::kBegun)) return false;
+  Help();
+  return true;
+}
+
+void Helper::Thread::Rest(State state) noexcept {
+  is_awake_ = true;
+  SetState(state);
 }
 
 void Helper::Thread::DoHandedOff() noexcept {
@@ -240,6 +277,7 @@ void Helper::Thread::Help() noexcept {
 }
 
 bool Helper::HasProcessor() noexcept {
+  if (Threads::IsAnyLate()) return false;
   const auto& threads = Threads::All();
   return std::any_of(threads.begin(), threads.end(),
                      [](const Thread& each) { return each.IsAwake(); }) ||
@@ -264,14 +302,17 @@ bool Helper::Start(Work* work) noexcept {
 }
 
 bool Helper::HandOff(std::unique_ptr<Work> work) noexcept {
-  if (Threads::IsAnyLate()) return false;
-  const auto others = OtherProcessors();
-  if (!others && !UFFD_HELPS_ALWAYS()) return false;
-  Thread* const thread = UFFD_HELPS_ALWAYS() ? Threads::Take() : Threads::TakeResting();
+  Thread* const thread = Threads::TakeForNobody();
   if (thread == nullptr) return false;
-  if (others) thread->RunOn(*others);
+  if (const auto others = OtherProcessors()) thread->RunOn(*others);
   thread->HandOff(std::move(work));
   return true;
+}
+
+bool Helper::Is(pid_t thread) noexcept {
+  const auto& threads = Threads::All();
+  return std::any_of(threads.begin(), threads.end(),
+                     [thread](const Thread& each) { return each.Is(thread); });
 }
 
 void Helper::ComeHere() noexcept {

@@ -3,6 +3,8 @@
 #ifndef UFFD_CORE_HELPER_H_
 #define UFFD_CORE_HELPER_H_
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -37,10 +39,11 @@ class Helper {
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
 
-  // One that is there already does all of it while this thread goes on, and then lets go of it:
-  // when it has a processor, for nobody waits. False: none is, there is no other processor, or the
-  // last that was handed off waits for it yet.
+  // One does all of it while this thread goes on, and then lets go of it: when it has a processor,
+  // for nobody waits. False: there is no thread for it.
   static bool HandOff(std::unique_ptr<Work> work) noexcept;
+  // Whether that thread (gettid(2)) is one of them all.
+  static bool Is(pid_t thread) noexcept;
   // Whoever waits for what was handed off leaves its processor to those that are at work.
   static void ComeHere() noexcept;
 

@@ -168,13 +168,13 @@ void PageTable::GiveBack(uint64_t pages) noexcept {
   tables_.GiveBack(pages * kTablesPerPage);
 }
 
-std::shared_ptr<WarmUp> PageTable::WarmUpFor(uint64_t pages) noexcept {
-  return std::make_shared<WarmUp>(pages_.ColdFor(pages), tables_.ColdFor(pages * kTablesPerPage));
+WarmUp::Slots PageTable::ColdFor(uint64_t pages) noexcept {
+  return {pages_.ColdFor(pages), tables_.ColdFor(pages * kTablesPerPage)};
 }
 
-void PageTable::EndWarmUp(const WarmUp& done) noexcept {
-  for (const SlotStore::Cold& slots : done.Pages()) pages_.NoteWarm(slots);
-  for (const SlotStore::Cold& slots : done.Tables()) tables_.NoteWarm(slots);
+void PageTable::NoteWarm(const WarmUp::Slots& made) noexcept {
+  for (const SlotStore::Cold& slots : made.pages) pages_.NoteWarm(slots);
+  for (const SlotStore::Cold& slots : made.tables) tables_.NoteWarm(slots);
 }
 
 }  // namespace uffd

@@ -7,7 +7,6 @@
 #define UFFD_CORE_PAGE_TABLE_H_
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "core/result.h"
@@ -79,9 +78,11 @@ class PageTable {
   // `pages`: how many free ones to keep at hand.
   void GiveBack(uint64_t pages) noexcept;
 
-  // So that so many pages more find their memory ready.
-  std::shared_ptr<WarmUp> WarmUpFor(uint64_t pages) noexcept;
-  void EndWarmUp(const WarmUp& done) noexcept;
+  // Whether so many pages more find their memory ready, and what has to be made for that.
+  bool IsWarmFor(uint64_t pages) const noexcept { return pages_.Warm() >= pages; }
+  WarmUp::Slots ColdFor(uint64_t pages) noexcept;
+  // Those have memory now.
+  void NoteWarm(const WarmUp::Slots& made) noexcept;
 
  private:
   static constexpr uint32_t kBits = 4;

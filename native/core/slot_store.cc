@@ -65,9 +65,8 @@ Status SlotStore::Reserve(uint64_t count) noexcept {
 Status SlotStore::AddExtent() noexcept {
   if (extents_.size() >= UINT32_MAX / kPerExtent) return Failure{ENOMEM, "mmap"};
   const uint64_t data_bytes = kPerExtent * slot_bytes_;
-  constexpr uint64_t kTables = kPerExtent * sizeof(uint32_t) + 2 * sizeof(uint64_t) * kWords;
   MappingRequest request;
-  request.bytes = Range{0, data_bytes + kTables}.RoundOutward(PageSize()).end;
+  request.bytes = Range{0, data_bytes + kCountBytes}.RoundOutward(PageSize()).end;
   request.page_size = PageSize();
   request.advice = advice_;
   Result<std::shared_ptr<Mapping>> mapping = Mapping::Create(request);
@@ -118,7 +117,7 @@ std::vector<SlotStore::Cold> SlotStore::ColdFor(uint64_t count) noexcept {
     if (i == extents_.size() && !AddExtent()) break;
     const auto extent = static_cast<uint32_t>(i);
     for (uint32_t from = 0; from < kPerExtent && missing > 0;) {
-      Cold slots = NextCold(extent, from, missing);
+      Cold slots = NextCold(extent, from, std::min(missing, kColdPages * PageSize() / slot_bytes_));
       from = slots.first % kPerExtent + slots.count;
       if (slots.count == 0) break;
       missing -= slots.count;
@@ -139,7 +138,10 @@ SlotStore::Cold SlotStore::NextCold(uint32_t extent, uint32_t from, uint64_t mos
   while (end < kPerExtent && end - from < most && is_cold(end)) end++;
   const auto start = reinterpret_cast<uint64_t>(in.data);
   const Range bytes{start + from * slot_bytes_, start + end * slot_bytes_};
-  return {in.mapping, bytes.RoundOutward(PageSize()), extent * kPerExtent + from, end - from};
+  const uint64_t behind = start + kPerExtent * slot_bytes_;
+  const Range counts{behind, behind + kCountBytes};
+  return {in.mapping, bytes.RoundOutward(PageSize()), counts.RoundOutward(PageSize()),
+          extent * kPerExtent + from, end - from};
 }
 
 void SlotStore::NoteWarm(const Cold& slots) noexcept {

@@ -38,13 +38,17 @@ class SlotStore {
   // Gives the memory of free slots back to the kernel until about `keep` of them have any.
   void GiveBack(uint64_t keep) noexcept;
 
-  // Free slots in a row that have no memory yet.
+  // Free slots in a row that have no memory yet; not more than the kernel makes in a moment: as
+  // long as it is at that, nobody can map or unmap anything.
   struct Cold {
     std::shared_ptr<Mapping> mapping;  // which has them
     Range bytes;                       // the pages they lie in
+    Range counts;                      // and those of who holds the slots of their extent
     uint32_t first;
     uint32_t count;
   };
+  // Of the free slots.
+  uint64_t Warm() const noexcept { return warm_; }
   // As many as make `count` free slots with memory of those that have it.
   std::vector<Cold> ColdFor(uint64_t count) noexcept;
   // They have memory now; some may be held, or given back, meanwhile.
@@ -52,8 +56,11 @@ class SlotStore {
 
  private:
   static constexpr uint32_t kPerExtent = 8192;
+  static constexpr uint64_t kColdPages = 64;
   static constexpr uint32_t kBits = 64;
   static constexpr uint32_t kWords = kPerExtent / kBits;
+  static constexpr uint64_t kCountBytes =
+      kPerExtent * sizeof(uint32_t) + 2 * sizeof(uint64_t) * kWords;
 
   // One mapping: the slots, then their counts and bitmaps.
   struct Extent {

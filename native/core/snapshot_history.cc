@@ -16,7 +16,9 @@ namespace {
 
 // So many pages in a row are worth asking which of them exist.
 constexpr uint64_t kLongRun = 64;
+// Pages that are at hand for the next entry: as many as the last one took, within these.
 constexpr uint64_t kMostSpare = 16384;
+constexpr uint64_t kLeastSpare = 64;
 // Pages that are noted before the first is entered: 1 MiB.
 constexpr uint64_t kMostPlaced = 65536;
 // What the processor is asked for before it is its turn: pages of a run, and runs.
@@ -271,6 +273,12 @@ Status SnapshotHistory::Follow(const std::vector<Range>& live) noexcept {
   return Done{};
 }
 
+uint64_t SnapshotHistory::PagesOfAll() const noexcept {
+  uint64_t bytes = 0;
+  for (const Memory& memory : memories_) bytes += memory.live.Length();
+  return bytes / PageSize();
+}
+
 Status SnapshotHistory::CheckReadable() const noexcept {
   for (const Memory& memory : memories_) {
     Status readable = LostPages::Get().Check(memory.live);
@@ -323,6 +331,7 @@ void SnapshotHistory::Release(const Versions& versions) noexcept {
 Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
                                        std::optional<uint64_t> most_bytes) noexcept {
   upkeep_.Await();
+  upkeep_.EndWarmUp();
   const Status followed = Follow(live);
   if (!followed) return followed.Error();
   const Status readable = CheckReadable();
@@ -347,11 +356,14 @@ Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
   }
   const uint64_t slots_taken = table_.Slots() - slots_before;
   // The first has everything, and nothing follows from that for the next.
-  if (head_ != 0) spare_pages_ = std::min(slots_taken, kMostSpare);
+  if (head_ != 0) {
+    spare_pages_ = std::clamp(slots_taken, std::min(kLeastSpare, PagesOfAll()), kMostSpare);
+  }
   head_ = ++last_entry_;
   Entry& entry = entries_[head_];
   entry.slots_taken = slots_taken;
   upkeep_.Enter(taking.HandOver(&entry.versions), bytes_before, &entry.bytes_added);
+  upkeep_.ExpectPlaced(spare_pages_);
   return head_;
 }
 
@@ -551,26 +563,6 @@ void SnapshotHistory::Drop(uint64_t entry) noexcept {
   for (const Version& version : versions) upkeep_.Release(version.pages, spare_pages_);
   // Mostly it was the only one that had what the entry after it has others for.
   if (next != entries_.end()) upkeep_.ExpectFree(next->second.slots_taken);
-}
-
-SnapshotHistory::~SnapshotHistory() {
-  if (warm_up_ != nullptr) warm_up_->Stop();
-}
-
-std::shared_ptr<WarmUp> SnapshotHistory::BeginWarmUp() noexcept {
-  if (warm_up_ != nullptr) return nullptr;
-  const uint64_t missing = spare_pages_ - std::min(spare_pages_, upkeep_.ExpectedFree());
-  std::shared_ptr<WarmUp> next = table_.WarmUpFor(missing);
-  if (next->Empty()) return nullptr;
-  warm_up_ = next;
-  return next;
-}
-
-void SnapshotHistory::EndWarmUp() noexcept {
-  if (warm_up_ == nullptr) return;
-  upkeep_.Await();
-  table_.EndWarmUp(*warm_up_);
-  warm_up_ = nullptr;
 }
 
 uint64_t SnapshotHistory::Bytes() noexcept {

@@ -44,7 +44,6 @@ class SnapshotHistory {
   // Tracks the memories from here on.
   static Result<std::unique_ptr<SnapshotHistory>> Track(const std::vector<Source>& sources,
                                                         DirtyEngine engine) noexcept;
-  ~SnapshotHistory();
   SnapshotHistory(const SnapshotHistory&) = delete;
   SnapshotHistory& operator=(const SnapshotHistory&) = delete;
 
@@ -65,11 +64,6 @@ class SnapshotHistory {
   void Drop(uint64_t entry) noexcept;
   // Does what Take and Drop leave to be done: meanwhile, by a helper, or at once.
   void KeepUp() noexcept { upkeep_.HandOver(); }
-  // What the next entry will probably take: new memory, a page fault and a clearing each, that a
-  // program would stand still for. To be run by another thread and then ended here; null when there
-  // is nothing to do, or one on its way. Before KeepUp.
-  std::shared_ptr<WarmUp> BeginWarmUp() noexcept;
-  void EndWarmUp() noexcept;
 
   uint64_t Bytes() noexcept;
   // By which taking the entry made that more.
@@ -102,6 +96,7 @@ class SnapshotHistory {
 
   SnapshotHistory() = default;
   Status Follow(const std::vector<Range>& live) noexcept;
+  uint64_t PagesOfAll() const noexcept;
   Status CheckReadable() const noexcept;
   Result<Versions> CopyOfHead() noexcept;
   Status ForgetBehindEnd(size_t index, Version* version) noexcept;
@@ -129,7 +124,6 @@ class SnapshotHistory {
   // Invariant: a page that no tracker calls written holds what it does in this entry; 0: zeros.
   uint64_t head_ = 0;
   uint64_t last_entry_ = 0;
-  std::shared_ptr<WarmUp> warm_up_;
   uint64_t spare_pages_ = 0;  // what the last entry took, to be at hand for the next one
 };
 

@@ -1,6 +1,7 @@
 // What a call of a history leaves to be done with its page table: pages that it took are entered in
 // their versions, versions that it dropped are released. A helper does it while the table's owner
-// goes on, or the owner itself, whoever is first.
+// goes on, or the owner itself, whoever is first. Then the helper makes the memory that the next
+// call will probably take: a page fault and a clearing each, that a program would stand still for.
 #ifndef UFFD_CORE_TABLE_UPKEEP_H_
 #define UFFD_CORE_TABLE_UPKEEP_H_
 
@@ -34,11 +35,15 @@ class TableUpkeep {
   void Release(const PageVersion& version, uint64_t keep) noexcept;
   // About so many pages will be free when all is released.
   void ExpectFree(uint64_t pages) noexcept { expected_free_ = pages; }
-  uint64_t ExpectedFree() const noexcept { return expected_free_; }
-  // Has a helper do it, or does it at once.
+  // So many will be placed.
+  void ExpectPlaced(uint64_t pages) noexcept { expected_placed_ = pages; }
+  // Has a helper do it, or does at once what cannot wait for one.
   void HandOver() noexcept;
-  // All is done: by whom it was handed over to, if it is at it, and else by this thread.
+  // All is done: by whom it was handed over to, if it is at it, and else by this thread. Memory may
+  // still be made, of which the table does not know yet.
   void Await() noexcept;
+  // It knows now, and no more is made.
+  void EndWarmUp() noexcept;
 
  private:
   struct Tasks {
@@ -47,18 +52,22 @@ class TableUpkeep {
     uint64_t* added = nullptr;
     std::vector<PageVersion> released;
     uint64_t keep = 0;
+    uint64_t warm = 0;  // pages, when all this is done
 
     bool Empty() const noexcept { return entering.empty() && released.empty(); }
   };
   class State;
   class Work;
 
-  void Give() noexcept;
+  bool IsWorthAHelper() const noexcept;
 
+  PageTable* const table_;
   const std::shared_ptr<State> state_;
   Tasks tasks_;            // nobody else's yet
   bool is_given_ = false;  // there were others, and they may not be done yet
+  bool is_warming_ = false;
   uint64_t expected_free_ = 0;
+  uint64_t expected_placed_ = 0;
   Helper::Chance chance_;
 };
 

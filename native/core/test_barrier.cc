@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace uffd::testing {
 namespace {
@@ -17,6 +18,8 @@ namespace {
 struct Barrier {
   bool closed = false;
   uint32_t waiting = 0;
+  uint8_t* byte = nullptr;
+  uint8_t value = 0;
 };
 
 std::mutex g_mutex;
@@ -56,6 +59,14 @@ void OpenBarrier(const char* name) {
   g_changed.notify_all();
 }
 
+void WriteAtBarrier(const char* name, uint8_t* byte, uint8_t value) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  Barrier& barrier = Barriers()[name];
+  g_closed++;
+  barrier.byte = byte;
+  barrier.value = value;
+}
+
 uint32_t WaitingAt(const char* name) {
   const std::lock_guard<std::mutex> lock(g_mutex);
   return Barriers()[name].waiting;
@@ -68,6 +79,10 @@ void PassBarrier(const char* name, const std::atomic<bool>* give_up) {
   // event.
   const auto found = Barriers().find(std::string_view(name));
   if (found == Barriers().end()) return;
+  if (uint8_t* const byte = std::exchange(found->second.byte, nullptr)) {
+    *byte = found->second.value;
+    g_closed--;
+  }
   found->second.waiting++;
   while (found->second.closed && (give_up == nullptr || !give_up->load())) {
     g_changed.wait_for(lock, std::chrono::milliseconds(2));

@@ -16,6 +16,8 @@ void OpenBarrier(const char* name);
 uint32_t WaitingAt(const char* name);
 // Returns when the barrier is open or `give_up` is set.
 void PassBarrier(const char* name, const std::atomic<bool>* give_up);
+// The next thread that comes there writes this byte itself.
+void WriteAtBarrier(const char* name, uint8_t* byte, uint8_t value);
 // Which of the release routine's callers a test has switched off: "exit", "cleanup", "watchdog".
 void DisableNet(const char* name);
 bool NetEnabled(const char* name);

@@ -1,40 +1,37 @@
 #include "core/warm_up.h"
 
-#include <algorithm>
-
 namespace uffd {
+namespace {
 
-void WarmUp::Run() noexcept {
-  for (const Slots* all : {&pages_, &tables_}) {
-    size_t index = 0;
-    uint64_t done = 0;
-    while (Step(*all, &index, &done)) {
-    }
-  }
+// What the kernel refuses (before Linux 5.14) comes into being when it is written.
+void Make(const SlotStore::Cold& slots) noexcept {
+  static_cast<void>(MakeExist(slots.bytes).Ok());
+  static_cast<void>(MakeExist(slots.counts).Ok());
 }
 
-bool WarmUp::Step(const Slots& all, size_t* index, uint64_t* done) noexcept {
-  // As long as the kernel is at it, nobody can map or unmap anything.
-  constexpr uint64_t kPages = 64;
+}  // namespace
+
+bool WarmUp::Step() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (*index >= all.size()) return false;
-  const SlotStore::Cold& slots = all[*index];
-  const uint64_t start = slots.bytes.start + *done;
-  const Range step{start, std::min(start + kPages * PageSize(), slots.bytes.end)};
-  // What the kernel refuses (before Linux 5.14) comes into being when it is written.
-  static_cast<void>(MakeExist(step).Ok());
-  *done += step.Length();
-  if (step.end == slots.bytes.end) {
-    ++*index;
-    *done = 0;
+  if (pages_done_ < slots_.pages.size()) {
+    Make(slots_.pages[pages_done_++]);
+  } else if (tables_done_ < slots_.tables.size()) {
+    Make(slots_.tables[tables_done_++]);
+  } else {
+    return false;
   }
   return true;
 }
 
-void WarmUp::Stop() noexcept {
+WarmUp::Slots WarmUp::Stop() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  pages_.clear();
-  tables_.clear();
+  slots_.pages.erase(slots_.pages.begin() + static_cast<ptrdiff_t>(pages_done_),
+                     slots_.pages.end());
+  slots_.tables.erase(slots_.tables.begin() + static_cast<ptrdiff_t>(tables_done_),
+                      slots_.tables.end());
+  pages_done_ = 0;
+  tables_done_ = 0;
+  return std::exchange(slots_, {});
 }
 
 }  // namespace uffd

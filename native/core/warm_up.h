@@ -4,7 +4,6 @@
 #define UFFD_CORE_WARM_UP_H_
 
 #include <cstddef>
-#include <cstdint>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -15,28 +14,24 @@ namespace uffd {
 
 class WarmUp {
  public:
-  using Slots = std::vector<SlotStore::Cold>;
+  struct Slots {
+    std::vector<SlotStore::Cold> pages;
+    std::vector<SlotStore::Cold> tables;
+  };
 
-  WarmUp(Slots pages, Slots tables) noexcept
-      : pages_(std::move(pages)), tables_(std::move(tables)) {}
+  explicit WarmUp(Slots slots) noexcept : slots_(std::move(slots)) {}
 
-  bool Empty() const noexcept { return pages_.empty() && tables_.empty(); }
-  // When it has run.
-  const Slots& Pages() const noexcept { return pages_; }
-  const Slots& Tables() const noexcept { return tables_; }
-
-  // Once, on any thread.
-  void Run() noexcept;
-  // Whoever runs it lets go of the memory. Waits for one step at most.
-  void Stop() noexcept;
+  // On any thread. False: there is nothing left.
+  bool Step() noexcept;
+  // What exists now; no more will. Waits for one step at most.
+  Slots Stop() noexcept;
 
  private:
-  // False when there is nothing left.
-  bool Step(const Slots& all, size_t* index, uint64_t* done) noexcept;
-
   std::mutex mutex_;  // held for a step
-  Slots pages_;
-  Slots tables_;
+  Slots slots_;
+  // Of them.
+  size_t pages_done_ = 0;
+  size_t tables_done_ = 0;
 };
 
 }  // namespace uffd

@@ -9,13 +9,16 @@ interface Task {
   /** Of the byte that is written at each of the barriers; the last one also at those after. */
   offsets: readonly number[];
   barriers: readonly string[];
+  /** It never sleeps. */
+  awake?: boolean;
 }
 
-function writeAtBarriers({ memory, offsets, barriers }: Task): void {
+function writeAtBarriers({ memory, offsets, barriers, awake = false }: Task): void {
   const bytes = new Uint8Array(memory);
   testing().closeBarrier(barriers[0]!);
   parentPort!.postMessage('closed');
   for (const [i, here] of barriers.entries()) {
+    while (awake && testing().waitingAt(here) === 0);
     untilSomebodyWaitsAt(here);
     bytes[offsets[i] ?? offsets.at(-1)!]!++;
     const next = barriers[i + 1];

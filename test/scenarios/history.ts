@@ -19,8 +19,8 @@ import type { WhileCopying } from './history-writer.js';
 const MIB = 2 ** 20;
 
 /** Somebody writes after each pass: no entry, and nothing of what was collected in vain is lost (B8). */
-export async function torn(): Promise<void> {
-  const region = Region.allocate({ bytes: 64 * PAGE, shared: true });
+export async function torn(bytesOfMemory: string): Promise<void> {
+  const region = Region.allocate({ bytes: Number(bytesOfMemory), shared: true });
   const { bytes } = region;
   using history = new SnapshotHistory(region);
   const first = history.take();
@@ -68,8 +68,8 @@ export async function writtenBackInTheMidst(): Promise<void> {
  * Another thread writes a page that was not collected, then one that was and is not copied yet: that the
  * first was written is all that shows that the copy is torn.
  */
-export async function writtenWhileCopying(how: WhileCopying['how']): Promise<void> {
-  const region = Region.allocate({ bytes: 64 * PAGE, backing: 'memfd' });
+export async function writtenWhileCopying(how: WhileCopying['how'], bytes: string): Promise<void> {
+  const region = Region.allocate({ bytes: Number(bytes), backing: 'memfd' });
   using history = new SnapshotHistory(region);
   const first = history.take();
   touch(region.bytes, 40, 1);
@@ -81,6 +81,31 @@ export async function writtenWhileCopying(how: WhileCopying['how']): Promise<voi
   await ended;
   assert.equal(Buffer.compare(history.read(second), region.bytes), 0);
   assert.deepEqual(pagesOf(history.diff(first, second)), [20, 40]);
+}
+
+/** Of much memory nobody looks for what was written meanwhile where nobody could write. */
+export async function muchMemoryWrittenMeanwhile(by: string): Promise<void> {
+  const region = Region.allocate({ bytes: 64 * MIB, shared: true });
+  const memory = region.buffer as SharedArrayBuffer;
+  using history = new SnapshotHistory(region);
+  const first = history.take();
+  const barriers = ['copied, even pass'];
+  for (let round = 0; round < 10; round++) {
+    touch(region.bytes, 40, round + 1);
+    let ended: Promise<unknown> | undefined;
+    if (by === 'this thread') {
+      // As when a system call of its own completes a read: nobody else runs.
+      testing().writeAtBarrier(barriers[0]!, region.bytes.subarray(20 * PAGE), round + 1);
+    } else {
+      const offsets = [20 * PAGE];
+      ({ ended } = await startWriter({ memory, offsets, barriers, awake: by === 'a thread that is awake' }));
+    }
+    const entry = history.take();
+    await ended;
+    assert.equal(region.bytes[20 * PAGE], round + 1);
+    assert.ok(history.diff(entry).isEmpty, `round ${round}`);
+    assert.deepEqual(pagesOf(history.diff(first, entry)), [20, 40]);
+  }
 }
 
 /** A pass copies nothing, and what is written then is collected by another before it is asked for (B19). */
@@ -138,7 +163,7 @@ export async function manyPages(
   if (how === 'written meanwhile') assert.equal(words[3000 * 1024], 6002);
   assert.equal(Buffer.compare(history.read(entry), before ?? region.bytes), 0);
   if (how === 'the other begins too late') {
-    assert.equal(helpers(), 1);
+    assert.equal(helpers(), 1, 'the same for the copies and for what comes after');
     // It finds nothing to do, also when what it was to do is gone.
     history.close();
     testing().openBarrier('helper begins');
@@ -214,6 +239,7 @@ export async function keptUpMeanwhile(when: string, what: string): Promise<void>
   using history = new SnapshotHistory(region, { maxEntries: 2 });
   for (const each of [alone, history]) for (const value of [1, 2]) entryOf(each, value);
   const lastAlone = entryOf(alone, 3);
+  while (testing().helpersAtWork() > 0) await nextTurn();
   testing().helpAlways(true);
   testing().closeBarrier(when === 'not begun' ? 'helper begins' : KEPT_UP);
   let ended: Promise<unknown> | undefined;
@@ -266,9 +292,9 @@ export function droppedBeforeHandOver(): void {
   const native = binding();
   const Native = native.SnapshotHistory;
   native.SnapshotHistory = class extends Native {
-    override warmUp(): void {
+    override keepUp(): void {
       meanwhile();
-      super.warmUp();
+      super.keepUp();
     }
   };
   const region = Region.allocate({ bytes: 64 * PAGE });
@@ -279,6 +305,7 @@ export function droppedBeforeHandOver(): void {
   };
   entryOf(1);
   entryOf(2);
+  while (testing().helpersAtWork() > 0);
   testing().helpAlways(true);
   testing().closeBarrier('helper begins');
   entryOf(3);

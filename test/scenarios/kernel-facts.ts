@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import {
@@ -14,8 +14,9 @@ import {
   Userfaultfd,
   type UffdEvent,
 } from '../../lib/index.js';
-import { testing } from '../support/testing.js';
+import { runsOf, testing, wchan } from '../support/testing.js';
 import { nextEvent } from './conformance-support.js';
+import { AWAKE, SLEEPER } from './kernel-facts-sleeper.js';
 import { Bell, pages, sharedMemory } from './loop-support.js';
 
 const NOBODY = 65_534;
@@ -305,4 +306,36 @@ export async function growthDuringSweep(kind: 'wasm' | 'buffer'): Promise<void> 
   assert.equal(last.byteLength, most * 65_536);
   assert.equal(last.read(last.byteLength - 1, 1)[0], most & 0xff);
   assert.ok(largest > 16 * 65_536, 'it grew meanwhile');
+}
+
+/** What a thread did is told by how often it was given a processor, and where it sleeps. */
+export async function whatAThreadDid(): Promise<void> {
+  const memory = new SharedArrayBuffer(12);
+  const words = new Int32Array(memory);
+  const worker = new Worker(path.join(__dirname, 'kernel-facts-sleeper.js'), { workerData: memory });
+  const ended = once(worker, 'exit');
+  const [tid] = (await once(worker, 'message')) as [number];
+  assert.equal(
+    statSync('/proc/self/task').nlink,
+    2 + readdirSync('/proc/self/task').length,
+    'a link for each',
+  );
+  const order = (go: number): void => {
+    Atomics.store(words, SLEEPER.go, go);
+    Atomics.notify(words, SLEEPER.go);
+  };
+  const rounds = 2000;
+  for (let go = 1; go < rounds; go++) {
+    let runs = runsOf(tid);
+    for (; wchan(tid) === '0' || runsOf(tid) !== runs; runs = runsOf(tid));
+    order(go);
+    while (Atomics.load(words, SLEEPER.written) !== go);
+    assert.ok(runsOf(tid) > runs, `round ${go}: it wrote, and that it ran was counted before`);
+  }
+  Atomics.store(words, SLEEPER.awake, AWAKE.told);
+  order(rounds);
+  while (Atomics.load(words, SLEEPER.awake) !== AWAKE.yes);
+  for (let i = 0; i < rounds; i++) assert.equal(wchan(tid), '0', 'a thread that is awake sleeps nowhere');
+  Atomics.store(words, SLEEPER.awake, AWAKE.over);
+  await ended;
 }

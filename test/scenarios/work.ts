@@ -1,8 +1,10 @@
 // How much work an operation is: what the addon calls, counted by the test build, and what JavaScript allocates.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import {
   DirtyTracker,
   Region,
@@ -176,7 +178,7 @@ export async function historyEntries(): Promise<void> {
     };
     for (let i = 0; i < 3; i++) {
       entry();
-      await poolIsDone();
+      await helpersAreDone();
     }
     for (let i = 0; i < 6; i++) {
       const work = entry();
@@ -193,6 +195,35 @@ export async function historyEntries(): Promise<void> {
   }
 }
 
+/** Of much memory nobody looks a second time for what was written, where all other threads slept. */
+export async function historyOfMuchMemory(): Promise<void> {
+  const region = populated(2 ** 14);
+  using history = new SnapshotHistory(region, { maxEntries: 3 });
+  const words = new Int32Array(new SharedArrayBuffer(4));
+  const scans = (): number => {
+    writeScattered(region, 10);
+    const { ioctl } = workOf(() => history.take());
+    return ioctl!;
+  };
+  const asleep = Array.from({ length: 20 }, scans);
+  // Those of V8 and of Node.js may have something to do.
+  assert.ok(asleep.filter((count) => count === 1).length > 10, `scans while they sleep: ${asleep.join(' ')}`);
+  const source = `
+    const words = require('node:worker_threads').workerData;
+    Atomics.store(words, 0, 1);
+    while (Atomics.load(words, 0) === 1);`;
+  const worker = new Worker(source, { eval: true, workerData: words });
+  const ended = once(worker, 'exit');
+  while (Atomics.load(words, 0) === 0) await nextTurn();
+  const awake = Array.from({ length: 20 }, scans);
+  Atomics.store(words, 0, 2);
+  await ended;
+  assert.ok(
+    awake.every((count) => count > 1),
+    `scans while one does not sleep: ${awake.join(' ')}`,
+  );
+}
+
 /** Whether pages exist is asked once for a long run, and each of them is looked at only where some do not. */
 export async function historyRuns(): Promise<void> {
   const region = populated(4000);
@@ -203,16 +234,16 @@ export async function historyRuns(): Promise<void> {
   };
   for (let i = 0; i < 4; i++) {
     entry();
-    await poolIsDone();
+    await helpersAreDone();
   }
   assert.deepEqual(systemCalls(entry()), { ioctl: 2 + 2 });
   region.discard(2000 * PAGE, 80 * PAGE);
   assert.deepEqual(systemCalls(entry()), { ioctl: 2 + 3, pread: 1 });
 }
 
-/** With what it was told before, when it has one thread. */
-async function poolIsDone(): Promise<void> {
-  await stat('/');
+/** With what is left of an entry, and with the memory of the next one. */
+async function helpersAreDone(): Promise<void> {
+  while (testing().helpersAtWork() > 0) await nextTurn();
 }
 
 /** Of the main thread alone: minflt in proc_pid_stat(5). */
@@ -232,7 +263,7 @@ export async function memoryOfTheNextEntry(): Promise<void> {
     const faults = ownPageFaults() - before;
     // The first takes all of the memory, and from the second it is known what an entry takes.
     if (i >= 2) assert.ok(faults < 200, `${faults} page faults in entry ${i}`);
-    await poolIsDone();
+    await helpersAreDone();
   }
   assert.equal(history.read(history.entries[1]!.id, 0, 1)[0], 2);
 }

@@ -48,8 +48,14 @@ export function sleepersInFault(): number[] {
   return readdirSync('/proc/self/task').map(Number).filter(isAsleepInFault);
 }
 
-function wchan(tid: number): string {
+/** Where it sleeps in the kernel; '0': nowhere. */
+export function wchan(tid: number): string {
   return ofThread(tid, 'wchan');
+}
+
+/** How often it was given a processor. */
+export function runsOf(tid: number): number {
+  return Number(ofThread(tid, 'schedstat').trim().split(' ')[2]);
 }
 
 /** As prctl(PR_SET_NAME) set it, at most 15 characters. */
