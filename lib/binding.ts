@@ -264,7 +264,12 @@ export interface NativeLazyLoad {
 }
 
 export interface NativeSnapshotHistory {
-  track(sources: NativeSource[], keepAlive: object, engine: number): NativeFailure | undefined;
+  track(
+    sources: NativeSource[],
+    keepAlive: object,
+    engine: number,
+    outsideWriters: boolean,
+  ): NativeFailure | undefined;
   /** The number of the new entry. The others take one of an entry that there is. */
   take(views: Uint8Array[], mostBytes: number | undefined): number | NativeFailure;
   checkRestore(entry: number, views: Uint8Array[]): NativeFailure | undefined;
@@ -308,6 +313,8 @@ export interface NativeTesting {
   closeBarrier(name: string): void;
   openBarrier(name: string): void;
   waitingAt(name: string): number;
+  /** Blocks, and sleeps, until somebody waits there. */
+  awaitAt(name: string): void;
   /** The next thread that comes to the barrier writes the first byte itself. */
   writeAtBarrier(name: string, view: Uint8Array, value: number): void;
   disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;

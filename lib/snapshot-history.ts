@@ -11,7 +11,7 @@ import { regionInternals, type Region, type RegionUser, type Trackable } from '.
 import type { RestoreStats } from './snapshot.js';
 import { toRegions } from './trackable.js';
 import { UndoTree, type Step } from './undo-tree.js';
-import { checkByteRange, checkInteger, checkOptions, CONSTRUCT } from './validate.js';
+import { checkByteRange, checkFlag, checkInteger, checkOptions, CONSTRUCT } from './validate.js';
 
 export interface SnapshotHistoryOptions<State = unknown> {
   /** More drop the oldest. Default: no limit. */
@@ -24,6 +24,11 @@ export interface SnapshotHistoryOptions<State = unknown> {
   restore?: (state: State) => void;
   /** As of a `DirtyTracker`; memory that other threads can write cannot be compared. */
   engine?: 'auto' | DirtyEngine;
+  /**
+   * Entries are of one instant also when another process writes into this one meanwhile (process_vm_writev(2),
+   * ptrace(2)), which costs a second scan. Default: no; such a write may then be in an entry in part.
+   */
+  outsideWriters?: boolean;
 }
 
 export interface HistoryEntry {
@@ -86,6 +91,7 @@ export class SnapshotHistory<State = unknown> implements Disposable {
       })),
       this.#regions.map((region) => regionInternals(region).keepAlive),
       engineNumber(this.engine),
+      this.#options.outsideWriters ?? false,
     );
     if (failure !== undefined) throw cutError(failure, 'history');
     if (this.engine === 'compare' && wanted !== 'compare') warnOfFallback();
@@ -313,12 +319,20 @@ export class SnapshotHistory<State = unknown> implements Disposable {
 }
 
 function checkHistoryOptions<State>(options: SnapshotHistoryOptions<State>): SnapshotHistoryOptions<State> {
-  const checked = checkOptions('options', options, ['maxEntries', 'maxBytes', 'save', 'restore', 'engine']);
+  const checked = checkOptions('options', options, [
+    'maxEntries',
+    'maxBytes',
+    'save',
+    'restore',
+    'engine',
+    'outsideWriters',
+  ]);
   for (const name of ['maxEntries', 'maxBytes']) {
     if (checked[name] !== undefined) {
       checkInteger(`options.${name}`, checked[name], 1, Number.MAX_SAFE_INTEGER);
     }
   }
+  checkFlag('options.outsideWriters', checked.outsideWriters, false);
   for (const name of ['save', 'restore']) {
     const hook = checked[name];
     if (hook === undefined) continue;

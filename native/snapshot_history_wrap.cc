@@ -58,7 +58,9 @@ SnapshotHistoryWrap::SnapshotHistoryWrap(const Napi::CallbackInfo& info)
 
 Napi::Value SnapshotHistoryWrap::Track(const Napi::CallbackInfo& info) {
   const auto engine = static_cast<DirtyEngine>(info[2].As<Napi::Number>().Int32Value());
-  auto history = SnapshotHistory::Track(Sources(info[0]), engine);
+  using Writers = ConsistentCopy::Writers;
+  const Writers writers = info[3].ToBoolean() ? Writers::kAnybody : Writers::kThreads;
+  auto history = SnapshotHistory::Track(Sources(info[0]), engine, writers);
   if (!history) return FailureObject(info.Env(), history.Error());
   kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
   history_ = std::move(history.Value());

@@ -106,6 +106,7 @@ Napi::Value DatagramPair(const Napi::CallbackInfo& info) {
 Napi::Value SecondHandshake(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::SecondHandshake());
 }
+void AwaitAt(const Napi::CallbackInfo& info) { testing::AwaitAt(NameArgument(info).c_str()); }
 void WriteAt(const Napi::CallbackInfo& info) {
   testing::WriteAtBarrier(NameArgument(info).c_str(),
                           reinterpret_cast<uint8_t*>(ViewRange(info[1]).start),
@@ -240,6 +241,7 @@ void DefineTesting(Napi::Env env, Napi::Object exports) {
   hooks.Set("closeBarrier", Napi::Function::New<Close>(env, "closeBarrier"));
   hooks.Set("openBarrier", Napi::Function::New<Open>(env, "openBarrier"));
   hooks.Set("writeAtBarrier", Napi::Function::New<WriteAt>(env, "writeAtBarrier"));
+  hooks.Set("awaitAt", Napi::Function::New<AwaitAt>(env, "awaitAt"));
   hooks.Set("waitingAt", Napi::Function::New<Waiting>(env, "waitingAt"));
   hooks.Set("disableNet", Napi::Function::New<Disable>(env, "disableNet"));
   hooks.Set("injectResolveError", Napi::Function::New<Inject>(env, "injectResolveError"));

@@ -10,7 +10,7 @@ const noEntry = { code: 'ERR_UFFD_NO_ENTRY' };
 const closed = { code: 'ERR_UFFD_CLOSED' };
 
 /** Of bytes: that an entry of much memory is of one instant is shown in another way than of little. */
-const SIZES = [2 ** 18, 2 ** 26].map(String);
+const SIZES = [2 ** 18, 2 ** 27].map(String);
 
 /** A history with an entry for each value, which the first byte has. */
 function counted(
@@ -395,7 +395,13 @@ test('it names what it does not take', () => {
   for (const options of [{ maxEntries: 0 }, { maxEntries: 1.5 }, { maxBytes: -1 }, { maxBytes: NaN }]) {
     assert.throws(() => make(options), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' });
   }
-  for (const options of [{ maxEntries: '3' }, { save: 1 }, { restore: {} }, { engine: 1 }]) {
+  for (const options of [
+    { maxEntries: '3' },
+    { save: 1 },
+    { restore: {} },
+    { engine: 1 },
+    { outsideWriters: 1 },
+  ]) {
     assert.throws(() => make(options), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
   }
   assert.throws(() => make({ save: async () => Promise.resolve() }), { code: 'ERR_INVALID_ARG_VALUE' });

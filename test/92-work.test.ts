@@ -35,7 +35,7 @@ test('it adds an entry to a history with two ioctls, however many pages were wri
   await passScenario('work', 'historyEntries');
 });
 
-test('it adds one of much memory with one ioctl where all other threads slept, and with more where one did not', async () => {
+test('it adds one of much memory with one ioctl where all other threads slept and no other process writes', async () => {
   await passScenario('work', 'historyOfMuchMemory');
 });
 

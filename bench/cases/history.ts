@@ -67,7 +67,7 @@ async function entries(
       ['package', 'collect, memcpy to new memory, scan in C'],
     ],
     notes: [
-      'the second scan shows that nobody wrote meanwhile: an entry is of one instant',
+      'it is shown that nobody wrote meanwhile, as the second scan does in C: an entry is of one instant',
       'C copies to memory that is there, or to memory whose pages the kernel has yet to make',
     ],
   });

@@ -12,8 +12,8 @@ namespace {
 
 // Enough for writers that pause at all.
 constexpr int kPasses = 64;
-// To look through less takes no longer than to ask what all threads did.
-constexpr uint64_t kLarge = uint64_t{64} << 20;
+// To look through so much takes about as long as to ask what one thread did.
+constexpr uint64_t kBytesPerThread = uint64_t{6} << 20;
 
 // The pages in which all bytes are the memory's.
 Range OwnPages(Range bytes) noexcept {
@@ -35,14 +35,15 @@ std::vector<Range> ConsistentCopy::SharedPagesOf(Range bytes) {
   return pages;
 }
 
-ConsistentCopy::ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept
+ConsistentCopy::ConsistentCopy(std::vector<Memory> memories, Sink* sink, Writers writers) noexcept
     : memories_(std::move(memories)), sink_(sink), collected_(memories_.size()) {
   uint64_t bytes = 0;
   for (const Memory& memory : memories_) bytes += memory.bytes.Length();
-  may_be_quiet_ =
-      bytes >= kLarge && std::none_of(memories_.begin(), memories_.end(), [](const Memory& memory) {
-        return memory.tracker->SeesOtherProcesses();
-      });
+  if (writers == Writers::kThreads &&
+      std::all_of(memories_.begin(), memories_.end(),
+                  [](const Memory& memory) { return memory.tracker->EveryWriteFaults(); })) {
+    worth_asking_ = bytes / kBytesPerThread;
+  }
   for (const Memory& memory : memories_) {
     for (const Range& page : SharedPagesOf(memory.bytes)) shared_.push_back({page, memory.tracker});
   }
@@ -82,10 +83,11 @@ Status ConsistentCopy::Repeat() noexcept {
   for (int i = 0; i < kPasses; i++) {
     if (i > 0 && !AnyDirty()) return Done{};
     QuietTime quiet;
-    const bool begun = may_be_quiet_ && quiet.Begin();
+    const bool begun = worth_asking_ > 0 && quiet.Begin(worth_asking_);
     const Result<Pass> pass = CopyOnce();
     if (!pass) return pass.Error();
     UFFD_BARRIER(i % 2 == 0 ? "copied, even pass" : "copied, odd pass", nullptr);
+    if (begun) UFFD_BARRIER("copied in quiet", nullptr);
     if (begun && quiet.Lasted()) return Done{};
     if (pass.Value().changed) continue;
     if (!pass.Value().neighbours_wrote) return Done{};

@@ -35,10 +35,14 @@ class ConsistentCopy {
     virtual void Update(size_t memory, Range page) noexcept = 0;
   };
 
+  // Who may write meanwhile: threads of this process, or another process as well (ptrace(2),
+  // process_vm_writev(2)).
+  enum class Writers { kThreads, kAnybody };
+
   // The first and last page of `bytes` where others write them too.
   static std::vector<Range> SharedPagesOf(Range bytes);
 
-  ConsistentCopy(std::vector<Memory> memories, Sink* sink) noexcept;
+  ConsistentCopy(std::vector<Memory> memories, Sink* sink, Writers writers) noexcept;
 
   // Collects and copies until the copy is of one instant. EAGAIN: the writers never paused. When it
   // fails the pages are in the next collect again (test 62, B8).
@@ -70,7 +74,7 @@ class ConsistentCopy {
 
   const std::vector<Memory> memories_;
   Sink* const sink_;
-  bool may_be_quiet_;                // and asking whether it was is worth it
+  uint64_t worth_asking_ = 0;        // so many threads at most whether they slept
   std::vector<RangeSet> collected_;  // from each memory
   std::vector<SharedPage> shared_;   // with other data or each other; ascending, each once
 };

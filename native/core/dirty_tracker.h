@@ -42,8 +42,8 @@ class DirtyTracker {
     const Result<bool> any = AnyWritten();
     return !any || any.Value();
   }
-  // Whether it may report what no thread of this process wrote.
-  virtual bool SeesOtherProcesses() const noexcept { return true; }
+  // Whether nothing that it reports was written without a page fault, on Linux 5.16 or later.
+  virtual bool EveryWriteFaults() const noexcept { return false; }
   // The next collect reports these pages.
   virtual void MarkDirty(Range pages) noexcept = 0;
   // The memory grew, shrank or moved to `bytes`. Pages that are new count as written.

@@ -4,6 +4,7 @@
 
 #include "core/holder_list.h"
 #include "core/tracking_domain.h"
+#include "core/wp_async.h"
 
 namespace uffd {
 
@@ -43,6 +44,9 @@ Result<bool> DomainTracker::Settle(Range page) noexcept { return domain_->Settle
 Result<bool> DomainTracker::AnyWritten() noexcept { return domain_->AnyWritten(this); }
 
 bool DomainTracker::IsDirty() noexcept { return domain_->IsDirty(this); }
+
+// PAGEMAP_SCAN came later (6.7); wp-sync is there on older kernels.
+bool DomainTracker::EveryWriteFaults() const noexcept { return domain_ == &WpAsyncDomain(); }
 
 void DomainTracker::MarkDirty(Range pages) noexcept { domain_->MarkDirty(this, pages); }
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -55,9 +56,11 @@ class QuietTime::Threads {
 
   // In this order: an unknown thread is one that was made before these were seen to sleep and is
   // counted below, or one that somebody made since, who did not sleep then.
-  bool AllSleep(QuietTime* time) noexcept {
-    if (process_ != getpid()) Forget();
-    if (CountNow() != known_.size() && !List()) return false;
+  bool AllSleep(QuietTime* time, uint64_t most_threads) noexcept {
+    if (process_ != getpid() && !Open()) return false;
+    const uint64_t count = CountNow();
+    if (count > std::min<uint64_t>(most_threads, kMostThreads)) return false;
+    if (count != known_.size() && !List()) return false;
     const pid_t own = gettid();
     for (size_t i = 0; i < known_.size(); i++) {
       Thread& thread = known_[i];
@@ -87,7 +90,7 @@ class QuietTime::Threads {
   }
 
  private:
-  // A thread has run before anybody sees it.
+  // A thread that sleeps has run.
   static constexpr uint64_t kUnknown = 0;
 
   struct Thread {
@@ -105,10 +108,11 @@ class QuietTime::Threads {
     }
   };
 
-  void Forget() noexcept {
+  bool Open() noexcept {
     known_.clear();
     directory_ = FileDescriptor(open(kTasks, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    process_ = getpid();
+    if (directory_) process_ = getpid();
+    return static_cast<bool>(directory_);
   }
 
   // A link for each, beside those of every directory.
@@ -150,9 +154,9 @@ uint64_t QuietTime::FaultsOfThisThread() noexcept {
   return static_cast<uint64_t>(usage.ru_minflt + usage.ru_majflt);
 }
 
-bool QuietTime::Begin() noexcept {
+bool QuietTime::Begin(uint64_t most_threads) noexcept {
   const auto lock = Threads::Get().TryLock();
-  if (!lock || !Threads::Get().AllSleep(this)) return false;
+  if (!lock || !Threads::Get().AllSleep(this, most_threads)) return false;
   faults_ = FaultsOfThisThread();
   return true;
 }

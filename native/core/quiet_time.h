@@ -15,14 +15,15 @@ namespace uffd {
 class QuietTime {
  public:
   // The other threads of this process sleep. Helpers do not count: what they write is only this
-  // package's. False: one does not, or nobody can tell.
-  bool Begin() noexcept;
-  // Since Begin, which was true, they all slept, and this thread wrote no page for the first time:
-  // io_uring(7) may complete a read in any system call of it.
+  // package's. False: one does not, there are more than `most_threads`, or nobody can tell, as
+  // before Linux 5.16.
+  bool Begin(uint64_t most_threads) noexcept;
+  // Since Begin, which was true, they all slept, and this thread had no page fault: io_uring(7) may
+  // complete a read in any system call of it.
   bool Lasted() const noexcept;
 
  private:
-  static constexpr size_t kMostThreads = 64;
+  static constexpr size_t kMostThreads = 64;  // a file is kept open for each
   class Threads;
 
   static uint64_t FaultsOfThisThread() noexcept;

@@ -159,7 +159,8 @@ Status Snapshot::CopyUntilQuiet(Room* room) noexcept {
   CopyingAgain again(&memories_, room);
   std::vector<ConsistentCopy::Memory> memories;
   for (const Memory& memory : memories_) memories.push_back({memory.taken, memory.tracker.get()});
-  return ConsistentCopy(std::move(memories), &again).Run();
+  // Next to copying all of it, looking through all of it again is nothing.
+  return ConsistentCopy(std::move(memories), &again, ConsistentCopy::Writers::kAnybody).Run();
 }
 
 // Last of all: they were copied where nothing could be counted.

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "core/compare.h"
-#include "core/consistent_copy.h"
 #include "core/holder_list.h"
 #include "core/lost_pages.h"
 #include "core/test_barrier.h"
@@ -235,9 +234,10 @@ class SnapshotHistory::Taking final : public ConsistentCopy::Sink {
   std::vector<bool> is_entered_;
 };
 
-Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(const std::vector<Source>& sources,
-                                                                DirtyEngine engine) noexcept {
-  std::unique_ptr<SnapshotHistory> history(new SnapshotHistory());
+Result<std::unique_ptr<SnapshotHistory>> SnapshotHistory::Track(
+    const std::vector<Source>& sources, DirtyEngine engine,
+    ConsistentCopy::Writers writers) noexcept {
+  std::unique_ptr<SnapshotHistory> history(new SnapshotHistory(writers));
   for (const Source& source : sources) {
     if (source.bytes.Length() / PageSize() >= PageTable::kMostPages) return Failure{ERANGE, "mmap"};
     Result<std::unique_ptr<DirtyTracker>> tracker =
@@ -343,7 +343,7 @@ Result<uint64_t> SnapshotHistory::Take(const std::vector<Range>& live,
   Taking taking(this, std::move(begun.Value()));
   std::vector<ConsistentCopy::Memory> memories;
   for (const Memory& memory : memories_) memories.push_back({memory.live, memory.tracker.get()});
-  ConsistentCopy copy(std::move(memories), &taking);
+  ConsistentCopy copy(std::move(memories), &taking, writers_);
   Status done = copy.Run();
   if (done) {
     done = taking.Finish(most_bytes);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/consistent_copy.h"
 #include "core/dirty_engine.h"
 #include "core/dirty_tracker.h"
 #include "core/mapping.h"
@@ -43,7 +44,8 @@ class SnapshotHistory {
 
   // Tracks the memories from here on.
   static Result<std::unique_ptr<SnapshotHistory>> Track(const std::vector<Source>& sources,
-                                                        DirtyEngine engine) noexcept;
+                                                        DirtyEngine engine,
+                                                        ConsistentCopy::Writers writers) noexcept;
   SnapshotHistory(const SnapshotHistory&) = delete;
   SnapshotHistory& operator=(const SnapshotHistory&) = delete;
 
@@ -94,7 +96,7 @@ class SnapshotHistory {
   };
   class Taking;
 
-  SnapshotHistory() = default;
+  explicit SnapshotHistory(ConsistentCopy::Writers writers) noexcept : writers_(writers) {}
   Status Follow(const std::vector<Range>& live) noexcept;
   uint64_t PagesOfAll() const noexcept;
   Status CheckReadable() const noexcept;
@@ -116,6 +118,7 @@ class SnapshotHistory {
   void ForEachDiffering(size_t memory, const Version& version, RangeSet* pages,
                         Visit visit) noexcept;
 
+  const ConsistentCopy::Writers writers_;
   PageTable table_;
   ParallelCopy copies_;  // into it
   std::vector<Memory> memories_;

@@ -16,7 +16,7 @@ namespace {
 // takes to have a helper awake.
 constexpr uint64_t kWorthAHelper = 1024;
 // Pages whose faults take as long as waking one.
-constexpr uint64_t kWorthWarming = 64;
+constexpr uint64_t kWorthWarming = 32;
 
 using Clock = std::chrono::steady_clock;
 
@@ -153,7 +153,8 @@ void TableUpkeep::HandOver() noexcept {
   // What the program waits for next is not left to a thread that waits for a processor itself.
   if (!tasks_.Empty() && !(IsWorthAHelper() && chance_.HasProcessor())) Await();
   const uint64_t placed = std::exchange(expected_placed_, 0);
-  const bool is_warm = placed < kWorthWarming || (tasks_.Empty() && table_->IsWarmFor(placed));
+  const bool is_warm =
+      placed < kWorthWarming || (tasks_.Empty() && table_->IsWarmFor(placed - kWorthWarming));
   if (tasks_.Empty() && is_warm) return;
   if (!is_warm) {
     tasks_.warm = placed;

@@ -63,9 +63,9 @@ class TableUpkeep {
 
   PageTable* const table_;
   const std::shared_ptr<State> state_;
-  Tasks tasks_;            // nobody else's yet
-  bool is_given_ = false;  // there were others, and they may not be done yet
-  bool is_warming_ = false;
+  Tasks tasks_;              // nobody else's yet
+  bool is_given_ = false;    // there were others, and they may not be done yet
+  bool is_warming_ = false;  // perhaps
   uint64_t expected_free_ = 0;
   uint64_t expected_placed_ = 0;
   Helper::Chance chance_;

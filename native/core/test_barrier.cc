@@ -72,6 +72,12 @@ uint32_t WaitingAt(const char* name) {
   return Barriers()[name].waiting;
 }
 
+void AwaitAt(const char* name) {
+  std::unique_lock<std::mutex> lock(g_mutex);
+  const Barrier& barrier = Barriers()[name];
+  g_changed.wait(lock, [&] { return barrier.waiting > 0; });
+}
+
 void PassBarrier(const char* name, const std::atomic<bool>* give_up) {
   if (g_closed.load() == 0) return;
   std::unique_lock<std::mutex> lock(g_mutex);
@@ -84,6 +90,7 @@ void PassBarrier(const char* name, const std::atomic<bool>* give_up) {
     g_closed--;
   }
   found->second.waiting++;
+  g_changed.notify_all();
   while (found->second.closed && (give_up == nullptr || !give_up->load())) {
     g_changed.wait_for(lock, std::chrono::milliseconds(2));
   }

@@ -1,5 +1,7 @@
 #include "core/warm_up.h"
 
+#include <algorithm>
+
 namespace uffd {
 namespace {
 
@@ -12,26 +14,22 @@ void Make(const SlotStore::Cold& slots) noexcept {
 }  // namespace
 
 bool WarmUp::Step() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (pages_done_ < slots_.pages.size()) {
-    Make(slots_.pages[pages_done_++]);
-  } else if (tables_done_ < slots_.tables.size()) {
-    Make(slots_.tables[tables_done_++]);
-  } else {
-    return false;
-  }
+  const size_t next = done_;
+  const size_t pages = slots_.pages.size();
+  if (is_stopped_ || next == pages + slots_.tables.size()) return false;
+  Make(next < pages ? slots_.pages[next] : slots_.tables[next - pages]);
+  done_ = next + 1;
   return true;
 }
 
 WarmUp::Slots WarmUp::Stop() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  slots_.pages.erase(slots_.pages.begin() + static_cast<ptrdiff_t>(pages_done_),
-                     slots_.pages.end());
-  slots_.tables.erase(slots_.tables.begin() + static_cast<ptrdiff_t>(tables_done_),
-                      slots_.tables.end());
-  pages_done_ = 0;
-  tables_done_ = 0;
-  return std::exchange(slots_, {});
+  is_stopped_ = true;
+  const size_t done = done_;
+  const size_t pages = std::min(done, slots_.pages.size());
+  const auto first = [](const std::vector<SlotStore::Cold>& slots, size_t count) {
+    return std::vector(slots.begin(), slots.begin() + static_cast<ptrdiff_t>(count));
+  };
+  return {first(slots_.pages, pages), first(slots_.tables, done - pages)};
 }
 
 }  // namespace uffd

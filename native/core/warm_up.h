@@ -3,8 +3,8 @@
 #ifndef UFFD_CORE_WARM_UP_H_
 #define UFFD_CORE_WARM_UP_H_
 
+#include <atomic>
 #include <cstddef>
-#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -21,17 +21,15 @@ class WarmUp {
 
   explicit WarmUp(Slots slots) noexcept : slots_(std::move(slots)) {}
 
-  // On any thread. False: there is nothing left.
+  // By one thread, any. False: there is nothing left.
   bool Step() noexcept;
-  // What exists now; no more will. Waits for one step at most.
+  // What exists now. Nobody waits for the step that is under way, which does no harm.
   Slots Stop() noexcept;
 
  private:
-  std::mutex mutex_;  // held for a step
-  Slots slots_;
-  // Of them.
-  size_t pages_done_ = 0;
-  size_t tables_done_ = 0;
+  const Slots slots_;
+  std::atomic<size_t> done_{0};
+  std::atomic<bool> is_stopped_{false};
 };
 
 }  // namespace uffd

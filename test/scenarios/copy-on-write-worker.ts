@@ -3,9 +3,9 @@
 
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Region } from '../../lib/index.js';
-import { testing } from '../support/testing.js';
+import { kernelThreadId, testing } from '../support/testing.js';
 import { bytesOf, CONTROL, take } from './copy-on-write-support.js';
-import { kernelThreadId, until } from './loop-support.js';
+import { until } from './loop-support.js';
 
 export interface Order {
   role: 'writer' | 'taker' | 'discarder' | 'owner' | 'blocked';

@@ -2,8 +2,7 @@
 
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Region, Userfaultfd } from '../../lib/index.js';
-import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
-import { kernelThreadId } from './loop-support.js';
+import { kernelThreadId, testing, untilSomebodyWaitsAt } from '../support/testing.js';
 
 export type Net = 'exit' | 'cleanup' | 'watchdog';
 

@@ -1,8 +1,7 @@
 // Sleeps until it is told to write, and then to stay awake.
 
-import { readlinkSync } from 'node:fs';
-import path from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
+import { kernelThreadId } from '../support/testing.js';
 
 /** Words of the memory. */
 export const SLEEPER = { go: 0, written: 1, awake: 2 } as const;
@@ -11,7 +10,7 @@ export const AWAKE = { no: 0, told: 1, yes: 2, over: 3 } as const;
 
 function writeAndSleep(memory: SharedArrayBuffer): void {
   const words = new Int32Array(memory);
-  parentPort!.postMessage(Number(path.basename(readlinkSync('/proc/thread-self'))));
+  parentPort!.postMessage(kernelThreadId());
   for (let go = 1; Atomics.load(words, SLEEPER.awake) === AWAKE.no; go++) {
     while (Atomics.load(words, SLEEPER.go) < go) Atomics.wait(words, SLEEPER.go, go - 1);
     Atomics.store(words, SLEEPER.written, go);

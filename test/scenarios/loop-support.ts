@@ -69,11 +69,6 @@ export interface TouchOrder {
 export const CONTROL = { tid: 0, round: 1, touched: 2, finishedRound: 3, lastRead: 4, length: 5 } as const;
 export const LAST_ROUND = -1;
 
-/** gettid(2). */
-export function kernelThreadId(): number {
-  return Number(readlinkSync('/proc/thread-self').split('/').at(-1));
-}
-
 /** Another thread, which touches pages of a shared region on command. */
 export class Toucher {
   readonly worker: Worker;

@@ -2,7 +2,8 @@
 // loop-support.ts. It loads no addon, so that it stands for any thread of a program.
 
 import { isMainThread, workerData } from 'node:worker_threads';
-import { CONTROL, kernelThreadId, LAST_ROUND, type TouchOrder } from './loop-support.js';
+import { kernelThreadId } from '../support/testing.js';
+import { CONTROL, LAST_ROUND, type TouchOrder } from './loop-support.js';
 
 function touchRounds({ bytes, offset, stride, count, access, value, control }: TouchOrder): void {
   Atomics.store(control, CONTROL.tid, kernelThreadId());

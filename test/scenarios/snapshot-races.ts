@@ -72,7 +72,7 @@ export function sharedMemories(kind: string): SharedMemory[] {
   const wasm = (): SharedMemory => new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
   if (kind === 'wasm') return [wasm()];
   if (kind === 'buffer') return [new SharedArrayBuffer(2 ** 20)];
-  if (kind === 'large buffer') return [new SharedArrayBuffer(2 ** 26)];
+  if (kind === 'large buffer') return [new SharedArrayBuffer(2 ** 27)];
   return [wasm(), new SharedArrayBuffer(2 ** 20)];
 }
 

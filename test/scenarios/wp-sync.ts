@@ -7,9 +7,9 @@ import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { DirtyTracker, Region, Snapshot, type Trackable } from '../../lib/index.js';
 import { measureWrites } from '../../lib/testing.js';
-import { testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
+import { kernelThreadId, testing, untilAsleepInFault, untilSomebodyWaitsAt } from '../support/testing.js';
 import { KINDS, PAGE, pageRun, pagesOf, resizableBuffer, touch, WASM } from './dirty-support.js';
-import { kernelThreadId, resources, sharedRegion, Toucher, until, withoutWatchdog } from './loop-support.js';
+import { resources, sharedRegion, Toucher, until, withoutWatchdog } from './loop-support.js';
 
 const EINVAL = 22;
 const ENOTTY = 25;

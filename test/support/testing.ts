@@ -1,7 +1,8 @@
 // The barriers of the test build, typed and waited for without sleeping long.
 
 import { binding, type NativeTesting } from '../../lib/binding.js';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import path from 'node:path';
 
 export function testing(): NativeTesting {
   const hooks = binding().testing;
@@ -51,6 +52,11 @@ export function sleepersInFault(): number[] {
 /** Where it sleeps in the kernel; '0': nowhere. */
 export function wchan(tid: number): string {
   return ofThread(tid, 'wchan');
+}
+
+/** gettid(2). */
+export function kernelThreadId(): number {
+  return Number(path.basename(readlinkSync('/proc/thread-self')));
 }
 
 /** How often it was given a processor. */
