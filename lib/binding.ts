@@ -313,8 +313,8 @@ export interface NativeTesting {
   closeBarrier(name: string): void;
   openBarrier(name: string): void;
   waitingAt(name: string): number;
-  /** Blocks, and sleeps, until somebody waits there. */
-  awaitAt(name: string): void;
+  /** Sleeps until somebody waits there, for some seconds at most: whether somebody does. */
+  awaitAt(name: string): boolean;
   /** The next thread that comes to the barrier writes the first byte itself. */
   writeAtBarrier(name: string, view: Uint8Array, value: number): void;
   disableNet(name: 'exit' | 'cleanup' | 'watchdog'): void;

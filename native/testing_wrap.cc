@@ -106,7 +106,9 @@ Napi::Value DatagramPair(const Napi::CallbackInfo& info) {
 Napi::Value SecondHandshake(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), testing::SecondHandshake());
 }
-void AwaitAt(const Napi::CallbackInfo& info) { testing::AwaitAt(NameArgument(info).c_str()); }
+Napi::Value AwaitAt(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), testing::AwaitAt(NameArgument(info).c_str()));
+}
 void WriteAt(const Napi::CallbackInfo& info) {
   testing::WriteAtBarrier(NameArgument(info).c_str(),
                           reinterpret_cast<uint8_t*>(ViewRange(info[1]).start),

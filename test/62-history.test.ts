@@ -506,6 +506,12 @@ for (const seed of ['1', '2', '3']) {
   });
 }
 
+for (const what of ['taken', 'deleted', 'closed']) {
+  test(`nobody waits for the memory of the next entry, which is being made when the history is ${what}`, async () => {
+    await passScenario('history', 'warmedMeanwhile', { args: [what] });
+  });
+}
+
 test('it never waits for a second thread that waits for it (D1)', async () => {
   await passScenario('history', 'helperFaults');
 });

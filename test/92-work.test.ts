@@ -43,7 +43,7 @@ test('it asks once for each long run whether its pages exist', async () => {
   await passScenario('work', 'historyRuns');
 });
 
-test('it has the memory of the next entry ready, so that an entry has no page faults', async () => {
+test('it has the memory of the next entry ready, so that an entry has few page faults', async () => {
   await passScenario('work', 'memoryOfTheNextEntry');
 });
 

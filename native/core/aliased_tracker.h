@@ -30,7 +30,7 @@ class AliasedTracker final : public DirtyTracker {
   Result<bool> Settle(Range page) noexcept override;
   Result<bool> AnyWritten() noexcept override;
   bool IsDirty() noexcept override;
-  bool EveryWriteFaults() const noexcept override { return main_->EveryWriteFaults(); }
+  bool AllowsQuietTime() const noexcept override { return main_->AllowsQuietTime(); }
   void MarkDirty(Range pages) noexcept override;
   Status Follow(Range bytes) noexcept override;
   void IgnoreLoads() noexcept override { main_->IgnoreLoads(); }

@@ -41,7 +41,7 @@ ConsistentCopy::ConsistentCopy(std::vector<Memory> memories, Sink* sink, Writers
   for (const Memory& memory : memories_) bytes += memory.bytes.Length();
   if (writers == Writers::kThreads &&
       std::all_of(memories_.begin(), memories_.end(),
-                  [](const Memory& memory) { return memory.tracker->EveryWriteFaults(); })) {
+                  [](const Memory& memory) { return memory.tracker->AllowsQuietTime(); })) {
     worth_asking_ = bytes / kBytesPerThread;
   }
   for (const Memory& memory : memories_) {

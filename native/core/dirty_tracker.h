@@ -42,8 +42,9 @@ class DirtyTracker {
     const Result<bool> any = AnyWritten();
     return !any || any.Value();
   }
-  // Whether nothing that it reports was written without a page fault, on Linux 5.16 or later.
-  virtual bool EveryWriteFaults() const noexcept { return false; }
+  // Whether a QuietTime can stand for a second look: a write of what was collected is a page fault
+  // of the thread that writes, and the kernel is one where it may be asked.
+  virtual bool AllowsQuietTime() const noexcept { return false; }
   // The next collect reports these pages.
   virtual void MarkDirty(Range pages) noexcept = 0;
   // The memory grew, shrank or moved to `bytes`. Pages that are new count as written.

@@ -45,8 +45,8 @@ Result<bool> DomainTracker::AnyWritten() noexcept { return domain_->AnyWritten(t
 
 bool DomainTracker::IsDirty() noexcept { return domain_->IsDirty(this); }
 
-// PAGEMAP_SCAN came later (6.7); wp-sync is there on older kernels.
-bool DomainTracker::EveryWriteFaults() const noexcept { return domain_ == &WpAsyncDomain(); }
+// Asynchronous tracking came with Linux 6.7; wp-sync is there on older kernels.
+bool DomainTracker::AllowsQuietTime() const noexcept { return domain_ == &WpAsyncDomain(); }
 
 void DomainTracker::MarkDirty(Range pages) noexcept { domain_->MarkDirty(this, pages); }
 

@@ -32,7 +32,7 @@ class DomainTracker final : public DirtyTracker {
   Result<bool> Settle(Range page) noexcept override;
   Result<bool> AnyWritten() noexcept override;
   bool IsDirty() noexcept override;
-  bool EveryWriteFaults() const noexcept override;
+  bool AllowsQuietTime() const noexcept override;
   void MarkDirty(Range pages) noexcept override;
   Status Follow(Range bytes) noexcept override;
   void IgnoreLoads() noexcept override { ignores_loads_ = true; }

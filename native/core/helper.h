@@ -17,8 +17,8 @@ class Helper {
   class Work {
    public:
     virtual ~Work() = default;
-    // Does a part of it, and writes no memory but this package's (QuietTime relies on it). False:
-    // there is none now.
+    // Does a part of it, and writes no memory that a program can see (QuietTime relies on it).
+    // False: there is none now.
     virtual bool DoPart() noexcept = 0;
   };
 

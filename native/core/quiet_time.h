@@ -15,8 +15,8 @@ namespace uffd {
 class QuietTime {
  public:
   // The other threads of this process sleep. Helpers do not count: what they write is only this
-  // package's. False: one does not, there are more than `most_threads`, or nobody can tell, as
-  // before Linux 5.16.
+  // package's. False: one does not, there are more than `most_threads`, or nobody can tell. On
+  // Linux before 5.16, where a thread that is about to sleep seems to, nobody may ask.
   bool Begin(uint64_t most_threads) noexcept;
   // Since Begin, which was true, they all slept, and this thread had no page fault: io_uring(7) may
   // complete a read in any system call of it.

@@ -51,7 +51,7 @@ class SlotStore {
   uint64_t Warm() const noexcept { return warm_; }
   // As many as make `count` free slots with memory of those that have it.
   std::vector<Cold> ColdFor(uint64_t count) noexcept;
-  // They have memory now; some may be held, or given back, meanwhile.
+  // They have memory now.
   void NoteWarm(const Cold& slots) noexcept;
 
  private:

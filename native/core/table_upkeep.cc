@@ -15,7 +15,8 @@ namespace {
 // Pages, each with tables and counts that are in no cache: a tenth of a millisecond, twice what it
 // takes to have a helper awake.
 constexpr uint64_t kWorthAHelper = 1024;
-// Pages whose faults take as long as waking one.
+// Pages whose faults take as long as waking one: fewer are not made, be they all or what is
+// missing.
 constexpr uint64_t kWorthWarming = 32;
 
 using Clock = std::chrono::steady_clock;
@@ -102,7 +103,10 @@ class TableUpkeep::State {
       *tasks_.added = table_->Bytes() - tasks_.bytes_before;
     }
     for (const PageVersion& version : tasks_.released) table_->Release(version);
-    if (!tasks_.released.empty()) table_->GiveBack(tasks_.keep);
+    if (tasks_.released.empty()) return;
+    // What was made before counts, too.
+    table_->NoteWarm(StopWarmUp());
+    table_->GiveBack(tasks_.keep);
   }
 
   std::mutex mutex_;  // whoever has it has the table, as long as there are tasks

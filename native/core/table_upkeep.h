@@ -42,7 +42,7 @@ class TableUpkeep {
   // All is done: by whom it was handed over to, if it is at it, and else by this thread. Memory may
   // still be made, of which the table does not know yet.
   void Await() noexcept;
-  // It knows now, and no more is made.
+  // It knows now, and no more is begun.
   void EndWarmUp() noexcept;
 
  private:
@@ -65,7 +65,7 @@ class TableUpkeep {
   const std::shared_ptr<State> state_;
   Tasks tasks_;              // nobody else's yet
   bool is_given_ = false;    // there were others, and they may not be done yet
-  bool is_warming_ = false;  // perhaps
+  bool is_warming_ = false;  // memory may be being made, or be there and not noted
   uint64_t expected_free_ = 0;
   uint64_t expected_placed_ = 0;
   Helper::Chance chance_;

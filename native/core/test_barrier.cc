@@ -72,10 +72,10 @@ uint32_t WaitingAt(const char* name) {
   return Barriers()[name].waiting;
 }
 
-void AwaitAt(const char* name) {
+bool AwaitAt(const char* name) {
   std::unique_lock<std::mutex> lock(g_mutex);
   const Barrier& barrier = Barriers()[name];
-  g_changed.wait(lock, [&] { return barrier.waiting > 0; });
+  return g_changed.wait_for(lock, std::chrono::seconds(5), [&] { return barrier.waiting > 0; });
 }
 
 void PassBarrier(const char* name, const std::atomic<bool>* give_up) {

@@ -14,8 +14,8 @@ void CloseBarrier(const char* name);
 void OpenBarrier(const char* name);
 // How many threads wait there now.
 uint32_t WaitingAt(const char* name);
-// Returns when one does, and sleeps until then.
-void AwaitAt(const char* name);
+// Sleeps until one does, for some seconds at most: whether one does.
+bool AwaitAt(const char* name);
 // Returns when the barrier is open or `give_up` is set.
 void PassBarrier(const char* name, const std::atomic<bool>* give_up);
 // The next thread that comes there writes this byte itself.

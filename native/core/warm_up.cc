@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/test_barrier.h"
+
 namespace uffd {
 namespace {
 
@@ -17,6 +19,7 @@ bool WarmUp::Step() noexcept {
   const size_t next = done_;
   const size_t pages = slots_.pages.size();
   if (is_stopped_ || next == pages + slots_.tables.size()) return false;
+  UFFD_BARRIER("memory is made", nullptr);
   Make(next < pages ? slots_.pages[next] : slots_.tables[next - pages]);
   done_ = next + 1;
   return true;

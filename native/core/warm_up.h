@@ -23,7 +23,8 @@ class WarmUp {
 
   // By one thread, any. False: there is nothing left.
   bool Step() noexcept;
-  // What exists now. Nobody waits for the step that is under way, which does no harm.
+  // What exists now. Nobody waits for the step that is under way: it changes no content, and the
+  // mappings live until it is over.
   Slots Stop() noexcept;
 
  private:

@@ -19,7 +19,7 @@ function writeAtBarriers({ memory, offsets, barriers, awakeUntil }: Task): void 
   parentPort!.postMessage(kernelThreadId());
   for (const [i, here] of barriers.entries()) {
     if (awakeUntil !== undefined) while (testing().waitingAt(here) === 0);
-    else testing().awaitAt(here);
+    else while (!testing().awaitAt(here));
     bytes[offsets[i] ?? offsets.at(-1)!]!++;
     const next = barriers[i + 1];
     if (next !== undefined) testing().closeBarrier(next);

@@ -104,10 +104,12 @@ export async function muchMemoryWrittenMeanwhile(by: string): Promise<void> {
       ));
     }
     // Threads of V8 and of Node.js may be awake as well: then it is not quiet, and the next entry is met.
-    while (region.bytes[20 * PAGE] !== round) {
+    for (let tries = 0; region.bytes[20 * PAGE] !== round; tries++) {
+      assert.ok(tries < 5000, 'it was never quiet');
       touch(region.bytes, 40, round);
       const entry = history.take();
       assert.ok(history.diff(entry).isEmpty, `round ${round}`);
+      await nextTurn();
     }
     Atomics.store(over, 0, 1);
     await ended;
@@ -293,6 +295,45 @@ export async function keptUpMeanwhile(when: string, what: string): Promise<void>
   if (what === 'closed') return;
   const [entry, value] = what === 'deleted' ? [third - 1, 2] : [third, 3];
   assert.ok(history.read(entry, 0, written).every((byte) => byte === value));
+}
+
+/** Who makes the memory of the next entry is held in the midst of it, and nobody waits for it. */
+export async function warmedMeanwhile(what: string): Promise<void> {
+  const region = Region.allocate({ bytes: 1024 * PAGE });
+  // The first one maps what all of them use.
+  const first = new SnapshotHistory(region);
+  first.take();
+  first.close();
+  const mapped = testing().mappedBytes();
+  const history = new SnapshotHistory(region);
+  const entryOf = (value: number): number => {
+    region.bytes.fill(value);
+    return history.take();
+  };
+  entryOf(1);
+  testing().closeBarrier('memory is made');
+  const second = entryOf(2);
+  untilSomebodyWaitsAt('memory is made');
+  if (what === 'taken') {
+    const third = entryOf(3);
+    testing().openBarrier('memory is made');
+    while (testing().helpersAtWork() > 0) await nextTurn();
+    for (const [entry, value] of [
+      [second, 2],
+      [third, 3],
+      [entryOf(4), 4],
+    ] as const) {
+      assert.ok(history.read(entry).every((byte) => byte === value));
+    }
+  }
+  if (what === 'deleted') {
+    history.delete(second);
+    assert.equal(history.size, 1);
+  }
+  history.close();
+  testing().openBarrier('memory is made');
+  while (testing().helpersAtWork() > 0) await nextTurn();
+  assert.equal(testing().mappedBytes(), mapped);
 }
 
 /** Who comes late to what was dropped before finds nothing of what is dropped now, and not handed over yet. */
@@ -502,6 +543,8 @@ export async function historyFreed(): Promise<void> {
   history.restore(ids[0]!);
   assert.ok(region.bytes.every((byte) => byte === 1));
   history.close();
+  // Who is making the memory of the next entry ends that first.
+  while (testing().helpersAtWork() > 0) await nextTurn();
   assert.equal(testing().mappedBytes(), mapped, 'close() frees all');
   (() => {
     for (let i = 0; i < 3; i++) assert.equal(new SnapshotHistory(memory).take(), 1);

@@ -25,7 +25,10 @@ export function untilAsleepInFault(tid: number): void {
 /** Blocks until thread `tid` of this process waits for another one. */
 export function untilAsleepInFutex(tid: number): void {
   const pause = new Int32Array(new SharedArrayBuffer(4));
-  while (!wchan(tid).includes('futex')) Atomics.wait(pause, 0, 0, 1);
+  for (let where = wchan(tid); !where.includes('futex'); where = wchan(tid)) {
+    if (where === '') throw new Error(`thread ${tid} has ended`);
+    Atomics.wait(pause, 0, 0, 1);
+  }
 }
 
 /** Blocks until thread `tid` of this process sleeps for a time. */
