@@ -181,9 +181,7 @@ void TableUpkeep::Await() noexcept {
 }
 
 void TableUpkeep::EndWarmUp() noexcept {
-  if (!std::exchange(is_warming_, false)) return;
-  Await();
-  state_->EndWarmUp();
+  if (std::exchange(is_warming_, false)) state_->EndWarmUp();
 }
 
 }  // namespace uffd

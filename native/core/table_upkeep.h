@@ -42,7 +42,7 @@ class TableUpkeep {
   // All is done: by whom it was handed over to, if it is at it, and else by this thread. Memory may
   // still be made, of which the table does not know yet.
   void Await() noexcept;
-  // It knows now, and no more is begun.
+  // After that: it knows now, and no more is begun.
   void EndWarmUp() noexcept;
 
  private:
