@@ -41,6 +41,7 @@
       "native/core/lazy_load.cc",
       "native/core/lazy_memory.cc",
       "native/core/left_registrations.cc",
+      "native/core/loop_placement.cc",
       "native/core/lost_pages.cc",
       "native/core/mapping.cc",
       "native/core/mapping_table.cc",

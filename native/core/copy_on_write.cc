@@ -49,7 +49,7 @@ class WriteServer final : public InThreadServer {
 constexpr uint64_t kRequired = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED |
                                UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_REMAP |
                                UFFD_FEATURE_EVENT_UNMAP;
-constexpr uint64_t kOptional = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+constexpr uint64_t kOptional = UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_THREAD_ID;
 
 // Of pages of 4 KiB that exist: half a millisecond to arm.
 constexpr uint64_t kLarge = uint64_t{32} << 20;

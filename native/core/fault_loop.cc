@@ -23,13 +23,14 @@ constexpr size_t kMostLooks = 64;  // between two sleeps
 // Of the watchdog's time between two looks: a loop that runs that much and serves nothing is stuck.
 constexpr std::chrono::milliseconds kMuchOfATick(100);
 // A few times what it takes to wake a sleeping thread.
-constexpr std::chrono::microseconds kSpin(200);
+constexpr std::chrono::microseconds kAwake(200);
 constexpr size_t kOwnSources = 2;  // beside those of children
 
 }  // namespace
 
-Status FaultLoop::Start(bool spin) noexcept {
-  spin_ = spin;
+Status FaultLoop::Start(bool awake) noexcept {
+  awake_ = awake;
+  placement_.Begin();
   poke_event_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!poke_event_) return Failure{errno, "eventfd"};
   spare_ = FileDescriptor::Duplicate(poke_event_.Get());
@@ -115,6 +116,7 @@ FaultLoop::Pulse FaultLoop::TakePulse(uint64_t* seen) noexcept {
   const bool ran = used - seen_cpu_time_ > kMuchOfATick;
   seen_cpu_time_ = used;
   if (moved || !SomebodyWaits()) return Pulse::kWell;
+  placement_.Widen(thread_);
   // On a machine with too much to do it may be a while until the loop's turn comes, and arming a
   // few hundred GiB in one call holds up every fault of the process for seconds. A disk may do so
   // for ever.
@@ -180,7 +182,7 @@ void FaultLoop::Run() noexcept {
 // Until a fault is due, or for ever.
 int FaultLoop::WaitMs(bool aside) noexcept {
   if (fault_count_ > 0 || read_again_soon_) return kDeferredRetryMs;
-  if (spin_ && FaultServer::Clock::now() < spin_until_) return 0;
+  if (awake_ && !placement_.IsBeside() && FaultServer::Clock::now() < awake_until_) return 0;
   auto next = server_->NextDue();
   const auto look = server_->Children().NextLook();
   if (look && (!next || *look < *next)) next = look;
@@ -299,8 +301,9 @@ void FaultLoop::ServeBatch() noexcept {
   std::array<bool, kBatch> open{};
   for (size_t i = 0; i < fault_count_; i++) {
     if (IsEndedWith(i, open)) continue;
-    spin_until_ = faults_[i].read_at + kSpin;
+    awake_until_ = faults_[i].read_at + kAwake;
     const Outcome outcome = server_->Serve(faults_[i]);
+    if (awake_) placement_.Follow(static_cast<pid_t>(faults_[i].thread_id), faults_[i].read_at);
     deferred[i] = outcome == Outcome::kDeferred;
     open[i] = outcome == Outcome::kHandedOver || outcome == Outcome::kAttached;
   }

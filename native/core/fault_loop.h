@@ -16,6 +16,7 @@
 #include "core/fault.h"
 #include "core/fault_server.h"
 #include "core/file_descriptor.h"
+#include "core/loop_placement.h"
 #include "core/reading_loan.h"
 #include "core/registration_table.h"
 #include "core/result.h"
@@ -30,8 +31,9 @@ class FaultLoop {
   FaultLoop(const FaultLoop&) = delete;
   FaultLoop& operator=(const FaultLoop&) = delete;
 
-  // `spin`: after a fault was served the loop looks for the next one for a moment before it sleeps.
-  Status Start(bool spin) noexcept;
+  // `awake`: where it cannot sleep beside the thread whose fault it served, the loop looks for the
+  // next one for a moment before it sleeps.
+  Status Start(bool awake) noexcept;
   // Asks the thread to end, waits for it (at most one second; one that reads a source was waited
   // for before) and joins it. False: it did not end, and whatever it uses must be left alone.
   bool Stop() noexcept;
@@ -89,13 +91,14 @@ class FaultLoop {
   pthread_t thread_{};
   std::atomic<pid_t> thread_id_{0};
   bool started_ = false;
-  bool spin_ = false;
+  bool awake_ = false;
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> progress_{0};
   uint64_t passes_ = 0;  // under progress_mutex_: how often all that was read was served
   std::atomic<uint32_t> open_faults_{0};
   std::atomic<bool> deferred_{false};
   ReadingLoan loan_;
+  LoopPlacement placement_;
   std::atomic<bool> reading_aside_{false};
 
   std::mutex progress_mutex_;  // for those who wait for the loop; see AwaitReading, Stop
@@ -111,7 +114,7 @@ class FaultLoop {
   std::array<Event, kBatch> faults_{};
   size_t fault_count_ = 0;
   bool read_again_soon_ = false;
-  FaultServer::Clock::time_point spin_until_{};
+  FaultServer::Clock::time_point awake_until_{};
 };
 
 }  // namespace uffd

@@ -24,7 +24,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kRequired = UFFD_FEATURE_POISON | UFFD_FEATURE_EVENT_REMOVE |
                                UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP;
-constexpr uint64_t kOptional = UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MISSING_SHMEM;
+constexpr uint64_t kOptional =
+    UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_THREAD_ID;
 // Installed by the background with one ioctl: what a fault may have to wait for.
 constexpr uint64_t kBatchBytes = 256UL * 1024;
 // Of a page that is loaded by the thread that touched it.

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <mutex>
@@ -21,6 +22,33 @@ namespace {
 
 // Filters that forbid it may end the process that tries (systemd's @resources).
 bool MayChooseProcessors() noexcept { return prctl(PR_GET_SECCOMP) == 0; }
+
+// Of a thread of this process: what comes after "TID (NAME)", in which a name may have parentheses.
+class TaskStat {
+ public:
+  explicit TaskStat(pid_t thread) noexcept {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", static_cast<int>(thread));
+    const FileDescriptor file(open(path, O_RDONLY | O_CLOEXEC));
+    if (!file || read(file.Get(), line_, sizeof(line_) - 1) <= 0) return;
+    const char* const name_end = strrchr(line_, ')');
+    if (name_end != nullptr) rest_ = name_end + 1;
+  }
+
+  // As proc_pid_stat(5) counts them, from 3 on. Null: there is none, or no such thread.
+  const char* Field(int number) const noexcept {
+    const char* field = rest_;
+    for (int at = 2; field != nullptr && at < number; at++) {
+      field = strchr(field, ' ');
+      if (field != nullptr) field++;
+    }
+    return field;
+  }
+
+ private:
+  char line_[1024] = {};
+  const char* rest_ = nullptr;
+};
 
 }  // namespace
 
@@ -66,8 +94,16 @@ std::optional<cpu_set_t> ThisProcessor() noexcept {
   return processor;
 }
 
-void LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept {
-  if (MayChooseProcessors()) pthread_setaffinity_np(thread, sizeof(processors), &processors);
+std::optional<int> ProcessorOf(pid_t thread) noexcept {
+  const TaskStat stat(thread);
+  const char* const processor = stat.Field(39);
+  if (processor == nullptr) return std::nullopt;
+  return atoi(processor);
+}
+
+bool LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept {
+  return MayChooseProcessors() &&
+         pthread_setaffinity_np(thread, sizeof(processors), &processors) == 0;
 }
 
 bool HasIdleProcessor() noexcept {
@@ -103,15 +139,9 @@ bool CanStartThreads(size_t count) noexcept {
 }
 
 bool IsHeldUp(pid_t thread) noexcept {
-  char path[64];
-  snprintf(path, sizeof(path), "/proc/self/task/%d/stat", static_cast<int>(thread));
-  const FileDescriptor file(open(path, O_RDONLY | O_CLOEXEC));
-  char line[256] = {};
-  if (!file || read(file.Get(), line, sizeof(line) - 1) <= 0) return false;
-  // "TID (name) S ...", and the name is ours.
-  const char* const name_end = strrchr(line, ')');
-  return name_end != nullptr &&
-         (strncmp(name_end, ") R", 3) == 0 || strncmp(name_end, ") D", 3) == 0);
+  const TaskStat stat(thread);
+  const char* const state = stat.Field(3);
+  return state != nullptr && (*state == 'R' || *state == 'D');
 }
 
 std::chrono::nanoseconds CpuTimeOf(pthread_t thread) noexcept {

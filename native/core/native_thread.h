@@ -22,8 +22,10 @@ std::optional<cpu_set_t> OwnProcessors() noexcept;
 std::optional<cpu_set_t> OtherProcessors() noexcept;
 // The one it is on.
 std::optional<cpu_set_t> ThisProcessor() noexcept;
-// Not where a filter may end the process that tries.
-void LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept;
+// Where a thread of this process (gettid(2)) is, or was when it last ran. proc(5).
+std::optional<int> ProcessorOf(pid_t thread) noexcept;
+// False: it may not, or a filter may end the process that tries.
+bool LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept;
 
 // Whether the machine has a processor that nobody uses or waits for, as far as it can be told: it
 // may be one that this process is not allowed to use. proc_loadavg(5).

@@ -67,6 +67,11 @@ export function runsOf(tid: number): number {
   return Number(ofThread(tid, 'schedstat').trim().split(' ')[2]);
 }
 
+/** On which processors it may run, as a list of ranges: proc_pid_status(5). */
+export function allowedProcessors(tid: number): string {
+  return /^Cpus_allowed_list:\s*(\S+)$/m.exec(ofThread(tid, 'status'))?.[1] ?? '';
+}
+
 /** As prctl(PR_SET_NAME) set it, at most 15 characters. */
 export function threadName(tid: string | number): string {
   return ofThread(tid, 'comm').trim();

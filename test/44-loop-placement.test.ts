@@ -1,0 +1,23 @@
+// The native loop sleeps on the processor of the thread whose faults it ends.
+
+import { availableParallelism } from 'node:os';
+import { test } from 'node:test';
+import { passScenario } from './support/scenario.js';
+import { cannotRun } from './support/skip.js';
+
+function it(title: string, scenario: string, args: string[] = []): void {
+  test(title, async (t) => {
+    if (availableParallelism() < 2) {
+      cannotRun(t, 'a machine with two processors');
+      return;
+    }
+    await passScenario('loop-placement', scenario, { args, timeoutMs: 20_000 });
+  });
+}
+
+for (const kind of ['snapshot', 'lazy restore']) {
+  it(`it goes with a thread from one processor to another: ${kind}`, 'follows', [kind]);
+}
+it('it stays on processors that are allowed to it', 'staysWhereItMayRun');
+it('it chooses no processor under a seccomp filter', 'choosesNoneUnderAFilter');
+it('it is let go from its processor when it stands still', 'isLetGoWhenItStandsStill');
