@@ -140,33 +140,45 @@ export interface NativeUserfaultfd {
   close(): void;
 }
 
+/** One reader of one tracked memory, which `DirtyTrackerCalls` take. It is closed when it is collected. */
 export interface NativeDirtyTracker {
+  readonly isOpaque: unique symbol;
+}
+
+export interface DirtyTrackerCalls {
   open(
     view: Uint8Array,
     keepAlive: object,
+    /** DirtyEngine of native/core/dirty_engine.h. */
     engine: number,
     pageSize: number,
     mapping: NativeToken | undefined,
-  ): NativeFailure | undefined;
-  /** Becomes one more reader of what `other` tracks. */
-  join(view: Uint8Array, keepAlive: object, other: NativeDirtyTracker): NativeFailure | undefined;
+  ): NativeDirtyTracker | NativeFailure;
+  /** One more reader of what `other` tracks. */
+  join(other: NativeDirtyTracker, view: Uint8Array, keepAlive: object): NativeDirtyTracker | NativeFailure;
   /** As `PackedPages` reads them. */
-  collect(view: Uint8Array): string | NativeFailure;
-  peek(view: Uint8Array): string | NativeFailure;
+  collect(tracker: NativeDirtyTracker, view: Uint8Array): string | NativeFailure;
+  peek(tracker: NativeDirtyTracker, view: Uint8Array): string | NativeFailure;
   /** `[offset, threadId, …]` of what was collected since, and how many more there were. */
-  takeWrites(view: Uint8Array): { writes: Float64Array; missed: number } | NativeFailure;
+  takeWrites(
+    tracker: NativeDirtyTracker,
+    view: Uint8Array,
+  ): { writes: Float64Array; missed: number } | NativeFailure;
   /** The next collect of each reader reports the pages of these `[offset, length, …]`. */
-  markDirty(view: Uint8Array, ranges: Float64Array): void;
+  markDirty(tracker: NativeDirtyTracker, view: Uint8Array, ranges: Float64Array): void;
   /** The next collect of this reader does. */
-  putBack(view: Uint8Array, ranges: Float64Array): void;
+  putBack(tracker: NativeDirtyTracker, view: Uint8Array, ranges: Float64Array): void;
   /**
    * From here on the memory may be collected. Only for engines that stop no thread, and no reading
    * once `memory()` is undefined.
    */
-  holdWeakly(): void;
+  holdWeakly(tracker: NativeDirtyTracker): void;
   /** What `keepAlive` was; undefined when it was collected. */
-  memory(): object | undefined;
-  close(): void;
+  memory(tracker: NativeDirtyTracker): object | undefined;
+  close(tracker: NativeDirtyTracker): void;
+  whyUnavailable(engine: number): NativeOpenFailure | undefined;
+  /** Where `live` differs from `copy` inside `ranges`, as `[offset, length, …]`. */
+  differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
 }
 
 /** The same as of opening: `attempts` tells which way of it failed, if one did. */
@@ -476,13 +488,7 @@ export interface NativeBinding {
   /** True once in the life of the process for each name. */
   isFirst(name: string): boolean;
   Userfaultfd: new () => NativeUserfaultfd;
-  DirtyTracker: {
-    new (): NativeDirtyTracker;
-    /** `engine`: DirtyEngine of native/core/dirty_engine.h. */
-    whyUnavailable(engine: number): NativeOpenFailure | undefined;
-    /** Where `live` differs from `copy` inside `ranges`, as `[offset, length, …]`. */
-    differingBytes(live: Uint8Array, copy: Uint8Array, ranges: Float64Array): Float64Array;
-  };
+  dirtyTracker: DirtyTrackerCalls;
   Snapshot: {
     new (): NativeSnapshot;
     /** Our SIGBUS handler in front of whatever is there. */

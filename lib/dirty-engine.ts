@@ -78,7 +78,7 @@ export function warnOfFallback(): void {
 }
 
 function whyUnavailable(engine: DirtyEngine, userModeOnly = false): NativeOpenFailure | undefined {
-  return binding().DirtyTracker.whyUnavailable(engineNumber(engine, userModeOnly));
+  return binding().dirtyTracker.whyUnavailable(engineNumber(engine, userModeOnly));
 }
 
 function hasOwnPages(region: Region): boolean {

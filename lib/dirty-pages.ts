@@ -124,7 +124,7 @@ export class DirtyPages implements Iterable<DirtyRange> {
     const set = this.#set(memory);
     if (set.region === undefined) throw noMemory();
     const view = set.region.bytes;
-    const ranges = binding().DirtyTracker.differingBytes(view, toRegion('copy', copy).bytes, set.ranges);
+    const ranges = binding().dirtyTracker.differingBytes(view, toRegion('copy', copy).bytes, set.ranges);
     const { region, writes } = set;
     const bytes = new ListedPages(ranges, { region, size: view.byteLength, pageSize: 1, lead: 0, writes });
     return new DirtyPages(CONSTRUCT, [bytes]);

@@ -123,14 +123,14 @@ export class DirtyTracker implements Disposable {
         throw invalidValue('what', 'must be a set of pages of the memories of this tracker', what);
       }
       for (const [i, { region, native }] of this.#tracked.entries()) {
-        native.markDirty(region.bytes, what.toFloat64Array(i));
+        binding().dirtyTracker.markDirty(native, region.bytes, what.toFloat64Array(i));
       }
       return;
     }
     const { region, native } = this.#at(memory);
     const { bytes } = region;
     const range = checkByteRange(what, bytes.byteLength);
-    native.markDirty(bytes, Float64Array.of(range.offset, range.length));
+    binding().dirtyTracker.markDirty(native, bytes, Float64Array.of(range.offset, range.length));
   }
 
   /**
@@ -211,26 +211,26 @@ export class DirtyTracker implements Disposable {
 
   #track(region: Region, source: NativeDirtyTracker | undefined, engine: DirtyEngine): Tracked {
     const { keepAlive, attach, liesIn } = regionInternals(region);
-    const native = new (binding().DirtyTracker)();
+    const calls = binding().dirtyTracker;
     const { bytes, pageSize } = region;
-    const failure =
+    const native =
       source === undefined
-        ? native.open(bytes, keepAlive, engineNumber(engine, this.#userModeOnly), pageSize, liesIn)
-        : native.join(bytes, keepAlive, source);
-    if (failure !== undefined) throw trackingError(failure);
+        ? calls.open(bytes, keepAlive, engineNumber(engine, this.#userModeOnly), pageSize, liesIn)
+        : calls.join(source, bytes, keepAlive);
+    if (isFailure(native)) throw trackingError(native);
     return { region, native, pageSize, leaveRegion: attach(this.#user) };
   }
 
   #release(): void {
     for (const { native, leaveRegion } of this.#tracked.splice(0)) {
-      native.close();
+      binding().dirtyTracker.close(native);
       leaveRegion();
     }
   }
 
   #letGo(region: Region): void {
     for (const tracked of this.#tracked) {
-      if (tracked.region === region) tracked.native.close();
+      if (tracked.region === region) binding().dirtyTracker.close(tracked.native);
     }
   }
 
@@ -248,9 +248,10 @@ export class DirtyTracker implements Disposable {
     // All views first: a memory that is gone must not cost the others what they would report.
     const views: Uint8Array[] = [];
     for (const { region } of this.#tracked) views.push(region.bytes);
+    const calls = binding().dirtyTracker;
     const collected: string[] = [];
     for (let i = 0; i < views.length; i++) {
-      const packed = this.#tracked[i]!.native[how](views[i]!);
+      const packed = calls[how](this.#tracked[i]!.native, views[i]!);
       if (isFailure(packed)) {
         if (how === 'collect') this.#putBack(collected, views);
         throw trackingError(packed);
@@ -269,7 +270,7 @@ export class DirtyTracker implements Disposable {
   }
 
   #writesTo(native: NativeDirtyTracker, view: Uint8Array): KnownWrites | undefined {
-    const known = this.engine === 'wp-sync' ? native.takeWrites(view) : undefined;
+    const known = this.engine === 'wp-sync' ? binding().dirtyTracker.takeWrites(native, view) : undefined;
     return known === undefined || isFailure(known) ? undefined : { list: known.writes, missed: known.missed };
   }
 
@@ -278,7 +279,7 @@ export class DirtyTracker implements Disposable {
     for (const [i, packed] of collected.entries()) {
       const { native, pageSize } = this.#tracked[i]!;
       const view = views[i]!;
-      native.putBack(view, new PackedPages(packed, view.byteLength, pageSize).ranges);
+      binding().dirtyTracker.putBack(native, view, new PackedPages(packed, view.byteLength, pageSize).ranges);
     }
   }
 }

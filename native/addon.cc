@@ -80,6 +80,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   static_cast<void>(Pagemap::Descriptor().Ok());
   static_cast<void>(ProcessEnd::Descriptor().Ok());
   DefineMemory(env, exports);
+  DefineDirtyTracker(env, exports);
   DefineSnapshotFile(env, exports);
   DefinePageDigests(env, exports);
   exports.Set("probe", Napi::Function::New<ProbeFacts>(env, "probe"));
@@ -89,7 +90,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("claimExit", Napi::Function::New<ClaimExit>(env, "claimExit"));
   exports.Set("isFirst", Napi::Function::New<IsFirst>(env, "isFirst"));
   exports.Set("Userfaultfd", UserfaultfdWrap::Define(env));
-  exports.Set("DirtyTracker", DirtyTrackerWrap::Define(env));
   exports.Set("LazyLoad", LazyLoadWrap::Define(env));
   exports.Set("Snapshot", SnapshotWrap::Define(env));
   exports.Set("SnapshotHistory", SnapshotHistoryWrap::Define(env));

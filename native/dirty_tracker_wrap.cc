@@ -1,7 +1,11 @@
 #include "dirty_tracker_wrap.h"
 
+#include <memory>
+#include <utility>
+
 #include "convert.h"
 #include "core/compare.h"
+#include "core/dirty_consumer.h"
 #include "core/dirty_engine.h"
 #include "memory_wrap.h"
 
@@ -13,6 +17,90 @@ constexpr Failure kClosed{kClosedErrno, "tracker"};
 
 DirtyEngine EngineOf(const Napi::Value& number) {
   return static_cast<DirtyEngine>(number.As<Napi::Number>().Int32Value());
+}
+
+struct Reader {
+  // First: the memory must live until the tracker has let go of it.
+  Napi::ObjectReference kept_alive;
+  std::unique_ptr<DirtyConsumer> consumer;  // null: it is closed
+};
+
+Reader& ReaderOf(const Napi::Value& external) {
+  return *external.As<Napi::External<Reader>>().Data();
+}
+
+Napi::Value ReaderOrFailure(const Napi::Value& keep_alive,
+                            Result<std::unique_ptr<DirtyConsumer>> consumer) {
+  const Napi::Env env = keep_alive.Env();
+  if (!consumer) return FailureObject(env, consumer.Error());
+  auto* reader =
+      new Reader{Napi::Persistent(keep_alive.As<Napi::Object>()), std::move(consumer.Value())};
+  return Napi::External<Reader>::New(env, reader,
+                                     [](Napi::Env, const Reader* data) { delete data; });
+}
+
+// open(view, keepAlive, engine, pageSize, mapping).
+Napi::Value Open(const Napi::CallbackInfo& info) {
+  const auto page_size = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
+  return ReaderOrFailure(info[1], DirtyConsumer::Open(EngineOf(info[2]), ViewRange(info[0]),
+                                                      page_size, MappingOf(info[4])));
+}
+
+// join(other, view, keepAlive).
+Napi::Value Join(const Napi::CallbackInfo& info) {
+  const Reader& other = ReaderOf(info[0]);
+  if (!other.consumer) return FailureObject(info.Env(), kClosed);
+  return ReaderOrFailure(info[2], other.consumer->Another(ViewRange(info[1])));
+}
+
+using Read = Status (DirtyConsumer::*)(Range now, PackedPages* dirty) noexcept;
+
+template <Read read>
+Napi::Value ReadPages(const Napi::CallbackInfo& info) {
+  const Reader& reader = ReaderOf(info[0]);
+  if (!reader.consumer) return FailureObject(info.Env(), kClosed);
+  thread_local PackedPages dirty;
+  const Status done = (reader.consumer.get()->*read)(ViewRange(info[1]), &dirty);
+  if (!done) return FailureObject(info.Env(), done.Error());
+  return PackedPagesString(info.Env(), dirty.End());
+}
+
+Napi::Value TakeWrites(const Napi::CallbackInfo& info) {
+  const Reader& reader = ReaderOf(info[0]);
+  if (!reader.consumer) return FailureObject(info.Env(), kClosed);
+  const Range now = ViewRange(info[1]);
+  return WritesObject(info.Env(), reader.consumer->TakeWrites(), now);
+}
+
+using Mark = void (DirtyConsumer::*)(Range bytes) noexcept;
+
+template <Mark mark>
+void MarkPages(const Napi::CallbackInfo& info) {
+  const Reader& reader = ReaderOf(info[0]);
+  if (!reader.consumer) return;
+  for (const Range& part : RangesOf(info[2], ViewRange(info[1]))) {
+    (reader.consumer.get()->*mark)(part);
+  }
+}
+
+// A WeakRef would hold the memory to the end of the job that made it, and so change when a program
+// runs out of memories (test 71).
+void HoldWeakly(const Napi::CallbackInfo& info) {
+  Reader& reader = ReaderOf(info[0]);
+  if (reader.consumer) reader.kept_alive.Unref();
+}
+
+Napi::Value MemoryOf(const Napi::CallbackInfo& info) {
+  const Reader& reader = ReaderOf(info[0]);
+  Napi::Value memory;
+  if (reader.consumer) memory = reader.kept_alive.Value();
+  return memory.IsEmpty() ? info.Env().Undefined() : memory;
+}
+
+void Close(const Napi::CallbackInfo& info) {
+  Reader& reader = ReaderOf(info[0]);
+  reader.consumer.reset();
+  reader.kept_alive.Reset();
 }
 
 Napi::Value WhyNot(const Napi::CallbackInfo& info) {
@@ -38,92 +126,22 @@ Napi::Value DifferingBytes(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-Napi::Function DirtyTrackerWrap::Define(Napi::Env env) {
-  using Wrap = DirtyTrackerWrap;
-  Napi::Function constructor = DefineClass(
-      env, "DirtyTracker",
-      {InstanceMethod<&Wrap::Open>("open"), InstanceMethod<&Wrap::Join>("join"),
-       InstanceMethod<&Wrap::Collect>("collect"), InstanceMethod<&Wrap::Peek>("peek"),
-       InstanceMethod<&Wrap::TakeWrites>("takeWrites"),
-       InstanceMethod<&Wrap::MarkDirty>("markDirty"), InstanceMethod<&Wrap::PutBack>("putBack"),
-       InstanceMethod<&Wrap::HoldWeakly>("holdWeakly"), InstanceMethod<&Wrap::Memory>("memory"),
-       InstanceMethod<&Wrap::Close>("close")});
-  constructor.Set("whyUnavailable", Napi::Function::New<WhyNot>(env, "whyUnavailable"));
-  constructor.Set("differingBytes", Napi::Function::New<DifferingBytes>(env, "differingBytes"));
-  return constructor;
-}
-
-DirtyTrackerWrap::DirtyTrackerWrap(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<DirtyTrackerWrap>(info) {}
-
-Napi::Value DirtyTrackerWrap::Open(const Napi::CallbackInfo& info) {
-  const auto page_size = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
-  auto consumer =
-      DirtyConsumer::Open(EngineOf(info[2]), ViewRange(info[0]), page_size, MappingOf(info[4]));
-  if (!consumer) return FailureObject(info.Env(), consumer.Error());
-  kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
-  consumer_ = std::move(consumer.Value());
-  return info.Env().Undefined();
-}
-
-Napi::Value DirtyTrackerWrap::Join(const Napi::CallbackInfo& info) {
-  const DirtyTrackerWrap* other = Unwrap(info[2].As<Napi::Object>());
-  if (!other->consumer_) return FailureObject(info.Env(), kClosed);
-  auto consumer = other->consumer_->Another(ViewRange(info[0]));
-  if (!consumer) return FailureObject(info.Env(), consumer.Error());
-  kept_alive_ = Napi::Persistent(info[1].As<Napi::Object>());
-  consumer_ = std::move(consumer.Value());
-  return info.Env().Undefined();
-}
-
-Napi::Value DirtyTrackerWrap::Collect(const Napi::CallbackInfo& info) {
-  return ReadPages(info, &DirtyConsumer::Collect);
-}
-
-Napi::Value DirtyTrackerWrap::Peek(const Napi::CallbackInfo& info) {
-  return ReadPages(info, &DirtyConsumer::Peek);
-}
-
-Napi::Value DirtyTrackerWrap::ReadPages(const Napi::CallbackInfo& info, Read read) {
-  if (!consumer_) return FailureObject(info.Env(), kClosed);
-  thread_local PackedPages dirty;
-  const Status done = (consumer_.get()->*read)(ViewRange(info[0]), &dirty);
-  if (!done) return FailureObject(info.Env(), done.Error());
-  return PackedPagesString(info.Env(), dirty.End());
-}
-
-Napi::Value DirtyTrackerWrap::TakeWrites(const Napi::CallbackInfo& info) {
-  if (!consumer_) return FailureObject(info.Env(), kClosed);
-  const Range now = ViewRange(info[0]);
-  return WritesObject(info.Env(), consumer_->TakeWrites(), now);
-}
-
-void DirtyTrackerWrap::MarkDirty(const Napi::CallbackInfo& info) {
-  MarkPages(info, &DirtyConsumer::MarkDirty);
-}
-
-void DirtyTrackerWrap::PutBack(const Napi::CallbackInfo& info) {
-  MarkPages(info, &DirtyConsumer::PutBack);
-}
-
-void DirtyTrackerWrap::MarkPages(const Napi::CallbackInfo& info, Mark mark) {
-  if (!consumer_) return;
-  for (const Range& part : RangesOf(info[1], ViewRange(info[0]))) (consumer_.get()->*mark)(part);
-}
-
-void DirtyTrackerWrap::HoldWeakly(const Napi::CallbackInfo& /*info*/) {
-  if (consumer_) kept_alive_.Unref();
-}
-
-Napi::Value DirtyTrackerWrap::Memory(const Napi::CallbackInfo& info) {
-  Napi::Value memory;
-  if (consumer_) memory = kept_alive_.Value();
-  return memory.IsEmpty() ? info.Env().Undefined() : memory;
-}
-
-void DirtyTrackerWrap::Close(const Napi::CallbackInfo& /*info*/) {
-  consumer_.reset();
-  kept_alive_.Reset();
+void DefineDirtyTracker(Napi::Env env, Napi::Object exports) {
+  const Napi::Object functions = Napi::Object::New(env);
+  functions.Set("open", Napi::Function::New<Open>(env, "open"));
+  functions.Set("join", Napi::Function::New<Join>(env, "join"));
+  functions.Set("collect", Napi::Function::New<ReadPages<&DirtyConsumer::Collect>>(env, "collect"));
+  functions.Set("peek", Napi::Function::New<ReadPages<&DirtyConsumer::Peek>>(env, "peek"));
+  functions.Set("takeWrites", Napi::Function::New<TakeWrites>(env, "takeWrites"));
+  functions.Set("markDirty",
+                Napi::Function::New<MarkPages<&DirtyConsumer::MarkDirty>>(env, "markDirty"));
+  functions.Set("putBack", Napi::Function::New<MarkPages<&DirtyConsumer::PutBack>>(env, "putBack"));
+  functions.Set("holdWeakly", Napi::Function::New<HoldWeakly>(env, "holdWeakly"));
+  functions.Set("memory", Napi::Function::New<MemoryOf>(env, "memory"));
+  functions.Set("close", Napi::Function::New<Close>(env, "close"));
+  functions.Set("whyUnavailable", Napi::Function::New<WhyNot>(env, "whyUnavailable"));
+  functions.Set("differingBytes", Napi::Function::New<DifferingBytes>(env, "differingBytes"));
+  exports.Set("dirtyTracker", functions);
 }
 
 }  // namespace uffd

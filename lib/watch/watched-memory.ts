@@ -20,25 +20,25 @@ export class WatchedMemory {
     this.#id = id;
     this.#kind = kind;
     this.#engine = engine;
-    this.#native = new (binding().DirtyTracker)();
-    const view = viewOf(memory);
-    const failure = this.#native.open(view, memory, engineNumber(engine), binding().pageSize, undefined);
-    if (failure !== undefined) throw systemError(failure);
-    this.#native.holdWeakly();
+    const { dirtyTracker, pageSize } = binding();
+    const native = dirtyTracker.open(viewOf(memory), memory, engineNumber(engine), pageSize, undefined);
+    if (isFailure(native)) throw systemError(native);
+    dirtyTracker.holdWeakly(native);
+    this.#native = native;
   }
 
   get isFreed(): boolean {
-    return this.#native.memory() === undefined;
+    return this.#memory === undefined;
   }
 
   isIn(buffer: ArrayBufferLike): boolean {
-    const memory = this.#native.memory();
+    const memory = this.#memory;
     return memory !== undefined && extentOf(memory as MemorySource)[0] === buffer;
   }
 
   /** What was written since the last look; undefined when there is nothing to tell. */
   look(): SeenMemory | undefined {
-    const memory = this.#native.memory();
+    const memory = this.#memory;
     if (memory === undefined) return this.gone('freed');
     let view: Uint8Array;
     try {
@@ -47,7 +47,7 @@ export class WatchedMemory {
       if (error instanceof UffdError && error.code === 'ERR_UFFD_DETACHED') return this.gone('detached');
       throw error;
     }
-    const packed = this.#native.collect(view);
+    const packed = binding().dirtyTracker.collect(this.#native, view);
     if (isFailure(packed)) throw systemError(packed);
     const { pageSize } = binding();
     const { lead, ranges } = new PackedPages(packed, view.byteLength, pageSize);
@@ -64,7 +64,7 @@ export class WatchedMemory {
   }
 
   close(): void {
-    this.#native.close();
+    binding().dirtyTracker.close(this.#native);
   }
 
   /** The last that is told of it. */
@@ -72,8 +72,13 @@ export class WatchedMemory {
     return { ...this.#described(state, 0), lead: 0, exact: true, ranges: [] };
   }
 
+  /** Undefined when it was collected. */
+  get #memory(): object | undefined {
+    return binding().dirtyTracker.memory(this.#native);
+  }
+
   #threadsThatWrote(view: Uint8Array): number[] {
-    const known = this.#native.takeWrites(view);
+    const known = binding().dirtyTracker.takeWrites(this.#native, view);
     if (isFailure(known)) throw systemError(known);
     return [...new Set(known.writes.filter((_, i) => i % 2 === 1))].sort((a, b) => a - b);
   }

@@ -69,7 +69,7 @@ CopyOnWrite::Started CopyOnWrite::Start(std::vector<Part> parts, const Options& 
   });
   const bool was_idle = is_large && Helper::HasProcessor();
   Session::Opened opened =
-      Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kSpins);
+      Session::Open(RequestFor(options.resolver), NoReader(), Session::Loop::kStaysAwake);
   Started started;
   started.attempts = std::move(opened.attempts);
   started.missing_features = opened.missing_features;

@@ -30,7 +30,6 @@ constexpr size_t kOwnSources = 2;  // beside those of children
 
 Status FaultLoop::Start(bool awake) noexcept {
   awake_ = awake;
-  placement_.Begin();
   poke_event_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!poke_event_) return Failure{errno, "eventfd"};
   spare_ = FileDescriptor::Duplicate(poke_event_.Get());
@@ -44,6 +43,7 @@ Status FaultLoop::Start(bool awake) noexcept {
 bool FaultLoop::Stop() noexcept {
   if (!started_) return true;
   stopping_ = true;
+  placement_.Rescue(thread_);
   Poke();
   {
     const auto patience = server_->IsLoading() ? kStopPatienceOfAReader : kStopPatience;
@@ -115,8 +115,9 @@ FaultLoop::Pulse FaultLoop::TakePulse(uint64_t* seen) noexcept {
   const auto used = CpuTimeOf(thread_);
   const bool ran = used - seen_cpu_time_ > kMuchOfATick;
   seen_cpu_time_ = used;
+  // One that can run lets go of its processor itself.
+  if (!moved) placement_.Rescue(thread_);
   if (moved || !SomebodyWaits()) return Pulse::kWell;
-  placement_.Widen(thread_);
   // On a machine with too much to do it may be a while until the loop's turn comes, and arming a
   // few hundred GiB in one call holds up every fault of the process for seconds. A disk may do so
   // for ever.
@@ -152,6 +153,7 @@ void FaultLoop::Run() noexcept {
     const size_t count = server_->Children().WaitFor(sources + kOwnSources, children);
     const int ready = poll(sources, kOwnSources + count, WaitMs(aside));
     progress_++;
+    if (ready == 0) placement_.LetGo();
     if (ready < 0 && errno != EINTR && errno != EAGAIN) server_->Fail(errno);
     if ((sources[0].revents & (POLLERR | POLLNVAL)) != 0) server_->Fail(EIO);
     if (server_->FatalError() != 0) break;
@@ -177,6 +179,7 @@ void FaultLoop::Run() noexcept {
   // Nobody may be left waiting for an event to be read (fork, munmap and madvise wait for that).
   // The ranges are unregistered and woken by now, so the faults among them end as discarded.
   while (server_->FatalError() == 0 && ReadBatch()) ServeBatch();
+  placement_.LetGo();
 }
 
 // Until a fault is due, or for ever.
@@ -186,8 +189,10 @@ int FaultLoop::WaitMs(bool aside) noexcept {
   auto next = server_->NextDue();
   const auto look = server_->Children().NextLook();
   if (look && (!next || *look < *next)) next = look;
-  const int most = aside ? ReadingLoan::kLookMs : INT_MAX;
-  if (!next) return aside ? most : -1;
+  int most = INT_MAX;
+  if (placement_.IsHeld()) most = LoopPlacement::kHoldMs;
+  if (aside) most = ReadingLoan::kLookMs;
+  if (!next) return most == INT_MAX ? -1 : most;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - FaultServer::Clock::now());
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, most));
 }
@@ -299,11 +304,12 @@ void FaultLoop::ServeBatch() noexcept {
   UFFD_BARRIER("loop-before-resolve", &stopping_);
   std::array<bool, kBatch> deferred{};
   std::array<bool, kBatch> open{};
+  pid_t thread = 0;
   for (size_t i = 0; i < fault_count_; i++) {
     if (IsEndedWith(i, open)) continue;
     awake_until_ = faults_[i].read_at + kAwake;
     const Outcome outcome = server_->Serve(faults_[i]);
-    if (awake_) placement_.Follow(static_cast<pid_t>(faults_[i].thread_id), faults_[i].read_at);
+    thread = static_cast<pid_t>(faults_[i].thread_id);
     deferred[i] = outcome == Outcome::kDeferred;
     open[i] = outcome == Outcome::kHandedOver || outcome == Outcome::kAttached;
   }
@@ -315,6 +321,7 @@ void FaultLoop::ServeBatch() noexcept {
   open_faults_ = static_cast<uint32_t>(kept);
   deferred_ = kept > 0;
   TellProgress();
+  if (awake_) placement_.Follow(thread);
 }
 
 // Several threads on one page, or one thread interrupted by signals: one fault, ended once. All of

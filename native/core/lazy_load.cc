@@ -143,7 +143,7 @@ LazyLoad::Started LazyLoad::Start(const std::vector<Memory>& memories,
   auto state = LoadState::Create(page_count);
   if (!state) return give_up(state.Error());
   Session::Opened opened =
-      Session::Open(RequestFor(options.resolver, tracked), NoReader(), Session::Loop::kSpins);
+      Session::Open(RequestFor(options.resolver, tracked), NoReader(), Session::Loop::kStaysAwake);
   started.attempts = std::move(opened.attempts);
   started.missing_features = opened.missing_features;
   if (opened.session == nullptr) return give_up(opened.failure);

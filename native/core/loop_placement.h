@@ -7,8 +7,10 @@
 //
 // The kernel rather wakes a thread on an idle processor, so the loop is held where it is to be. It
 // may do the same with the other thread: then they cannot be brought together for the moment, and a
-// loop that stays awake is quicker than one that sleeps. Held on a processor that something else
-// takes for itself, the loop is let go by the watchdog (Widen).
+// loop that stays awake is quicker than one that sleeps.
+//
+// Whoever else takes that processor for itself keeps a held loop from running. So it is held as
+// long as faults come, and the watchdog lets go of one that makes no progress (test 44).
 #ifndef UFFD_CORE_LOOP_PLACEMENT_H_
 #define UFFD_CORE_LOOP_PLACEMENT_H_
 
@@ -19,36 +21,40 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
-
-#include "core/native_thread.h"
 
 namespace uffd {
 
 class LoopPlacement {
  public:
-  using Clock = std::chrono::steady_clock;
-
-  // By the thread that is going to start the loop.
-  void Begin() noexcept { allowed_ = OwnProcessors(); }
-  // On the loop's thread: faults of this one (gettid(2)) were ended. Looks where that thread is now
-  // and then, and goes there.
-  void Follow(pid_t thread, Clock::time_point now) noexcept;
+  // The loop's thread. A loop that is held and had nothing to do for so long lets go.
+  static constexpr int kHoldMs = 10;
+  // A fault of this thread (gettid(2)) was ended: looks where it is now and then, and goes there.
+  void Follow(pid_t thread) noexcept;
   // Whether the loop was beside that thread when it last looked, or has just gone there. False also
   // where nobody can tell, or a filter may end the process that asks.
   bool IsBeside() const noexcept { return state_ != State::kApart; }
+  bool IsHeld() const noexcept { return held_; }
+  void LetGo() noexcept;
 
-  // From any thread: the loop may run anywhere until it looks again.
-  void Widen(pthread_t loop) noexcept;
+  // Any other thread, for a loop that may not get its processor: it may run where it might before,
+  // and follows nobody any more.
+  void Rescue(pthread_t loop) noexcept;
 
  private:
+  using Clock = std::chrono::steady_clock;
   enum class State { kApart, kArriving, kBeside };
 
-  bool IsTimeToLook(Clock::time_point now) noexcept;
-  bool GoTo(int processor) noexcept;
+  bool TakeTurnToLook() noexcept;
+  bool HoldOn(int processor) noexcept;
+  bool IsWhereItIsHeld(const cpu_set_t& own) const noexcept;
 
-  std::optional<cpu_set_t> allowed_;
-  std::atomic<bool> widened_{false};
+  // Set before it is, and cleared afterwards under the mutex: a thread that has ended is not held.
+  std::atomic<bool> held_{false};
+  std::atomic<bool> rescued_{false};
+  std::mutex mutex_;     // not taken by a loop that is kept from running
+  cpu_set_t allowed_{};  // under the mutex: where it may run when it is not held
   // Loop only.
   State state_ = State::kApart;
   std::optional<int> held_on_;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,9 +20,6 @@
 
 namespace uffd {
 namespace {
-
-// Filters that forbid it may end the process that tries (systemd's @resources).
-bool MayChooseProcessors() noexcept { return prctl(PR_GET_SECCOMP) == 0; }
 
 // Of a thread of this process: what comes after "TID (NAME)", in which a name may have parentheses.
 class TaskStat {
@@ -93,6 +91,12 @@ std::optional<cpu_set_t> ThisProcessor() noexcept {
   CPU_SET(own, &processor);
   return processor;
 }
+
+bool HasOrdinaryPriority() noexcept {
+  return sched_getscheduler(0) == SCHED_OTHER && getpriority(PRIO_PROCESS, 0) <= 0;
+}
+
+bool MayChooseProcessors() noexcept { return prctl(PR_GET_SECCOMP) == 0; }
 
 std::optional<int> ProcessorOf(pid_t thread) noexcept {
   const TaskStat stat(thread);

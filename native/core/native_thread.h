@@ -22,9 +22,13 @@ std::optional<cpu_set_t> OwnProcessors() noexcept;
 std::optional<cpu_set_t> OtherProcessors() noexcept;
 // The one it is on.
 std::optional<cpu_set_t> ThisProcessor() noexcept;
+// Whether this thread is of the usual class, and not to yield to others (nice).
+bool HasOrdinaryPriority() noexcept;
 // Where a thread of this process (gettid(2)) is, or was when it last ran. proc(5).
 std::optional<int> ProcessorOf(pid_t thread) noexcept;
-// False: it may not, or a filter may end the process that tries.
+// Filters that forbid it may end the process that tries (systemd's @resources).
+bool MayChooseProcessors() noexcept;
+// False: it may not.
 bool LetRunOn(pthread_t thread, const cpu_set_t& processors) noexcept;
 
 // Whether the machine has a processor that nobody uses or waits for, as far as it can be told: it

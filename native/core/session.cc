@@ -109,7 +109,7 @@ Status Session::Start(Loop loop) noexcept {
     const Status prepared = server_->Children().Prepare();
     if (!prepared) return prepared;
   }
-  return loop_->Start(loop == Loop::kSpins);
+  return loop_->Start(loop == Loop::kStaysAwake);
 }
 
 Result<Session::Registered> Session::Register(Range range,

@@ -29,7 +29,7 @@ class Session final : public AwakeReader, public std::enable_shared_from_this<Se
   };
 
   // `notifier` must live until Release() has returned.
-  enum class Loop { kSleeps, kSpins };
+  enum class Loop { kSleeps, kStaysAwake };
   static Opened Open(const OpenRequest& request, Notifier* notifier,
                      Loop loop = Loop::kSleeps) noexcept;
   Session(const Session&) = delete;

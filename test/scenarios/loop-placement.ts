@@ -4,19 +4,25 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import os, { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Region, Snapshot, SnapshotFile } from '../../lib/index.js';
-import { allowedProcessors, kernelThreadId, testing, threadName } from '../support/testing.js';
-import { Helper, sharedWasm, take } from './copy-on-write-support.js';
+import {
+  allowedProcessors,
+  kernelThreadId,
+  testing,
+  threadName,
+  untilSomebodyWaitsAt,
+} from '../support/testing.js';
+import { take } from './copy-on-write-support.js';
 import { ready, until } from './loop-support.js';
 
 const PAGE = 4096;
 const PAGES = 4096;
 /** So slow that its background leaves the pages to their writer. */
 const NEVER = { bytesPerSecond: 1 };
-const RESOLVE = 'loop-before-resolve';
-/** Longer than the loop waits until it looks where a thread is: 1 ms, more after it went in vain. */
+const POLL = 'loop-before-poll';
+/** Longer than the loop waits until it looks where a thread is (1 ms, more after it went in vain), or lets go. */
 const MOMENT_MS = 20;
 
 function pin(tid: number, processor: string): void {
@@ -31,16 +37,16 @@ function loopThread(): number {
   return Number(loops[0]);
 }
 
-/** First and last of those that this process may use. */
-function twoProcessors(): [string, string] {
-  const all = allowedProcessors(kernelThreadId())
-    .split(',')
-    .flatMap((part) => {
-      const [first, last = first] = part.split('-').map(Number) as [number, number?];
-      return Array.from({ length: last - first + 1 }, (_, i) => String(first + i));
-    });
-  assert.ok(all.length >= 2 && all.length === availableParallelism());
-  return [all[0]!, all.at(-1)!];
+/** First and last of those that this process may use, and all of them: sched_getaffinity(2), which are online. */
+function processors(): [first: string, last: string, all: string] {
+  const own = kernelThreadId();
+  const { stdout } = spawnSync('taskset', ['-c', '-p', String(own)], { encoding: 'utf8' });
+  const all = stdout.slice(stdout.lastIndexOf(' ') + 1).trim();
+  const numbers = all.split(/[,-]/);
+  assert.ok(numbers.length >= 2, all);
+  // As it is told of those that were let go, also where others are offline.
+  spawnSync('taskset', ['-c', '-p', all, String(own)]);
+  return [numbers[0]!, numbers.at(-1)!, allowedProcessors(own)];
 }
 
 function pause(): void {
@@ -57,15 +63,21 @@ class Pages {
   }
 }
 
-function snapshotted(): { pages: Pages; snapshot: Snapshot } {
+interface Touched {
+  pages: Pages;
+  end: () => void;
+}
+
+function snapshotted(): Touched & { snapshot: Snapshot } {
   const region = Region.allocate({ bytes: PAGES * PAGE, hugePages: 'never' });
   region.bytes.fill(1);
   const snapshot = take(region, 'loop', NEVER);
   // Pages next to one that was written are copied with it.
-  return { pages: new Pages((page) => (region.bytes[((page * 1999) % PAGES) * PAGE] = 2)), snapshot };
+  const pages = new Pages((page) => (region.bytes[((page * 1999) % PAGES) * PAGE] = 2));
+  return { pages, snapshot, end: () => snapshot.close() };
 }
 
-async function lazilyRestored(): Promise<Pages> {
+async function lazilyRestored(): Promise<Touched> {
   const directory = mkdtempSync(path.join(tmpdir(), 'uffd-placement-'));
   process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
   const saved = Region.allocate({ bytes: PAGES * PAGE, hugePages: 'never' });
@@ -74,40 +86,43 @@ async function lazilyRestored(): Promise<Pages> {
   await snapshot.save(path.join(directory, 'file'));
   const file = await SnapshotFile.open(path.join(directory, 'file'));
   const region = Region.allocate({ bytes: PAGES * PAGE, hugePages: 'never' });
-  file.restore(region, { lazy: true, resolver: 'loop', ...NEVER });
-  return new Pages((index) => {
+  const restore = file.restore(region, { lazy: true, resolver: 'loop', ...NEVER });
+  const pages = new Pages((index) => {
     const page = (index * 1999) % PAGES;
     assert.equal(region.bytes[page * PAGE], 1 + (page % 200));
   });
+  return { pages, end: () => restore.close() };
 }
 
-/** It stays beside a thread that runs on one processor, and goes to another one with it. */
+function untilTouched(pages: Pages, condition: () => boolean): void {
+  do pages.touch(1);
+  while (!condition());
+}
+
+/** It stays beside a thread that runs on one processor, goes to another one with it, and lets go afterwards. */
 export async function follows(kind: string): Promise<void> {
-  const [first, last] = twoProcessors();
+  const [first, last, all] = processors();
   const own = kernelThreadId();
-  const all = allowedProcessors(own);
-  const pages = kind === 'snapshot' ? snapshotted().pages : await lazilyRestored();
+  const { pages, end } = kind === 'snapshot' ? snapshotted() : await lazilyRestored();
   const loop = loopThread();
   assert.equal(allowedProcessors(loop), all, 'before the first fault');
   for (const processor of [first, last, first]) {
     pin(own, processor);
-    pause();
     pages.touch(2);
-    until(() => allowedProcessors(loop) === processor);
     pause();
-    pages.touch(10);
-    assert.equal(allowedProcessors(loop), processor);
+    untilTouched(pages, () => allowedProcessors(loop) === processor);
+    until(() => allowedProcessors(loop) === all);
   }
   ready();
-  process.exit(0);
+  end();
 }
 
 /** It does not go where the thread that took the snapshot might not run. */
 export function staysWhereItMayRun(): void {
-  const [first, last] = twoProcessors();
+  const [first, last] = processors();
   const own = kernelThreadId();
   pin(own, first);
-  const { pages, snapshot } = snapshotted();
+  const { pages, snapshot, end } = snapshotted();
   const loop = loopThread();
   assert.equal(allowedProcessors(loop), first);
   pin(own, last);
@@ -118,18 +133,19 @@ export function staysWhereItMayRun(): void {
   }
   until(() => snapshot.progress.waits === 50);
   ready();
-  snapshot.close();
+  end();
 }
 
-/** A filter may end a process that chooses processors: none is chosen, and the faults are ended. */
-export function choosesNoneUnderAFilter(): void {
+/** Held nowhere: a filter may end a process that chooses processors, and who yields to others would wait behind them. */
+export function isHeldNowhere(why: string): void {
+  const [first, last, all] = processors();
   const own = kernelThreadId();
-  const all = allowedProcessors(own);
-  pin(own, twoProcessors()[0]);
-  pin(own, all);
-  assert.equal(testing().refuseIoctl('UFFDIO_MOVE', 1), 0);
-  const { pages, snapshot } = snapshotted();
+  if (why === 'nice') os.setPriority(0, 5);
+  const { pages, snapshot, end } = snapshotted();
   const loop = loopThread();
+  pin(own, last);
+  pin(own, first);
+  if (why === 'filter') assert.equal(testing().refuseIoctl('UFFDIO_MOVE', 1), 0);
   for (let i = 0; i < 5; i++) {
     pages.touch(10);
     assert.equal(allowedProcessors(loop), all);
@@ -137,32 +153,26 @@ export function choosesNoneUnderAFilter(): void {
   }
   until(() => snapshot.progress.waits === 50);
   ready();
-  snapshot.close();
+  end();
 }
 
-/** A loop that is held where it gets no processor may run anywhere before anybody gives it up. */
+/** A loop that is held and makes no progress may run anywhere again, and is held no more. */
 export function isLetGoWhenItStandsStill(): void {
-  const [first] = twoProcessors();
-  const all = allowedProcessors(kernelThreadId());
-  const memory = sharedWasm(64);
-  const bytes = new Uint8Array(memory.buffer).fill(1);
-  const writer = new Helper({ role: 'writer', memories: [memory], offsets: [17 * PAGE] });
-  const snapshot = take(memory, 'loop', NEVER);
+  const [first, , all] = processors();
+  const own = kernelThreadId();
+  const { pages, end } = snapshotted();
   const loop = loopThread();
-  pin(kernelThreadId(), first);
-  bytes[40 * PAGE] = 1;
-  bytes[80 * PAGE] = 1;
-  until(() => allowedProcessors(loop) === first);
-  testing().closeBarrier(RESOLVE);
-  writer.goAndWait('loop');
+  pin(own, first);
+  testing().closeBarrier(POLL);
+  pages.touch(1);
+  untilSomebodyWaitsAt(POLL);
   until(() => allowedProcessors(loop) === all);
-  testing().openBarrier(RESOLVE);
-  writer.untilDone(1);
-  // It follows as before.
-  pause();
-  bytes[120 * PAGE] = 1;
-  bytes[160 * PAGE] = 1;
-  until(() => allowedProcessors(loop) === first);
+  testing().openBarrier(POLL);
+  for (let i = 0; i < 5; i++) {
+    pause();
+    pages.touch(10);
+    assert.equal(allowedProcessors(loop), all);
+  }
   ready();
-  snapshot.close();
+  end();
 }
