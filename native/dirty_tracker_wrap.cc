@@ -33,10 +33,14 @@ Napi::Value ReaderOrFailure(const Napi::Value& keep_alive,
                             Result<std::unique_ptr<DirtyConsumer>> consumer) {
   const Napi::Env env = keep_alive.Env();
   if (!consumer) return FailureObject(env, consumer.Error());
-  auto* reader =
-      new Reader{Napi::Persistent(keep_alive.As<Napi::Object>()), std::move(consumer.Value())};
-  return Napi::External<Reader>::New(env, reader,
-                                     [](Napi::Env, const Reader* data) { delete data; });
+  auto reader = std::make_unique<Reader>();
+  reader->kept_alive = Napi::Persistent(keep_alive.As<Napi::Object>());
+  reader->consumer = std::move(consumer.Value());
+  // Throws where the environment is being ended (test 42).
+  const Napi::Value external = Napi::External<Reader>::New(
+      env, reader.get(), [](Napi::Env, const Reader* data) { delete data; });
+  static_cast<void>(reader.release());
+  return external;
 }
 
 // open(view, keepAlive, engine, pageSize, mapping).
@@ -55,12 +59,12 @@ Napi::Value Join(const Napi::CallbackInfo& info) {
 
 using Read = Status (DirtyConsumer::*)(Range now, PackedPages* dirty) noexcept;
 
-template <Read read>
+template <Read kRead>
 Napi::Value ReadPages(const Napi::CallbackInfo& info) {
   const Reader& reader = ReaderOf(info[0]);
   if (!reader.consumer) return FailureObject(info.Env(), kClosed);
   thread_local PackedPages dirty;
-  const Status done = (reader.consumer.get()->*read)(ViewRange(info[1]), &dirty);
+  const Status done = (reader.consumer.get()->*kRead)(ViewRange(info[1]), &dirty);
   if (!done) return FailureObject(info.Env(), done.Error());
   return PackedPagesString(info.Env(), dirty.End());
 }
@@ -74,12 +78,12 @@ Napi::Value TakeWrites(const Napi::CallbackInfo& info) {
 
 using Mark = void (DirtyConsumer::*)(Range bytes) noexcept;
 
-template <Mark mark>
+template <Mark kMark>
 void MarkPages(const Napi::CallbackInfo& info) {
   const Reader& reader = ReaderOf(info[0]);
   if (!reader.consumer) return;
   for (const Range& part : RangesOf(info[2], ViewRange(info[1]))) {
-    (reader.consumer.get()->*mark)(part);
+    (reader.consumer.get()->*kMark)(part);
   }
 }
 

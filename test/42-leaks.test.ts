@@ -14,6 +14,7 @@ describe('nothing is left', () => {
   it('after 1,000 rounds whose events were read', 'observed', 60_000);
   it('after 300 rounds whose objects were dropped and collected', 'dropped', 60_000);
   it('after calls that were refused', 'failedRegister');
+  it('of the trackers of Workers that were terminated while they made them', 'terminatedWhileMaking', 60_000);
   it('of regions that one userfaultfd had registered, although nobody reads its events', 'unregisteredOften');
   it('of the memory of a closed region, without waiting for the garbage collector', 'memoryOfClosedRegion');
 });

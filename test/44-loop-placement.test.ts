@@ -19,6 +19,7 @@ for (const kind of ['snapshot', 'lazy restore']) {
   it(`it goes with a thread from one processor to another: ${kind}`, 'follows', [kind]);
 }
 it('it stays on processors that are allowed to it', 'staysWhereItMayRun');
+it('it follows nobody when a second thread faults', 'followsOneThread');
 it('it is held nowhere under a seccomp filter', 'isHeldNowhere', ['filter']);
 it('it is held nowhere where it yields to others', 'isHeldNowhere', ['nice']);
 it('it is let go from its processor when it stands still', 'isLetGoWhenItStandsStill');

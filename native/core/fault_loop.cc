@@ -43,7 +43,7 @@ Status FaultLoop::Start(bool awake) noexcept {
 bool FaultLoop::Stop() noexcept {
   if (!started_) return true;
   stopping_ = true;
-  placement_.Rescue(thread_);
+  FollowNobody();
   Poke();
   {
     const auto patience = server_->IsLoading() ? kStopPatienceOfAReader : kStopPatience;
@@ -153,7 +153,7 @@ void FaultLoop::Run() noexcept {
     const size_t count = server_->Children().WaitFor(sources + kOwnSources, children);
     const int ready = poll(sources, kOwnSources + count, WaitMs(aside));
     progress_++;
-    if (ready == 0) placement_.LetGo();
+    if (ready == 0 && fault_count_ == 0) placement_.LetGo();
     if (ready < 0 && errno != EINTR && errno != EAGAIN) server_->Fail(errno);
     if ((sources[0].revents & (POLLERR | POLLNVAL)) != 0) server_->Fail(EIO);
     if (server_->FatalError() != 0) break;
@@ -304,13 +304,12 @@ void FaultLoop::ServeBatch() noexcept {
   UFFD_BARRIER("loop-before-resolve", &stopping_);
   std::array<bool, kBatch> deferred{};
   std::array<bool, kBatch> open{};
-  pid_t thread = 0;
   for (size_t i = 0; i < fault_count_; i++) {
     if (IsEndedWith(i, open)) continue;
     awake_until_ = faults_[i].read_at + kAwake;
     const Outcome outcome = server_->Serve(faults_[i]);
-    thread = static_cast<pid_t>(faults_[i].thread_id);
     deferred[i] = outcome == Outcome::kDeferred;
+    if (awake_ && !deferred[i]) placement_.Note(static_cast<pid_t>(faults_[i].thread_id));
     open[i] = outcome == Outcome::kHandedOver || outcome == Outcome::kAttached;
   }
   size_t kept = 0;
@@ -321,7 +320,7 @@ void FaultLoop::ServeBatch() noexcept {
   open_faults_ = static_cast<uint32_t>(kept);
   deferred_ = kept > 0;
   TellProgress();
-  if (awake_) placement_.Follow(thread);
+  if (awake_) placement_.Follow();
 }
 
 // Several threads on one page, or one thread interrupted by signals: one fault, ended once. All of

@@ -38,6 +38,8 @@ class FaultLoop {
   // for before) and joins it. False: it did not end, and whatever it uses must be left alone.
   bool Stop() noexcept;
 
+  // For those who are going to wait for it: from here on it runs wherever it may.
+  void FollowNobody() noexcept { placement_.Dismiss(thread_); }
   // What is due may have changed: the loop looks again.
   void Poke() noexcept;
   // Waits until the loop has read and served once more, at most until `deadline`: false when that

@@ -1,6 +1,7 @@
 #include "core/loop_placement.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/native_thread.h"
 
@@ -10,6 +11,8 @@ namespace {
 // On the machine of docs/performance.md a look takes 9 us, and to go somewhere in vain 100.
 constexpr std::chrono::milliseconds kBetweenLooks(1);
 constexpr uint32_t kMostPatience = 64;
+// If others fault as well, one of them does by then most often.
+constexpr uint32_t kFirstFaults = 8;
 
 cpu_set_t Only(int processor) noexcept {
   cpu_set_t set;
@@ -20,10 +23,18 @@ cpu_set_t Only(int processor) noexcept {
 
 }  // namespace
 
-void LoopPlacement::Follow(pid_t thread) noexcept {
-  if (rescued_) return LetGo();
-  if (thread == 0 || !TakeTurnToLook() || !MayChooseProcessors()) return;
-  const std::optional<int> processor = ProcessorOf(thread);
+void LoopPlacement::Note(pid_t thread) noexcept {
+  if (thread_ == 0) thread_ = thread;
+  faults_++;
+  is_noted_ = true;
+  if (thread != thread_) dismissed_ = true;
+}
+
+void LoopPlacement::Follow() noexcept {
+  if (dismissed_) return LetGo();
+  if (!std::exchange(is_noted_, false)) return;
+  if (faults_ < kFirstFaults || !TakeTurnToLook() || !MayChooseProcessors()) return;
+  const std::optional<int> processor = ProcessorOf(thread_);
   if (processor && processor == held_on_) {
     state_ = State::kBeside;
     patience_ = 1;
@@ -31,6 +42,7 @@ void LoopPlacement::Follow(pid_t thread) noexcept {
   }
   if (processor && state_ != State::kArriving && HoldOn(*processor)) {
     state_ = State::kArriving;
+    if (dismissed_) LetGo();
     return;
   }
   LetGo();
@@ -57,12 +69,10 @@ bool LoopPlacement::HoldOn(int processor) noexcept {
   }
   if (!CPU_ISSET(processor, &allowed_)) return false;
   held_ = true;
-  if (!LetRunOn(pthread_self(), Only(processor))) {
-    held_ = held_on_.has_value();
-    return false;
-  }
-  held_on_ = processor;
-  return true;
+  const bool holds = LetRunOn(pthread_self(), Only(processor));
+  if (holds) held_on_ = processor;
+  if (!held_on_) SetReleased();
+  return holds;
 }
 
 void LoopPlacement::LetGo() noexcept {
@@ -71,6 +81,10 @@ void LoopPlacement::LetGo() noexcept {
   const std::optional<cpu_set_t> own = OwnProcessors();
   if (own && IsWhereItIsHeld(*own)) LetRunOn(pthread_self(), allowed_);
   held_on_.reset();
+  SetReleased();
+}
+
+void LoopPlacement::SetReleased() noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   held_ = false;
 }
@@ -82,13 +96,14 @@ bool LoopPlacement::IsWhereItIsHeld(const cpu_set_t& own) const noexcept {
   return CPU_EQUAL(&own, &held);
 }
 
-// A loop that holds itself at this very moment may be held afterwards: whoever finds it without
-// progress comes again.
-void LoopPlacement::Rescue(pthread_t loop) noexcept {
+// A loop that is just about to hold itself looks once more when it has.
+void LoopPlacement::Dismiss(pthread_t loop) noexcept {
+  dismissed_ = true;
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!held_) return;
-  rescued_ = true;
-  LetRunOn(loop, allowed_);
+  cpu_set_t own;
+  if (!held_ || pthread_getaffinity_np(loop, sizeof(own), &own) != 0) return;
+  // Several: it is not held yet, or somebody else has decided where it runs.
+  if (CPU_COUNT(&own) == 1) LetRunOn(loop, allowed_);
 }
 
 }  // namespace uffd

@@ -9,8 +9,9 @@
 // may do the same with the other thread: then they cannot be brought together for the moment, and a
 // loop that stays awake is quicker than one that sleeps.
 //
-// Whoever else takes that processor for itself keeps a held loop from running. So it is held as
-// long as faults come, and the watchdog lets go of one that makes no progress (test 44).
+// Whoever else takes that processor for itself keeps a held loop from running, and so does the very
+// thread that it follows from those of others. So it is held for one thread, as long as faults come
+// and nobody else has any, and the watchdog lets go of one that makes no progress (test 44).
 #ifndef UFFD_CORE_LOOP_PLACEMENT_H_
 #define UFFD_CORE_LOOP_PLACEMENT_H_
 
@@ -28,19 +29,27 @@ namespace uffd {
 
 class LoopPlacement {
  public:
-  // The loop's thread. A loop that is held and had nothing to do for so long lets go.
+  // The loop's thread.
+
+  // A held loop that had nothing to do for so long lets go.
   static constexpr int kHoldMs = 10;
-  // A fault of this thread (gettid(2)) was ended: looks where it is now and then, and goes there.
-  void Follow(pid_t thread) noexcept;
+  // A fault of this thread (gettid(2), 0: not known) was ended.
+  void Note(pid_t thread) noexcept;
+  // After such faults: looks where their thread is now and then, and goes there.
+  void Follow() noexcept;
   // Whether the loop was beside that thread when it last looked, or has just gone there. False also
   // where nobody can tell, or a filter may end the process that asks.
   bool IsBeside() const noexcept { return state_ != State::kApart; }
   bool IsHeld() const noexcept { return held_; }
   void LetGo() noexcept;
 
-  // Any other thread, for a loop that may not get its processor: it may run where it might before,
-  // and follows nobody any more.
-  void Rescue(pthread_t loop) noexcept;
+  // Any other thread. The loop may run where it might before, and follows nobody any more.
+
+  void Dismiss(pthread_t loop) noexcept;
+  // The same where it may be kept from running.
+  void Rescue(pthread_t loop) noexcept {
+    if (held_) Dismiss(loop);
+  }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -49,13 +58,17 @@ class LoopPlacement {
   bool TakeTurnToLook() noexcept;
   bool HoldOn(int processor) noexcept;
   bool IsWhereItIsHeld(const cpu_set_t& own) const noexcept;
+  void SetReleased() noexcept;
 
   // Set before it is, and cleared afterwards under the mutex: a thread that has ended is not held.
   std::atomic<bool> held_{false};
-  std::atomic<bool> rescued_{false};
+  std::atomic<bool> dismissed_{false};
   std::mutex mutex_;     // not taken by a loop that is kept from running
   cpu_set_t allowed_{};  // under the mutex: where it may run when it is not held
   // Loop only.
+  pid_t thread_ = 0;
+  uint32_t faults_ = 0;  // of it, and of nobody else
+  bool is_noted_ = false;  // one of them, since it followed
   State state_ = State::kApart;
   std::optional<int> held_on_;
   Clock::time_point looked_at_{};

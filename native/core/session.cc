@@ -455,6 +455,7 @@ Status Session::ZeroRegistered(RangeSet* pages) noexcept {
 
 void Session::EndOpenFaults(Haste haste, EndingPatience::Clock::time_point since) noexcept {
   haste_ = haste;
+  loop_->FollowNobody();
   server_->EndAll();
   const bool owes = OwesBytes();
   if (!AwaitServed(0, owes, {server_.get(), owes, haste, since})) unserved_ = true;

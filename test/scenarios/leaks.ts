@@ -2,6 +2,9 @@
 // of its own, with --expose-gc (test 42).
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import path from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { Region, Userfaultfd } from '../../lib/index.js';
 import { testing, untilSomebodyWaitsAt } from '../support/testing.js';
 import {
@@ -221,4 +224,23 @@ export async function bufferKept(): Promise<void> {
   bytes.fill(3);
   assert.ok(bytes.every((byte) => byte === 3));
   assert.equal(bytes.byteLength, REGION_BYTES);
+}
+
+/** In the addon there was a tracker already, and JavaScript did not get it any more. */
+export async function terminatedWhileMaking(): Promise<void> {
+  const makes = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    const { DirtyTracker, Region } = require(workerData);
+    const region = Region.allocate({ bytes: 2 ** 20 });
+    parentPort.postMessage('ready');
+    for (;;) new DirtyTracker(region, { engine: 'wp-sync' }).close();`;
+  for (let round = 0; round < 40; round++) {
+    const worker = new Worker(makes, {
+      eval: true,
+      workerData: path.join(__dirname, '..', '..', 'lib', 'index.js'),
+    });
+    await once(worker, 'message');
+    await worker.terminate();
+  }
+  await untilNothingOpen();
 }

@@ -13,8 +13,9 @@ import {
   testing,
   threadName,
   untilSomebodyWaitsAt,
+  wchan,
 } from '../support/testing.js';
-import { take } from './copy-on-write-support.js';
+import { Helper, sharedWasm, take } from './copy-on-write-support.js';
 import { ready, until } from './loop-support.js';
 
 const PAGE = 4096;
@@ -22,6 +23,8 @@ const PAGES = 4096;
 /** So slow that its background leaves the pages to their writer. */
 const NEVER = { bytesPerSecond: 1 };
 const POLL = 'loop-before-poll';
+/** Of one thread, before the loop follows it. */
+const FIRST_FAULTS = 8;
 /** Longer than the loop waits until it looks where a thread is (1 ms, more after it went in vain), or lets go. */
 const MOMENT_MS = 20;
 
@@ -59,7 +62,10 @@ class Pages {
   constructor(private readonly touchPage: (page: number) => void) {}
 
   touch(count: number): void {
-    for (let i = 0; i < count; i++) this.touchPage(this.next++);
+    for (let i = 0; i < count; i++) {
+      assert.ok(this.next < PAGES);
+      this.touchPage(this.next++);
+    }
   }
 }
 
@@ -108,7 +114,7 @@ export async function follows(kind: string): Promise<void> {
   assert.equal(allowedProcessors(loop), all, 'before the first fault');
   for (const processor of [first, last, first]) {
     pin(own, processor);
-    pages.touch(2);
+    pages.touch(FIRST_FAULTS);
     pause();
     untilTouched(pages, () => allowedProcessors(loop) === processor);
     until(() => allowedProcessors(loop) === all);
@@ -156,6 +162,31 @@ export function isHeldNowhere(why: string): void {
   end();
 }
 
+/** Behind the thread beside which it is held, the faults of others would wait. */
+export function followsOneThread(): void {
+  const [first, last, all] = processors();
+  const memory = sharedWasm(PAGES / 16);
+  const bytes = new Uint8Array(memory.buffer).fill(1);
+  const writer = new Helper({ role: 'writer', memories: [memory], offsets: [1001 * PAGE] });
+  const snapshot = take(memory, 'loop', NEVER);
+  const pages = new Pages((page) => (bytes[((page * 1999) % PAGES) * PAGE] = 2));
+  const loop = loopThread();
+  pin(writer.tid, last);
+  pin(kernelThreadId(), first);
+  pages.touch(FIRST_FAULTS);
+  untilTouched(pages, () => allowedProcessors(loop) === first);
+  writer.go();
+  writer.untilDone(1);
+  until(() => allowedProcessors(loop) === all);
+  for (let i = 0; i < 5; i++) {
+    pause();
+    pages.touch(2 * FIRST_FAULTS);
+    assert.equal(allowedProcessors(loop), all);
+  }
+  ready();
+  snapshot.close();
+}
+
 /** A loop that is held and makes no progress may run anywhere again, and is held no more. */
 export function isLetGoWhenItStandsStill(): void {
   const [first, , all] = processors();
@@ -163,9 +194,14 @@ export function isLetGoWhenItStandsStill(): void {
   const { pages, end } = snapshotted();
   const loop = loopThread();
   pin(own, first);
+  pages.touch(FIRST_FAULTS - 1);
+  // Not before it is past the barrier.
+  pause();
+  until(() => wchan(loop).includes('poll'));
   testing().closeBarrier(POLL);
   pages.touch(1);
   untilSomebodyWaitsAt(POLL);
+  assert.equal(allowedProcessors(loop), first);
   until(() => allowedProcessors(loop) === all);
   testing().openBarrier(POLL);
   for (let i = 0; i < 5; i++) {
