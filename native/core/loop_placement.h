@@ -67,7 +67,7 @@ class LoopPlacement {
   cpu_set_t allowed_{};  // under the mutex: where it may run when it is not held
   // Loop only.
   pid_t thread_ = 0;
-  uint32_t faults_ = 0;  // of it, and of nobody else
+  uint32_t faults_ = 0;    // of it, and of nobody else
   bool is_noted_ = false;  // one of them, since it followed
   State state_ = State::kApart;
   std::optional<int> held_on_;
