@@ -153,7 +153,6 @@ void FaultLoop::Run() noexcept {
     const size_t count = server_->Children().WaitFor(sources + kOwnSources, children);
     const int ready = poll(sources, kOwnSources + count, WaitMs(aside));
     progress_++;
-    if (ready == 0 && fault_count_ == 0) placement_.LetGo();
     if (ready < 0 && errno != EINTR && errno != EAGAIN) server_->Fail(errno);
     if ((sources[0].revents & (POLLERR | POLLNVAL)) != 0) server_->Fail(EIO);
     if (server_->FatalError() != 0) break;
@@ -309,7 +308,9 @@ void FaultLoop::ServeBatch() noexcept {
     awake_until_ = faults_[i].read_at + kAwake;
     const Outcome outcome = server_->Serve(faults_[i]);
     deferred[i] = outcome == Outcome::kDeferred;
-    if (awake_ && !deferred[i]) placement_.Note(static_cast<pid_t>(faults_[i].thread_id));
+    if (awake_ && !deferred[i]) {
+      placement_.Note(static_cast<pid_t>(faults_[i].thread_id), faults_[i].read_at);
+    }
     open[i] = outcome == Outcome::kHandedOver || outcome == Outcome::kAttached;
   }
   size_t kept = 0;

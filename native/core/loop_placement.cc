@@ -23,16 +23,20 @@ cpu_set_t Only(int processor) noexcept {
 
 }  // namespace
 
-void LoopPlacement::Note(pid_t thread) noexcept {
+void LoopPlacement::Note(pid_t thread, Clock::time_point read_at) noexcept {
   if (thread_ == 0) thread_ = thread;
   faults_++;
   is_noted_ = true;
+  noted_at_ = read_at;
   if (thread != thread_) dismissed_ = true;
 }
 
 void LoopPlacement::Follow() noexcept {
   if (dismissed_) return LetGo();
-  if (!std::exchange(is_noted_, false)) return;
+  if (!std::exchange(is_noted_, false)) {
+    if (held_on_ && Clock::now() - noted_at_ >= std::chrono::milliseconds(kHoldMs)) LetGo();
+    return;
+  }
   if (faults_ < kFirstFaults || !TakeTurnToLook() || !MayChooseProcessors()) return;
   const std::optional<int> processor = ProcessorOf(thread_);
   if (processor && processor == held_on_) {

@@ -31,11 +31,13 @@ class LoopPlacement {
  public:
   // The loop's thread.
 
-  // A held loop that had nothing to do for so long lets go.
+  using Clock = std::chrono::steady_clock;
+  // A held loop lets go when no fault came for so long.
   static constexpr int kHoldMs = 10;
-  // A fault of this thread (gettid(2), 0: not known) was ended.
-  void Note(pid_t thread) noexcept;
-  // After such faults: looks where their thread is now and then, and goes there.
+  // A fault of this thread (gettid(2), 0: not known), read then, was ended.
+  void Note(pid_t thread, Clock::time_point read_at) noexcept;
+  // Whenever the loop has served what there was: looks where the thread is now and then, and goes
+  // there.
   void Follow() noexcept;
   // Whether the loop was beside that thread when it last looked, or has just gone there. False also
   // where nobody can tell, or a filter may end the process that asks.
@@ -52,7 +54,6 @@ class LoopPlacement {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   enum class State { kApart, kArriving, kBeside };
 
   bool TakeTurnToLook() noexcept;
@@ -69,6 +70,7 @@ class LoopPlacement {
   pid_t thread_ = 0;
   uint32_t faults_ = 0;    // of it, and of nobody else
   bool is_noted_ = false;  // one of them, since it followed
+  Clock::time_point noted_at_{};
   State state_ = State::kApart;
   std::optional<int> held_on_;
   Clock::time_point looked_at_{};
