@@ -71,9 +71,12 @@ async function pauses(
       'copy-on-write, in-thread': inTurns(taking({ mode: 'copy-on-write', resolver: 'in-thread', ...IDLE })),
       'writeProtect()': inTurns(arm),
       'arm in C': inC('arm'),
+      'open and arm in C': inC('open-and-arm'),
       'begin and arm in C': inC('begin-and-arm'),
     },
     ratios: [
+      ['open and arm in C', 'arm in C'],
+      ['begin and arm in C', 'arm in C'],
       ['copy-on-write, loop', 'arm in C'],
       ['copy-on-write, loop', 'begin and arm in C'],
       ['copy-on-write, in-thread', 'begin and arm in C'],
@@ -88,7 +91,7 @@ async function pauses(
             'writeProtect() is the bare ioctl, of the same memory: how long it takes depends on where the pages lie',
           ]
         : ['writeProtect() is the bare ioctl']),
-      'to begin, in C: a userfaultfd, a thread that serves it and one that copies, and the room for the copy',
+      'to open, in C: a userfaultfd; to begin: a thread that serves it and one that copies besides, and the room for the copy',
     ],
   });
   await bench.row({
