@@ -14,13 +14,6 @@ constexpr uint32_t kMostPatience = 64;
 // If others fault as well, one of them does by then most often.
 constexpr uint32_t kFirstFaults = 8;
 
-cpu_set_t Only(int processor) noexcept {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(processor, &set);
-  return set;
-}
-
 }  // namespace
 
 void LoopPlacement::Note(pid_t thread, Clock::time_point read_at) noexcept {
@@ -73,7 +66,7 @@ bool LoopPlacement::HoldOn(int processor) noexcept {
   }
   if (!CPU_ISSET(processor, &allowed_)) return false;
   held_ = true;
-  const bool holds = LetRunOn(pthread_self(), Only(processor));
+  const bool holds = LetRunOn(pthread_self(), OnlyProcessor(processor));
   if (holds) held_on_ = processor;
   if (!held_on_) SetReleased();
   return holds;
@@ -96,7 +89,7 @@ void LoopPlacement::SetReleased() noexcept {
 // Somebody else may have decided meanwhile where it runs.
 bool LoopPlacement::IsWhereItIsHeld(const cpu_set_t& own) const noexcept {
   if (!held_on_) return false;
-  const cpu_set_t held = Only(*held_on_);
+  const cpu_set_t held = OnlyProcessor(*held_on_);
   return CPU_EQUAL(&own, &held);
 }
 

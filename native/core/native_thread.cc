@@ -86,10 +86,14 @@ std::optional<cpu_set_t> OtherProcessors() noexcept {
 std::optional<cpu_set_t> ThisProcessor() noexcept {
   const int own = sched_getcpu();
   if (own < 0) return std::nullopt;
-  cpu_set_t processor;
-  CPU_ZERO(&processor);
-  CPU_SET(own, &processor);
-  return processor;
+  return OnlyProcessor(own);
+}
+
+cpu_set_t OnlyProcessor(int processor) noexcept {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  return set;
 }
 
 bool HasOrdinaryPriority() noexcept {

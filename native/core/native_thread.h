@@ -22,6 +22,7 @@ std::optional<cpu_set_t> OwnProcessors() noexcept;
 std::optional<cpu_set_t> OtherProcessors() noexcept;
 // The one it is on.
 std::optional<cpu_set_t> ThisProcessor() noexcept;
+cpu_set_t OnlyProcessor(int processor) noexcept;
 // Whether this thread is of the usual class, and not to yield to others (nice).
 bool HasOrdinaryPriority() noexcept;
 // Where a thread of this process (gettid(2)) is, or was when it last ran. proc(5).
